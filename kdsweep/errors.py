@@ -1,0 +1,150 @@
+"""Every error kdsweep raises on purpose.
+
+The tree, with the exit code the command line gives each branch::
+
+    KdsweepError                    1
+    ├── SpecError                   2   a job or search space says something that is not allowed
+    ├── DataError                   2   a data set is missing, damaged or laid out differently
+    ├── WeightsError                2   pretrained weights cannot be had
+    ├── ResourceError               2   a trial can never fit on the machines there are
+    ├── ExperimentError             2   an experiment folder is missing, locked or not one
+    ├── LedgerError                 1   the ledger is damaged other than in its last line
+    ├── CheckpointError             1   a checkpoint cannot be read or belongs to another job
+    └── NonFiniteLossError          1   training diverged: a loss became NaN or infinite
+
+A message says what was wrong, the value, where, what is allowed and the next step.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ConfigPath = tuple[str | int, ...]
+
+
+class KdsweepError(Exception):
+    """Root of all errors that kdsweep raises on purpose."""
+
+    exit_code = 1
+
+
+class SpecError(KdsweepError):
+    """A job or search space says something that is not allowed.
+
+    Args:
+        problem: What is wrong, as a sentence without its place.
+        path: Where in the document, for example ``("distill", "pixel_kl", "weight")``.
+        value: The offending value, shown as the user wrote it; leave out where there is none.
+        allowed: What is allowed, in words, or the allowed names (the nearest match is put first).
+        hint: What to do next.
+        file: The file the document came from, filled in by whoever read it.
+        line: 1-based line in that file.
+    """
+
+    exit_code = 2
+    _MISSING = object()
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: Sequence[str | int] = (),
+        value: object = _MISSING,
+        allowed: str | Iterable[str] | None = None,
+        hint: str | None = None,
+        file: str | Path | None = None,
+        line: int | None = None,
+    ) -> None:
+        self.problem = problem
+        self.path: ConfigPath = tuple(path)
+        self.value = value
+        self.allowed = allowed if allowed is None or isinstance(allowed, str) else list(allowed)
+        self.hint = hint
+        self.file = file
+        self.line = line
+        super().__init__(problem)
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the error is about one value that can be shown."""
+        return self.value is not self._MISSING
+
+    def located(self, file: str | Path | None, line: int | None) -> SpecError:
+        """The same error with its place in a file."""
+        self.file, self.line = file, line
+        return self
+
+    def __str__(self) -> str:
+        place = dotted(self.path)
+        if self.file is not None:
+            where = f"{self.file}:{self.line}" if self.line else str(self.file)
+            place = f"{where}: {place}" if place else where
+        lines = [f"{place}: {self.problem}" if place else self.problem]
+        if self.has_value:
+            lines.append(f"  value:   {self.value!r}")
+        if self.allowed is not None:
+            lines.append(f"  allowed: {self._allowed_text()}")
+        if self.hint is not None:
+            lines.append(f"  try:     {self.hint}")
+        return "\n".join(lines)
+
+    def _allowed_text(self) -> str:
+        if isinstance(self.allowed, str):
+            return self.allowed
+        assert self.allowed is not None
+        names = nearest_first(str(self.value), self.allowed) if self.has_value else self.allowed
+        shown = ", ".join(names[:12])
+        return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"
+
+
+class DataError(KdsweepError):
+    """A data set is missing, damaged or laid out differently than its source says."""
+
+    exit_code = 2
+
+
+class WeightsError(KdsweepError):
+    """Pretrained weights cannot be had."""
+
+    exit_code = 2
+
+
+class ResourceError(KdsweepError):
+    """A trial can never fit on the machines there are."""
+
+    exit_code = 2
+
+
+class ExperimentError(KdsweepError):
+    """An experiment folder is missing, locked by another driver, or not an experiment."""
+
+    exit_code = 2
+
+
+class LedgerError(KdsweepError):
+    """The ledger is damaged other than in its last line."""
+
+
+class CheckpointError(KdsweepError):
+    """A checkpoint cannot be read, or belongs to another job."""
+
+
+class NonFiniteLossError(KdsweepError):
+    """Training diverged: a loss became NaN or infinite."""
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """A configuration path as users write it: ``distill.pixel_kl.taps[0]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def nearest_first(value: str, allowed: Iterable[str]) -> list[str]:
+    """The allowed names, the ones closest to ``value`` in front."""
+    names = list(allowed)
+    near = difflib.get_close_matches(value, names, n=3, cutoff=0.5)
+    return near + [name for name in names if name not in near]

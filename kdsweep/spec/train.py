@@ -1,0 +1,108 @@
+"""The ``train:`` section of a job: losses on labels, optimisers, schedules, precision."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from kdsweep.spec.base import Spec
+
+OptimizerName = Literal["adamw", "adam", "sgd"]
+ScheduleName = Literal["poly", "cosine", "cyclic", "constant"]
+
+
+class CrossEntropySpec(Spec):
+    """Cross-entropy, averaged over valid pixels.
+
+    Attributes:
+        weight: Weight of the term.
+        label_smoothing: Share of the probability spread over all classes.
+    """
+
+    weight: PositiveFloat = 1.0
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class DiceSpec(Spec):
+    """Soft Dice loss over the classes present in the batch."""
+
+    weight: PositiveFloat = 1.0
+
+
+class FocalSpec(Spec):
+    """Focal loss.
+
+    Attributes:
+        weight: Weight of the term.
+        gamma: Exponent of the modulating factor.
+    """
+
+    weight: PositiveFloat = 1.0
+    gamma: NonNegativeFloat = 2.0
+
+
+class SupervisedSpec(Spec):
+    """Sum of losses against the labels.
+
+    Attributes:
+        ce, dice, focal: The terms; at least one.
+        class_weights: One positive weight per class for ``ce`` and ``focal``, or ``inverse_log``
+            (computed from the training labels: 1 / ln(1.02 + frequency), ENet 1606.02147).
+    """
+
+    ce: CrossEntropySpec | None = None
+    dice: DiceSpec | None = None
+    focal: FocalSpec | None = None
+    class_weights: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] | Literal["inverse_log"] | None = None
+
+
+class NetworkTrainSpec(Spec):
+    """Overrides for one network; what is left out follows ``train``."""
+
+    lr: PositiveFloat | None = None
+    optimizer: OptimizerName | None = None
+    weight_decay: NonNegativeFloat | None = None
+    momentum: float | None = Field(None, ge=0, lt=1)
+    schedule: ScheduleName | None = None
+    warmup_epochs: NonNegativeFloat | None = None
+    clip_norm: PositiveFloat | None = None
+
+
+class TrainSpec(Spec):
+    """How the networks are trained.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Frames in one forward pass.
+        accumulate: Forward passes per optimiser step.
+        lr: Peak learning rate.
+        optimizer, weight_decay, momentum: The optimiser (momentum for ``sgd`` only).
+        schedule: Course of the learning rate after its warm-up.
+        warmup_epochs: Linear warm-up of the learning rate, in epochs.
+        clip_norm: Gradient norm above which gradients are scaled down; ``None`` never.
+        supervised: Losses against the labels.
+        precision: ``auto`` is bf16 autocast on CUDA devices that have it, else float32.
+        channels_last: NHWC memory layout; ``None`` chooses by device.
+        compile: Compile the networks with ``torch.compile``.
+        seed: Seed of initial weights, order of frames, augmentation and dropout.
+        teacher, student: Overrides for one network.
+    """
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 8
+    accumulate: PositiveInt = 1
+    lr: PositiveFloat = 1e-3
+    optimizer: OptimizerName = "adamw"
+    weight_decay: NonNegativeFloat = 1e-2
+    momentum: float = Field(0.9, ge=0, lt=1)
+    schedule: ScheduleName = "poly"
+    warmup_epochs: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat | None = 5.0
+    supervised: SupervisedSpec = SupervisedSpec(ce=CrossEntropySpec())
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    channels_last: bool | None = None
+    compile: bool = False
+    seed: int = Field(0, ge=0)
+    teacher: NetworkTrainSpec = NetworkTrainSpec()
+    student: NetworkTrainSpec = NetworkTrainSpec()
