@@ -1,0 +1,171 @@
+"""The ledger keeps what it was given, whatever happens to the process or the file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from kdsweep.errors import ExperimentError, LedgerError
+from kdsweep.store import Ledger, read_ledger
+from kdsweep.store.ledger import encode_line, scan_ledger
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.jsonl"
+
+
+def fill(path, count=5):
+    with Ledger.open(path) as ledger:
+        for number in range(count):
+            ledger.append({"event": "epoch", "trial": number, "label": "resnet34→resnet18"})
+
+
+def test_events_come_back_as_they_were_appended(path):
+    with Ledger.open(path) as ledger:
+        first = ledger.append({"event": "sweep", "size": (96, 128), "value": 0.1 + 0.2})
+        second = ledger.append({"event": "done"})
+        live = list(ledger.events)
+    assert read_ledger(path) == live == [first, second]
+    assert [e["seq"] for e in live] == [0, 1]
+    assert first["size"] == [96, 128]
+    assert first["value"] == 0.1 + 0.2
+    assert "crc" not in first
+
+
+def test_a_reopened_ledger_goes_on_where_it_ended(path):
+    fill(path, 3)
+    with Ledger.open(path) as ledger:
+        assert ledger.append({"event": "done"})["seq"] == 3
+    assert [e["event"] for e in read_ledger(path)] == ["epoch"] * 3 + ["done"]
+
+
+def test_lines_are_plain_json_and_readable_text(path):
+    fill(path, 2)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert all(len(json.loads(line)["crc"]) == 8 for line in lines)
+    assert "resnet34→resnet18" in lines[0]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 10, -2, -1])
+def test_a_torn_last_line_is_cut_off(path, kept):
+    fill(path)
+    data = path.read_bytes()
+    start = data[:-1].rfind(b"\n") + 1
+    last = data[start:]
+    path.write_bytes(data[:start] + last[:kept])
+    assert len(read_ledger(path)) == 4
+    with Ledger.open(path) as ledger:
+        assert ledger.num_torn_bytes == len(last[:kept])
+        assert ledger.append({"event": "done"})["seq"] == 4
+    assert [e["seq"] for e in read_ledger(path)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("tail", [b"\x00" * 4096, b"\x00" * 100 + b"\n", b"{", b"\n"])
+def test_zeros_and_fragments_behind_the_last_line_are_cut_off(path, tail):
+    fill(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    with Ledger.open(path) as ledger:
+        assert len(ledger.events) == 5
+        assert ledger.num_torn_bytes == len(tail)
+    assert path.read_bytes() == whole
+
+
+def test_every_flipped_bit_before_the_last_line_is_an_error(path):
+    fill(path, 3)
+    data = path.read_bytes()
+    last = data[:-1].rfind(b"\n") + 1
+    for position in range(last):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x04
+        path.write_bytes(damaged)
+        with pytest.raises(LedgerError, match=r"ledger\.jsonl:[12]: this line is damaged"):
+            read_ledger(path)
+
+
+def test_a_flipped_bit_in_the_last_line_never_gives_a_wrong_event(path):
+    fill(path, 3)
+    data = path.read_bytes()
+    for position in range(data[:-1].rfind(b"\n") + 1, len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x04
+        path.write_bytes(damaged)
+        assert [e["trial"] for e in read_ledger(path)] == [0, 1]
+
+
+def test_a_missing_or_doubled_line_is_an_error(path):
+    lines = [encode_line({"event": "epoch", "seq": seq}) for seq in (0, 1, 2, 3)]
+    for order in ((0, 2, 3), (0, 1, 1, 2)):
+        path.write_bytes(b"".join(lines[i] for i in order))
+        with pytest.raises(LedgerError):
+            read_ledger(path)
+
+
+def test_a_second_driver_is_kept_out_and_told_who_holds_it(path):
+    with Ledger.open(path) as ledger:
+        ledger.append({"event": "session", "pid": 4711, "host": "node7"})
+        with pytest.raises(ExperimentError, match="process 4711 on node7"):
+            Ledger.open(path)
+        assert len(read_ledger(path)) == 1
+    Ledger.open(path).close()
+
+
+def test_a_killed_driver_lets_go_of_the_ledger_and_loses_no_appended_line(path):
+    code = (
+        "import sys, subprocess\n"
+        "from pathlib import Path\n"
+        "from kdsweep.store import Ledger\n"
+        f"ledger = Ledger.open(Path({str(path)!r}))\n"
+        "child = subprocess.Popen(['sleep', '30'])\n"
+        "print(child.pid, flush=True)\n"
+        "while True:\n"
+        "    print(ledger.append({'event': 'epoch'})['seq'], flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as driver:
+        child = int(driver.stdout.readline())
+        seen = [int(driver.stdout.readline()) for _ in range(20)]
+        driver.kill()
+        seen += [int(line) for line in driver.stdout.read().split("\n")[:-1]]
+    try:
+        with Ledger.open(path) as ledger:
+            assert len(ledger.events) > seen[-1]
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_failed_write_leaves_no_half_line(path, monkeypatch):
+    fill(path, 2)
+    before = path.read_bytes()
+    with Ledger.open(path) as ledger:
+        real = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:7], at) and _full())
+        with pytest.raises(OSError, match="full"):
+            ledger.append({"event": "done"})
+        monkeypatch.undo()
+        assert path.read_bytes() == before
+        ledger.append({"event": "done"})
+    assert scan_ledger(path).num_torn_bytes == 0
+    assert len(read_ledger(path)) == 3
+
+
+def _full():
+    raise OSError(28, "the disk is full")
+
+
+def test_numbers_that_json_has_no_words_for_are_refused(path):
+    with Ledger.open(path) as ledger:
+        with pytest.raises(ValueError):
+            ledger.append({"event": "epoch", "value": float("nan")})
+        assert ledger.events == []
+    assert path.read_bytes() == b""
+
+
+def test_reading_what_is_not_there_says_so(path):
+    with pytest.raises(ExperimentError, match="no ledger"):
+        read_ledger(path)
