@@ -1,0 +1,16 @@
+"""Segmentation networks and their feature taps."""
+
+from kdsweep.models.architectures import architecture_names
+from kdsweep.models.build import build_network, inspect_network
+from kdsweep.models.network import Activations, SegmentationNetwork, check_taps
+from kdsweep.models.pretrained import fetch_weights
+
+__all__ = [
+    "Activations",
+    "SegmentationNetwork",
+    "architecture_names",
+    "build_network",
+    "check_taps",
+    "fetch_weights",
+    "inspect_network",
+]

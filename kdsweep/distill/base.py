@@ -1,0 +1,50 @@
+"""What every distillation loss is, and the registry of all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from kdsweep.models import Activations
+from kdsweep.registry import Registry
+
+
+@dataclass(frozen=True)
+class TapChannels:
+    """Channels of the feature maps at each tap, for the networks of one pair."""
+
+    student: Mapping[str, int]
+    teacher: Mapping[str, int]
+
+
+class DistillationLoss(nn.Module, ABC):
+    """One term of what a student learns from its teacher.
+
+    A loss is a module because some learn projections; these belong to the student's optimiser
+    and never ship. It returns a float32 scalar, gives no gradient to the teacher (its activations
+    come detached), and leaves void pixels (label 255) out.
+
+    Attributes:
+        taps: Feature maps that both networks must return; ``logits`` counts as one.
+    """
+
+    taps: Sequence[str] = ("logits",)
+
+    @abstractmethod
+    def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
+        """Distance of the student from the teacher.
+
+        Args:
+            student: Activations with gradients.
+            teacher: Activations without.
+            labels_BHW: Class ids, 255 = void.
+
+        Returns:
+            Scalar, unweighted.
+        """
+
+
+DISTILLATION_LOSSES: Registry[type[DistillationLoss]] = Registry("distillation loss")

@@ -1,0 +1,132 @@
+"""Segmentation networks by name, built by segmentation-models-pytorch."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import nn
+
+from kdsweep.errors import SpecError
+
+# DPT runs its decoder on tokens and has no feature maps to tap.
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    name: cls for name, cls in smp.MODEL_ARCHITECTURES_MAPPING.items() if name != "dpt"
+}
+_OWN_ARGUMENTS = {"encoder_name", "encoder_weights", "in_channels", "classes", "activation"}
+_UNSUPPORTED_OPTIONS = {"aux_params", "kwargs", "self"}
+
+
+def architecture_names() -> list[str]:
+    """Names of all architectures, sorted."""
+    return sorted(ARCHITECTURES)
+
+
+def option_names(arch: str) -> list[str]:
+    """Names of the options that architecture ``arch`` takes, sorted."""
+    parameters = inspect.signature(ARCHITECTURES[arch].__init__).parameters
+    return sorted(set(parameters) - _OWN_ARGUMENTS - _UNSUPPORTED_OPTIONS)
+
+
+def check_encoder_name(encoder: str) -> None:
+    """Refuse an encoder that neither segmentation-models-pytorch nor timm has.
+
+    Raises:
+        SpecError: No such encoder; path ``("encoder",)``.
+    """
+    if encoder.startswith("tu-"):
+        name = encoder.removeprefix("tu-")
+        if not timm.is_model(name):
+            raise SpecError(
+                "unknown timm encoder",
+                path=("encoder",),
+                value=encoder,
+                allowed=[f"tu-{known}" for known in timm.list_models()],
+                hint="python -c \"import timm; print(timm.list_models('*convnext*'))\" lists them",
+            )
+    elif encoder not in smp.encoders.encoders:
+        raise SpecError(
+            "unknown encoder",
+            path=("encoder",),
+            value=encoder,
+            allowed=[*smp.encoders.get_encoder_names(), "tu-<any timm model>"],
+        )
+
+
+def check_names(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
+    """Refuse names that do not exist, without building anything.
+
+    Raises:
+        SpecError: Unknown architecture, encoder or option.
+    """
+    if arch not in ARCHITECTURES:
+        raise SpecError(
+            "unknown architecture", path=("arch",), value=arch, allowed=architecture_names()
+        )
+    check_encoder_name(encoder)
+    for name in options:
+        if name not in option_names(arch):
+            raise SpecError(
+                f"architecture {arch!r} has no such option",
+                path=("options",),
+                value=name,
+                allowed=option_names(arch),
+            )
+
+
+def build_model(
+    arch: str,
+    encoder: str,
+    num_classes: int,
+    *,
+    encoder_weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a segmentation network for RGB images.
+
+    Args:
+        arch: Name from :func:`architecture_names`.
+        encoder: Encoder by its segmentation-models-pytorch name, or ``tu-<timm model>``.
+        num_classes: Channels of the logits.
+        encoder_weights: ``None`` for random weights, or ``imagenet``.
+        options: Further arguments of the architecture.
+
+    Returns:
+        A module with ``encoder``, ``decoder`` and ``segmentation_head``.
+
+    Raises:
+        SpecError: A name or option is not allowed, or the options do not fit together.
+    """
+    options = dict(options or {})
+    check_names(arch, encoder, options)
+    weights: str | bool | None = encoder_weights
+    if encoder.startswith("tu-") and encoder_weights is not None:
+        weights = True  # timm names the weights in the model name ("tu-resnet18.a1_in1k")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return ARCHITECTURES[arch](
+                encoder_name=encoder,
+                encoder_weights=weights,
+                in_channels=3,
+                classes=num_classes,
+                **options,
+            )
+    except (ValueError, TypeError, KeyError, AssertionError, RuntimeError) as error:
+        if torch.cuda.is_available() and isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        raise SpecError(
+            f"{arch} with encoder {encoder} cannot be built: {_first_line(error)}",
+            path=("options",) if options else ("encoder",),
+            value=options or encoder,
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -1,0 +1,73 @@
+"""From names to a network that can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from kdsweep.errors import SpecError
+from kdsweep.models.architectures import build_model, check_names
+from kdsweep.models.network import SegmentationNetwork
+from kdsweep.models.pretrained import check_weights, pixel_statistics
+
+
+def build_network(
+    arch: str,
+    encoder: str,
+    num_classes: int,
+    *,
+    encoder_weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    taps: Iterable[str] = (),
+    seed: int = 0,
+) -> SegmentationNetwork:
+    """Build a network whose initial weights depend only on the arguments.
+
+    Args:
+        arch: Architecture by name.
+        encoder: Encoder by name.
+        num_classes: Channels of the logits.
+        encoder_weights: ``None`` or ``imagenet``.
+        options: Further arguments of the architecture.
+        taps: Feature maps that the forward pass returns.
+        seed: Seed of the initial weights. The process's random state is left as it was.
+
+    Raises:
+        SpecError: A name or option is not allowed.
+        WeightsError: Pretrained weights cannot be had.
+    """
+    mean, std = pixel_statistics(encoder, encoder_weights)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model(
+            arch, encoder, num_classes, encoder_weights=encoder_weights, options=options
+        )
+    return SegmentationNetwork(model, num_classes, mean=mean, std=std, taps=taps)
+
+
+def inspect_network(
+    arch: str,
+    encoder: str,
+    num_classes: int,
+    *,
+    encoder_weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> SegmentationNetwork:
+    """Build a network without memory for its weights, to check a job before it starts.
+
+    Raises:
+        SpecError: A name, option or set of weights is not allowed.
+    """
+    check_names(arch, encoder, options or {})
+    check_weights(encoder, encoder_weights)
+    try:
+        with torch.device("meta"):
+            model = build_model(arch, encoder, num_classes, options=options)
+    except (SpecError, RuntimeError):
+        # A few encoders read values while they are built, which memory-less tensors do not have;
+        # if the job itself is at fault, building it in memory raises the same error again.
+        model = build_model(arch, encoder, num_classes, options=options)
+    return SegmentationNetwork(model, num_classes)
+
