@@ -18,6 +18,7 @@ A message says what was wrong, the value, where, what is allowed and the next st
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -41,10 +42,12 @@ class SpecError(KdsweepError):
         hint: What to do next.
         file: The file the document came from, filled in by whoever read it.
         line: 1-based line in that file.
+        others: Further errors of the same document, so that all can be put right at once.
     """
 
     exit_code = 2
-    _MISSING = object()
+    _MISSING = ...  # survives pickling, which a bare object() does not
+    _MAX_OTHERS = 5
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class SpecError(KdsweepError):
         hint: str | None = None,
         file: str | Path | None = None,
         line: int | None = None,
+        others: Sequence[SpecError] = (),
     ) -> None:
         self.problem = problem
         self.path: ConfigPath = tuple(path)
@@ -64,6 +68,7 @@ class SpecError(KdsweepError):
         self.hint = hint
         self.file = file
         self.line = line
+        self.others = tuple(others)
         super().__init__(problem)
 
     @property
@@ -83,11 +88,17 @@ class SpecError(KdsweepError):
             place = f"{where}: {place}" if place else where
         lines = [f"{place}: {self.problem}" if place else self.problem]
         if self.has_value:
-            lines.append(f"  value:   {self.value!r}")
+            lines.append(f"  value:   {shown(self.value)}")
         if self.allowed is not None:
             lines.append(f"  allowed: {self._allowed_text()}")
         if self.hint is not None:
             lines.append(f"  try:     {self.hint}")
+        if self.others:
+            lines.append(f"and {len(self.others)} more:")
+            lines += [str(other) for other in self.others[: self._MAX_OTHERS]]
+            left_out = len(self.others) - self._MAX_OTHERS
+            if left_out > 0:
+                lines.append(f"… {left_out} not shown")
         return "\n".join(lines)
 
     def _allowed_text(self) -> str:
@@ -141,6 +152,31 @@ def dotted(path: Sequence[str | int]) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
+
+
+def shown(value: object, limit: int = 100) -> str:
+    """A value as it would stand in a YAML file, on one line and cut to ``limit`` characters."""
+    text = repr(value) if isinstance(value, str) else _flow(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _flow(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if isinstance(value, str):
+        # A text that YAML would read as something else is told apart by its quotes.
+        return value if _PLAIN_TEXT.fullmatch(value) and value not in _NOT_TEXT else repr(value)
+    return repr(value)
+
+
+_PLAIN_TEXT = re.compile(r"[A-Za-z_/~][\w./+-]*")
+_NOT_TEXT = frozenset(("null", "Null", "NULL", "~", "true", "True", "false", "False"))
 
 
 def nearest_first(value: str, allowed: Iterable[str]) -> list[str]:
