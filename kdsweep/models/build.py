@@ -69,5 +69,5 @@ def inspect_network(
         # A few encoders read values while they are built, which memory-less tensors do not have;
         # if the job itself is at fault, building it in memory raises the same error again.
         model = build_model(arch, encoder, num_classes, options=options)
-    return SegmentationNetwork(model, num_classes)
+    return SegmentationNetwork(model, num_classes).to("meta")
 

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from kdsweep.data import Batch, EvalLoader
 from kdsweep.errors import NonFiniteLossError
 from kdsweep.training.evaluation import Predictions, evaluate
 from kdsweep.training.learner import Learner
 from kdsweep.training.metrics import Scores
 from kdsweep.training.online_step import StepSettings, Values, online_step
 from kdsweep.training.report import EpochReport
+
+if TYPE_CHECKING:
+    from kdsweep.data import Batch
 
 # Looking at a loss stops the host until the device has caught up, so it is done rarely; a run
 # that has diverged then wastes at most this many steps.
@@ -61,7 +63,7 @@ class Engine:
         teacher: Learner | None,
         students: Sequence[Learner],
         batches: BatchSource,
-        validation: EvalLoader,
+        validation: Iterable[Batch],
         settings: StepSettings,
         num_classes: int,
         epochs: int,
@@ -138,8 +140,9 @@ class Engine:
                 share=1.0 / group_size,
             )
             if index + 1 == group_start + group_size:
+                middle = epoch + (group_start + group_size / 2) / num_batches
                 for learner in self._learners():
-                    learner.update(now)
+                    learner.update(middle)
             totals.add(teacher_values, student_values)
             if (index + 1) % STEPS_BETWEEN_CHECKS == 0:
                 totals.check(epoch)

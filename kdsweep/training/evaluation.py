@@ -6,14 +6,17 @@ Shape legend: B batch, H W image size.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from kdsweep.data import Batch
 from kdsweep.models import SegmentationNetwork
 from kdsweep.training.metrics import Scores, SegmentationScore
 from kdsweep.training.online_step import StepSettings
+
+if TYPE_CHECKING:
+    from kdsweep.data import Batch
 
 Predictions = dict[str, dict[int, np.ndarray]]
 

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, jaccard_score
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from kdsweep.training.metrics import SegmentationScore
+
+VOID = 255
+
+
+def score(predictions: list, labels: list, num_classes: int):
+    counter = SegmentationScore(num_classes)
+    counter.update(torch.tensor(predictions), torch.tensor(labels))
+    return counter.compute()
+
+
+def test_a_case_worked_by_hand() -> None:
+    # class 0: hits 2, union 3 (one label 0 predicted 1); class 1: hits 1, union 3;
+    # class 2: label once, predicted as 1: hits 0, union 1; class 3 nowhere; one void pixel.
+    result = score([[[0, 0, 1, 1, 1, 3]]], [[[0, 0, 0, 1, 2, VOID]]], 4)
+    assert result.ious == [pytest.approx(2 / 3), pytest.approx(1 / 3), 0.0, None]
+    assert result.miou == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+    assert result.num_classes == 3
+    assert result.pixel_accuracy == pytest.approx(3 / 5)
+
+
+def test_agrees_with_scikit_learn_and_torchmetrics_over_several_batches() -> None:
+    rng = np.random.default_rng(0)
+    counter = SegmentationScore(5)
+    theirs = MulticlassJaccardIndex(5, average=None, ignore_index=VOID)
+    all_labels, all_predictions, frame_ious = [], [], []
+    for batch in (3, 2, 1):
+        labels = rng.integers(0, 5, (batch, 7, 9))
+        labels[rng.random(labels.shape) < 0.1] = VOID
+        predictions = rng.integers(0, 5, labels.shape)
+        predictions[rng.random(labels.shape) < 0.5] = 1
+        counter.update(torch.from_numpy(predictions), torch.from_numpy(labels).to(torch.uint8))
+        theirs.update(torch.from_numpy(predictions), torch.from_numpy(labels))
+        for truth, predicted in zip(labels, predictions, strict=True):
+            valid = truth != VOID
+            frame_ious.append(jaccard_score(truth[valid], predicted[valid], average="macro"))
+            all_labels.append(truth[valid])
+            all_predictions.append(predicted[valid])
+    result = counter.compute()
+    truth, predicted = np.concatenate(all_labels), np.concatenate(all_predictions)
+    assert result.ious == pytest.approx(jaccard_score(truth, predicted, average=None))
+    assert result.ious == pytest.approx(theirs.compute().tolist(), rel=1e-5)
+    assert result.pixel_accuracy == pytest.approx(accuracy_score(truth, predicted))
+    assert result.seed_compat_iou == pytest.approx(np.mean(frame_ious))
+
+
+def test_batching_does_not_matter_for_any_number() -> None:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (6, 5, 5), generator=rng)
+    predictions = torch.randint(0, 3, (6, 5, 5), generator=rng)
+    whole, single = SegmentationScore(3), SegmentationScore(3)
+    whole.update(predictions, labels)
+    for index in range(6):
+        single.update(predictions[index : index + 1], labels[index : index + 1])
+    first, second = whole.compute(), single.compute()
+    assert first.ious == second.ious
+    assert first.seed_compat_iou == pytest.approx(second.seed_compat_iou)
+
+
+def test_nothing_labelled_gives_nan_not_zero() -> None:
+    result = score([[[0, 1]]], [[[VOID, VOID]]], 2)
+    assert math.isnan(result.miou)
+    assert math.isnan(result.pixel_accuracy)
+    assert math.isnan(result.seed_compat_iou)
+    assert result.num_classes == 0
+
+
+def test_counts_are_integers_that_do_not_saturate() -> None:
+    counter = SegmentationScore(2)
+    counter.confusion_KK += 2**40
+    counter.update(torch.zeros(1, 1, 1, dtype=torch.uint8), torch.zeros(1, 1, 1, dtype=torch.uint8))
+    assert int(counter.confusion_KK[0, 0]) == 2**40 + 1
