@@ -1,0 +1,122 @@
+"""Tables that fit the terminal: columns that matter least go first, long names are shortened last.
+
+All text is drawn as it is: square brackets in a class or trial name are no markup, and control
+characters never reach the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.text import Text
+
+_GAP = 2
+_ELLIPSIS = "…"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        header: Its heading, with the unit; may have several lines.
+        cells: One text per row.
+        keep: How long the column stays when space is short: the lowest go first, 9 never goes.
+        text: Whether it holds names: left-aligned and shortened if need be. Numbers never are.
+        least: Narrowest width that a text may be shortened to.
+        style: Rich style of the cells.
+    """
+
+    header: str
+    cells: Sequence[str]
+    keep: int = 9
+    text: bool = False
+    least: int = 8
+    style: str = ""
+
+    @property
+    def width(self) -> int:
+        """Width that shows everything, in terminal cells."""
+        lines = [*self.header.split("\n"), *(printable(cell) for cell in self.cells)]
+        return max(cell_len(line) for line in lines)
+
+    @property
+    def least_width(self) -> int:
+        """Width below which the column is of no use."""
+        return min(self.width, max(self.least, cell_len(self.header))) if self.text else self.width
+
+
+def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
+    """The columns that fit into ``width`` terminal cells, each with its own width.
+
+    Columns go in the order of ``keep``, of equal ones the last first. If all that must stay is
+    still too wide, the widest texts are shortened beyond their least width.
+    """
+    kept = list(columns)
+    while _total([c.least_width for c in kept]) > width:
+        removable = [i for i, column in enumerate(kept) if column.keep < 9]
+        if not removable:
+            break
+        kept.pop(min(removable, key=lambda i: (kept[i].keep, -i)))
+    widths = [column.width for column in kept]
+    while _total(widths) > width:
+        shrinkable = [i for i, c in enumerate(kept) if c.text and widths[i] > 3]
+        if not shrinkable:
+            break
+        # The texts above their least width give way first.
+        roomy = [i for i in shrinkable if widths[i] > kept[i].least_width] or shrinkable
+        widths[max(roomy, key=lambda i: widths[i])] -= 1
+    return list(zip(kept, widths, strict=True))
+
+
+def draw(title: str, columns: Sequence[Column], width: int) -> list[Text]:
+    """A table of the columns that fit, as lines.
+
+    Args:
+        title: Heading above the table.
+        columns: All of them, in order; each with equally many cells.
+        width: Terminal cells there are.
+    """
+    fitted = fit(columns, width)
+    headers = [column.header.split("\n") for column, _ in fitted]
+    height = max(len(lines) for lines in headers)
+    lines = [Text(_shortened(title, width), style="bold")]
+    for index in range(height):
+        # Headings stand at the bottom of their lines, next to the numbers.
+        cells = [["", *h][max(index - height + len(h) + 1, 0)] for h in headers]
+        lines.append(_line(fitted, cells, "bold"))
+    lines.append(Text("─" * _total([cells for _, cells in fitted]), style="dim"))
+    for row in zip(*(column.cells for column, _ in fitted), strict=True):
+        lines.append(_line(fitted, row))
+    return lines
+
+
+def printable(text: str) -> str:
+    """The text with line breaks and control characters made harmless."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "·" for c in text)
+
+
+def _line(fitted: Sequence[tuple[Column, int]], cells: Sequence[str], style: str = "") -> Text:
+    line = Text(style=style)
+    for index, ((column, width), cell) in enumerate(zip(fitted, cells, strict=True)):
+        cell = _shortened(cell, width)
+        fill = " " * (width - cell_len(cell))
+        line.append(" " * (_GAP if index else 0))
+        line.append(cell + fill if column.text else fill + cell, style=style or column.style)
+    line.rstrip()
+    return line
+
+
+def _shortened(text: str, width: int) -> str:
+    text = printable(text)
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > width - 1:
+        text = text[:-1]
+    return text + _ELLIPSIS
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * max(len(widths) - 1, 0)

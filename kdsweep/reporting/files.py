@@ -1,0 +1,64 @@
+"""A sweep's results in files and as JSON."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from kdsweep.reporting.results import Results
+from kdsweep.reporting.tables import plain
+from kdsweep.store.atomic import write_bytes
+
+
+def write_tables(results: Results, folder: Path) -> list[Path]:
+    """Write every table as CSV and as Parquet.
+
+    Each file is there whole or not at all, so that others may read while a report is made again.
+
+    Args:
+        results: What :func:`kdsweep.reporting.load` returned.
+        folder: Where to; made if it is not there. ``Experiment.report`` is the place for it.
+
+    Returns:
+        The files, in the order of the tables.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, frame in results.tables().items():
+        table = pa.Table.from_pandas(_uniform(frame), preserve_index=False)
+        text, packed = io.BytesIO(), io.BytesIO()
+        pyarrow.csv.write_csv(table, text)
+        pyarrow.parquet.write_table(table, packed)
+        for suffix, data in ((".csv", text), (".parquet", packed)):
+            path = folder / f"{name}{suffix}"
+            write_bytes(path, data.getvalue())
+            paths.append(path)
+    return paths
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """The summary and every table but the epochs as plain JSON: a list of rows per table.
+
+    Missing numbers are ``None``. The epochs are left to the files: they may be half a million rows.
+    """
+    tables = {name: _rows(frame) for name, frame in results.tables().items() if name != "epochs"}
+    return {"summary": results.summary, **tables}
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    columns = {str(name): [plain(value) for value in frame[name]] for name in frame}
+    names = list(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _uniform(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns of mixed kinds as text: files have one kind per column."""
+    mixed = [name for name in frame if frame[name].dtype == object]
+    text = {name: frame[name].map(lambda v: None if plain(v) is None else str(v)) for name in mixed}
+    return frame.assign(**{str(name): column.astype("str") for name, column in text.items()})

@@ -1,0 +1,204 @@
+"""The tables of a sweep, each a pure function of its history."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdsweep.reporting.history import History
+from kdsweep.store import Experiment
+
+PARAM = "param:"
+
+
+def epoch_table(history: History) -> pd.DataFrame:
+    """All epochs, sorted by trial and epoch; the last word counts on one reported twice."""
+    columns = history.epochs
+    table: dict[str, Any] = {
+        "trial": np.asarray(columns.trial, dtype=np.int64),
+        "attempt": np.asarray(columns.attempt, dtype=np.int64),
+        "epoch": np.asarray(columns.epoch, dtype=np.int64),
+        "value": np.asarray(columns.value, dtype=np.float64),
+        "stop": pd.Series(columns.stop, dtype="str"),
+        "time": np.asarray(columns.time, dtype=np.float64),
+    }
+    epochs = pd.DataFrame({**table, **columns.metrics()})
+    order = epochs.sort_values(["trial", "epoch"], kind="stable")
+    return order.drop_duplicates(["trial", "epoch"], keep="last").reset_index(drop=True)
+
+
+def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
+    """All trials by number, their gains still missing."""
+    records = sorted(history.trials.values(), key=lambda trial: trial.number)
+    number = pd.Series([t.number for t in records], dtype="int64")
+    scored = epochs[epochs["value"].notna()]
+    best = epochs.loc[scored.groupby("trial")["value"].idxmax()].set_index("trial")
+    last = epochs.groupby("trial").tail(1).set_index("trial")
+
+    def at(rows: pd.DataFrame, column: str) -> pd.Series:
+        """A column of one epoch of each trial, aligned with the trials."""
+        if column not in rows:
+            return pd.Series(np.nan, index=number.index, dtype="float64")
+        return number.map(rows[column])
+
+    table = pd.DataFrame(
+        {
+            "number": number,
+            "kind": _text(t.kind for t in records),
+            "label": _text(t.label for t in records),
+            "student": _text(t.student for t in records),
+            "teacher": _text(t.teacher for t in records),
+            "state": _text(t.state for t in records),
+            "value": at(best, "value").astype("float64"),
+            "best_epoch": at(best, "epoch").astype("Int64"),
+            "last": at(last, "value").astype("float64"),
+            "epochs": at(last, "epoch").fillna(0).astype("int64"),
+            "teacher_miou": at(best, "teacher/miou").astype("float64"),
+            "gain": np.nan,
+            "control": pd.Series([t.control for t in records], dtype="Int64"),
+            "params_m": at(last, "student/params_m").astype("float64"),
+            "hours": pd.Series([t.seconds / 3600 for t in records], dtype="float64"),
+            "attempts": pd.Series([t.attempts for t in records], dtype="int64"),
+            "seed": pd.Series([_seed(t.job) for t in records], dtype="Int64"),
+            "seed_compat_iou": at(best, "student/seed_compat_iou").astype("float64"),
+        }
+    )
+    names = list(dict.fromkeys(name for trial in records for name in trial.params))
+    params = {f"{PARAM}{name}": _column([t.params.get(name) for t in records]) for name in names}
+    return pd.concat([table, pd.DataFrame(params, index=table.index)], axis=1)
+
+
+def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Teachers and students of the search trials, best pair first."""
+    search = trials[trials["kind"] == "search"]
+    groups = search.groupby(["teacher", "student"], dropna=False, sort=True)
+    pairs = groups.agg(
+        num_trials=("number", "size"),
+        num_complete=("state", lambda states: int((states == "complete").sum())),
+        num_pruned=("state", lambda states: int((states == "pruned").sum())),
+        num_failed=("state", lambda states: int((states == "failed").sum())),
+        best=("value", "max"),
+        median=("value", "median"),
+        median_gain=("gain", "median"),
+        params_m=("params_m", "max"),
+    ).reset_index()
+    ranked = rank(search[search["value"].notna()])
+    best = ranked.drop_duplicates(["teacher", "student"])[["teacher", "student", "number", "gain"]]
+    named = best.rename(columns={"number": "best_trial", "gain": "best_gain"})
+    pairs = pairs.merge(named, on=["teacher", "student"], how="left")
+    pairs["best_trial"] = pairs["best_trial"].astype("Int64")
+    return pairs.sort_values(
+        "best", ascending=False, na_position="last", kind="stable"
+    ).reset_index(drop=True)
+
+
+def class_table(history: History, trials: pd.DataFrame) -> pd.DataFrame:
+    """IoU of each class at the best epoch of every trial, beside teacher and control."""
+    names = list((history.sweep.get("data") or {}).get("classes") or [])
+    parts = []
+    for number, control, num_epochs in trials[["number", "control", "epochs"]].itertuples(
+        index=False
+    ):
+        classes = history.trials[number].best_classes
+        num_classes = max((len(ious) for ious in classes.values()), default=0)
+        if not num_classes:
+            continue
+        rows = {
+            "student": classes.get("student"),
+            "teacher": classes.get("teacher"),
+            "control": None if pd.isna(control) else _control_classes(history, control, num_epochs),
+        }
+        columns = {name: _ious(ious, num_classes) for name, ious in rows.items()}
+        parts.append((number, num_classes, columns))
+    sizes = [num_classes for _, num_classes, _ in parts]
+    ids = np.concatenate([np.arange(size) for size in sizes]) if parts else np.zeros(0, dtype=int)
+    named = [names[i] if i < len(names) else f"class {i}" for i in range(max(sizes, default=0))]
+    columns = {
+        name: np.concatenate([part[name] for *_, part in parts]) if parts else np.zeros(0)
+        for name in ("student", "teacher", "control")
+    }
+    return pd.DataFrame(
+        {
+            "trial": np.repeat(np.array([n for n, *_ in parts], dtype=np.int64), sizes),
+            "class_id": ids,
+            "class": _text(named[i] for i in ids),
+            **columns,
+        }
+    )
+
+
+def _control_classes(history: History, control: int, num_epochs: int) -> list[float | None] | None:
+    """Per-class IoU of a control at its best epoch within the first ``num_epochs``."""
+    rows = [
+        r for r in history.control_classes.get(control, []) if r[0] <= num_epochs and r[1] == r[1]
+    ]
+    if not rows or max(epoch for epoch, *_ in rows) < num_epochs:
+        return None
+    return max(rows, key=lambda row: row[1])[2]
+
+
+def failure_table(history: History, experiment: Experiment, relative: bool) -> pd.DataFrame:
+    """All failures in their order; logs are named relative to the experiment or in full."""
+
+    def log(number: int) -> str:
+        path = experiment.trial(number).log
+        return os.path.relpath(path, experiment.path.absolute()) if relative else str(path)
+
+    events = history.failures
+    return pd.DataFrame(
+        {
+            "trial": pd.Series([e["trial"] for e in events], dtype="int64"),
+            "label": _text(history.trials[e["trial"]].label for e in events),
+            "attempt": pd.Series([e.get("attempt", 1) for e in events], dtype="int64"),
+            "class": _text(e.get("class") for e in events),
+            "message": _text(e.get("message") for e in events),
+            "retried": pd.Series([bool(e.get("retry")) for e in events], dtype="bool"),
+            "time": pd.Series([e.get("time") for e in events], dtype="float64"),
+            "log": _text(log(e["trial"]) for e in events),
+            "traceback": _text(e.get("traceback") for e in events),
+        }
+    )
+
+
+def rank(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials by value, best first; of equal ones the smaller student, then the older trial."""
+    return trials.sort_values(
+        ["value", "params_m", "number"], ascending=[False, True, True], kind="stable"
+    )
+
+
+def plain(value: Any) -> Any:
+    """A table's cell as plain JSON: missing numbers become ``None``."""
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _seed(job: Mapping[str, Any]) -> int | None:
+    return (job.get("train") or {}).get("seed")
+
+
+def _text(values: Iterable[str | None]) -> pd.Series:
+    return pd.Series(list(values), dtype="str")
+
+
+def _column(values: list[Any]) -> pd.Series:
+    """Drawn values as a column of their own kind; what is mixed stays as it is."""
+    series = pd.Series(values, dtype="object")
+    kinds = {type(value) for value in values if value is not None}
+    if kinds and kinds <= {int, float}:
+        return pd.to_numeric(series).astype("Int64" if kinds == {int} else "float64")
+    if kinds == {str}:
+        return series.astype("str")
+    return series
+
+
+def _ious(ious: list[float | None] | None, num_classes: int) -> np.ndarray:
+    column = np.full(num_classes, np.nan)
+    if ious:
+        column[: len(ious)] = np.array(ious, dtype=np.float64)
+    return column

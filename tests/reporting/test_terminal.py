@@ -1,0 +1,177 @@
+import re
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from kdsweep.reporting import render, render_best, results_from_events
+from kdsweep.reporting.columns import Column, draw, fit
+from kdsweep.reporting.terminal import best_sentence, next_commands
+
+
+def printed(draw_results, events, width=100, **kwargs):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        draw_results(results_from_events(events, **kwargs), console)
+    return console.export_text()
+
+
+def table(text, title):
+    """The body rows of a printed table as lists of cells."""
+    lines = text.split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith(title))
+    rule = next(i for i in range(start, len(lines)) if lines[i].startswith("──"))
+    end = next(i for i in range(rule, len(lines)) if not lines[i].strip())
+    return [re.split(r"\s{2,}", line.strip()) for line in lines[rule + 1 : end]]
+
+
+def test_report_shows_the_ledgers_numbers(mixed):
+    text = printed(render, mixed.events, width=120)
+    assert table(text, "Best students")[0][:6] == [
+        "1",
+        "1",
+        "resnet34",
+        "resnet18",
+        "0.550",
+        "+0.050",
+    ]
+    assert table(text, "Best students")[2][:6] == [
+        "3",
+        "2",
+        "resnet50",
+        "resnet18",
+        "0.250",
+        "-0.050",
+    ]
+    pairs = table(text, "Pairs of teacher and student")
+    assert pairs[1][:7] == ["resnet50", "resnet18", "2", "0.360", "+0.060", "0.305", "+0.005"]
+    assert pairs[2][:5] == ["resnet34", "mobilenet_v2", "1", "–", "–"]
+    classes = table(text, "IoU of each class: trial 1, resnet34→resnet18, epoch 2")
+    assert classes[1] == ["car", "0.500", "0.400", "+0.100", "0.600"]
+    assert classes[2] == ["pole", "–", "0.200", "–", "0.300"]
+    assert table(text, "What failed") == [["nan", "1", "0", "3", "loss became NaN at step 7"]]
+    assert "log of trial 3: trials/0003/log.txt" in text
+    assert (
+        "4 of 4 trials (1 complete, 1 pruned, 1 failed, 1 running) · 1 control · 8 epochs" in text
+    )
+
+
+def test_embedded_data_is_always_announced(mixed):
+    for drawing in (render, render_best):
+        assert "say nothing about real roads" in printed(drawing, mixed.events)
+    for event in mixed.events:
+        if event["event"] == "sweep":
+            event["data"] = {"source": "camvid", "embedded": False, "notice": None}
+    assert "real roads" not in printed(render, mixed.events)
+
+
+def test_notes_say_what_the_numbers_do_not_show(mixed, story):
+    text = " ".join(printed(render, mixed.events).split())
+    assert "one training with one seed" in text
+    assert "stopped early count with what they had reached" in text
+    # The one gain from other hyperparameters is what calls for the note.
+    assert "does not show by itself" not in text
+    mixed.trial(5, control=0, train={"lr": 0.01}).run(5, [0.3])
+    assert "does not show by itself that the teacher helped" in " ".join(
+        printed(render, mixed.events).split()
+    )
+
+
+def test_no_controls_no_gain_column(story):
+    story.sweep(num_controls=0).session().trial(0).run(0, [0.4])
+    text = printed(render, story.events)
+    assert "gain" not in text
+    assert "whether the teachers helped cannot be told" in text
+
+
+def test_ties_share_a_place(story):
+    story.sweep().session()
+    for number, value in enumerate([0.5, 0.4, 0.5]):
+        story.trial(number).run(number, [value])
+    text = printed(render, story.events)
+    assert [row[0] for row in table(text, "Best students")] == ["1=", "1=", "3"]
+    assert best_sentence(results_from_events(story.events)).endswith("(equal: trial 2)")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_tables_fit_and_keep_numbers_whole(story, width):
+    story.sweep().session().trial(0, teacher=None).run(0, [0.3])
+    teacher = "deeplabv3plus-tu-convnext_tiny_with_a_long_name"
+    for number in range(1, 8):
+        params = {"train.lr": 0.001 * number, "distill.pixel_kl.weight": 1.5 * number}
+        story.trial(number, teacher=teacher, control=0, params=params).run(number, [0.1 * number])
+        story.trial(number + 10).start(number + 10).fail(number + 10, "oom", "out of memory " * 20)
+    text = printed(render, story.events, width=width)
+    assert all(cell_len(line) <= width for line in text.split("\n") if not line.startswith("log"))
+    rows = table(text, "Best students")
+    assert len(rows) == 7
+    assert "0.700" in rows[0]
+    assert "+0.400" in rows[0]
+    assert ("0.007" in rows[0]) == (width >= 120)
+
+
+def test_hostile_names_stay_text(story):
+    story.sweep(name="[bold]x[/bold]", data={"classes": ["[red]road[/red]", "a\x1b[31mb\nc", "ok"]})
+    story.session().trial(0, student="[link=http://x]evil[/link]")
+    story.run(0, [0.4], classes={"student": [0.1, 0.2, 0.3]})
+    story.trial(1).start(1).fail(1, "error", "[/] unbalanced [markup")
+    text = printed(render, story.events, width=160)
+    for name in ("[bold]x[/bold]", "[red]road[/red]", "a·[31mb c", "[link=http://x]evil[/link]"):
+        assert name in text
+    assert "[/] unbalanced [markup" in text
+    assert "\x1b" not in text
+
+
+def test_other_metrics_are_named(story):
+    story.sweep(metric="student/pixel_accuracy").session().trial(0).run(0, [0.9])
+    text = printed(render, story.events)
+    assert "student/pixel_accuracy" in text
+    assert "mIoU" not in text
+
+
+@pytest.mark.parametrize("drawing", [render, render_best])
+def test_nothing_to_show_is_said(story, drawing):
+    assert "No trial has finished an epoch" in printed(drawing, [])
+    story.sweep().session().trial(0).start(0).fail(0, "error", "boom")
+    text = printed(drawing, story.events)
+    assert "No trial has finished an epoch" in text
+    assert ("boom" in text) == (drawing is render)
+
+
+def test_next_commands_fit_the_state(mixed):
+    folder = Path.cwd() / "experiments" / "my sweep"
+    running = next_commands(results_from_events(mixed.events, folder=folder))
+    assert running == [
+        ("kdsweep report 'experiments/my sweep'", "all tables, also as CSV and Parquet"),
+        (
+            "kdsweep train 'experiments/my sweep/trials/0001/job.yaml'",
+            "train the best trial again",
+        ),
+    ]
+    mixed.add("pause", reason="sigint")
+    paused = next_commands(results_from_events(mixed.events, folder=folder))
+    assert paused[0][0] == "kdsweep resume 'experiments/my sweep'"
+    assert paused[1:] == running
+    assert paused[0][0] in printed(render_best, mixed.events, width=40, folder=folder)
+
+
+def test_least_wanted_columns_go_first_then_names_shrink():
+    columns = [
+        Column("name", ["abcdefghijklmnop"], text=True, least=6),
+        Column("a", ["1111"], keep=2),
+        Column("b", ["2222"], keep=1),
+        Column("c", ["3333"]),
+    ]
+    assert [c.header for c, _ in fit(columns, 34)] == ["name", "a", "b", "c"]
+    assert [(c.header, w) for c, w in fit(columns, 33)] == [
+        ("name", 15), ("a", 4), ("b", 4), ("c", 4)
+    ]  # fmt: skip
+    assert [(c.header, w) for c, w in fit(columns, 20)] == [("name", 8), ("a", 4), ("c", 4)]
+    assert [(c.header, w) for c, w in fit(columns, 13)] == [("name", 7), ("c", 4)]
+    assert [line.plain for line in draw("t", columns, 13)] == [
+        "t",
+        "name        c",
+        "─" * 13,
+        "abcdef…  3333",
+    ]
