@@ -1,4 +1,4 @@
-.PHONY: check test format
+.PHONY: check test format constraints
 
 check:
 	ruff check .
@@ -12,3 +12,7 @@ test:
 format:
 	ruff check --fix .
 	ruff format .
+
+# Writes down the versions of the current environment, which should be fresh and just tested.
+constraints:
+	pip freeze --exclude-editable | sort > constraints.txt
