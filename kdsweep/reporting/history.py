@@ -42,7 +42,8 @@ class TrialHistory:
         control: Number of the control that the trial is measured against, if there is one.
         state: One of :data:`STATES`.
         attempts: How often it was started.
-        seconds: Time between a start and the last word of that attempt, summed.
+        seconds: Time it held a slot; of a running trial up to the ledger's last word, of one whose
+            driver died up to that driver's.
         gpu_seconds: The same, times the GPUs it held.
         best_value: Highest value of the sweep's metric so far; ``-inf`` before there is one.
         best_classes: Per-class IoU of that epoch.
@@ -64,11 +65,12 @@ class TrialHistory:
     best_classes: ClassIoUs = field(default_factory=dict)
     _mark: float | None = None
 
-    def _elapse(self, until: float, num_gpus: float) -> None:
+    def hold(self, until: float, num_gpus: float) -> None:
+        """Count the time since the last call, if the trial was running then."""
         if self._mark is not None:
             self.seconds += until - self._mark
             self.gpu_seconds += (until - self._mark) * num_gpus
-        self._mark = until
+        self._mark = until if self.state == RUNNING else None
 
 
 class EpochColumns:
@@ -169,12 +171,13 @@ class History:
                 handler(event)
             if self.sessions:
                 self.sessions[-1].last = event.get("time", self.sessions[-1].last)
+        self._count_running()
 
     def _on_sweep(self, event: Event) -> None:
         self.sweep = {**self.sweep, **event}
 
     def _on_session(self, event: Event) -> None:
-        self._interrupt_trials()
+        self.interrupt()
         self.ending = None
         self.sessions.append(Session(event, event["time"], event["time"]))
 
@@ -194,14 +197,14 @@ class History:
         trial = self.trials[event["trial"]]
         trial.state = RUNNING
         trial.attempts += 1
-        trial._mark = event["time"]
+        trial.hold(event["time"], self._num_gpus)
 
     def _on_epoch(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         value = _number(event.get("value"))
         self.epochs.append(event, value)
         trial.state = _STATE_OF_STOP.get(event.get("stop") or "", RUNNING)
-        trial._elapse(event["time"], self._num_gpus)
+        trial.hold(event["time"], self._num_gpus)
         classes = event.get("classes") or {}
         if value > trial.best_value:
             trial.best_value, trial.best_classes = value, classes
@@ -212,13 +215,14 @@ class History:
     def _on_fail(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.state = WAITING if event.get("retry") else FAILED
-        trial._elapse(event["time"], self._num_gpus)
+        trial.hold(event["time"], self._num_gpus)
         if event.get("job"):
             trial.job = {**trial.job, "train": {**trial.job.get("train", {}), **event["job"]}}
         self.failures.append(event)
 
     def _on_pause(self, event: Event) -> None:
-        self._interrupt_trials()
+        self.sessions[-1].last = event["time"]
+        self.interrupt()
         self.ending = event["reason"]
 
     def _on_done(self, event: Event) -> None:
@@ -228,16 +232,18 @@ class History:
     def _num_gpus(self) -> float:
         return self.sessions[-1].num_gpus if self.sessions else 0.0
 
-    def _interrupt_trials(self) -> None:
-        """A new session and a pause both mean that nothing of before is running any more."""
+    def interrupt(self) -> None:
+        """Nothing runs any more: the sweep paused, its driver died, or another one took over."""
+        self._count_running()
         for trial in self.trials.values():
             if trial.state == RUNNING:
                 trial.state = INTERRUPTED
-            trial._mark = None
+                trial.hold(self.sessions[-1].last, 0.0)
 
-    def mark_dead(self) -> None:
-        """The driver is known to be gone: what the ledger leaves running was interrupted."""
-        self._interrupt_trials()
+    def _count_running(self) -> None:
+        for trial in self.trials.values():
+            if trial.state == RUNNING and self.sessions:
+                trial.hold(self.sessions[-1].last, self._num_gpus)
 
 
 def _number(value: Any) -> float:

@@ -104,7 +104,7 @@ def results_from_events(
     """
     history = History(events)
     if driver_alive is False and history.ending is None:
-        history.mark_dead()
+        history.interrupt()
     experiment = Experiment(folder if folder is not None else Path())
     epochs = epoch_table(history)
     trials = trial_table(history, epochs)

@@ -158,6 +158,24 @@ def test_summary_counts_and_names_the_best(mixed):
     json.dumps(summary, allow_nan=False)
 
 
+def test_trials_hold_their_slots_until_the_pause_or_the_last_word(story):
+    story.sweep().session(gpus=1).trial(0).trial(1).start(0).start(1)
+    story.epoch(0, 1, 0.1, seconds=60).epoch(1, 1, 0.1, seconds=60)
+    running = results_from_events(story.events)
+    assert (running.trials["hours"] * 60).tolist() == pytest.approx([2, 2])
+    story.add("pause", 60.0, reason="sigint")
+    paused = results_from_events(story.events)
+    assert (paused.trials["hours"] * 60).tolist() == pytest.approx([3, 3])
+    assert paused.summary["gpu_hours"] * 60 == pytest.approx(6)
+    story.add("session", 600.0, session=2, gpus_per_trial=0, host="x", pid=1)
+    story.start(0, epoch=1).epoch(0, 2, 0.2, "complete", seconds=60)
+    resumed = results_from_events(story.events)
+    assert (resumed.trials["hours"] * 60).tolist() == pytest.approx([4, 3])
+    assert resumed.summary["trial_hours"] * 60 == pytest.approx(7)
+    assert resumed.summary["gpu_hours"] * 60 == pytest.approx(6)
+    assert resumed.summary["hours"] * 60 == pytest.approx(3 + 1)
+
+
 def test_equal_values_tie_and_the_smaller_student_comes_first(story):
     story.sweep().session()
     for number in (0, 1, 2):
