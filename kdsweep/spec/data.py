@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from kdsweep.spec.base import Spec
+from kdsweep.spec.base import Names, Spec, broken_rule
 
 AugmentPreset = Literal["none", "light", "standard", "strong"]
 ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class HoldoutSpec(Spec):
@@ -23,24 +22,54 @@ class HoldoutSpec(Spec):
         seed: Which blocks are drawn.
     """
 
-    val: float = Field(0.2, gt=0, lt=1)
-    test: float = Field(0.0, ge=0, lt=1)
+    val: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.0, ge=0, lt=1)
     block: PositiveInt = 50
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> HoldoutSpec:
+        if self.val + self.test >= 1:
+            raise broken_rule(
+                f"val + test is {self.val + self.test:g}, which leaves no frame to train on",
+                allowed="two shares whose sum is < 1",
+            )
+        return self
 
 
 class PartsSpec(Spec):
-    """A split by named parts (recordings, towns, folders)."""
+    """A split by named parts (recordings, towns, folders).
+
+    Attributes:
+        train: Parts that train.
+        val: Parts that validate.
+        test: Parts kept for the test split.
+    """
 
     train: Names = Field(min_length=1)
     val: Names = Field(min_length=1)
     test: Names = ()
+
+    @model_validator(mode="after")
+    def _parts_do_not_overlap(self) -> PartsSpec:
+        taken: dict[str, str] = {}
+        for side in ("train", "val", "test"):
+            for index, part in enumerate(getattr(self, side)):
+                if part in taken:
+                    raise broken_rule(
+                        f"this part is in {taken[part]} already",
+                        at=(side, index),
+                        allowed="each part in one split only, else scores measure memory",
+                    )
+                taken[part] = side
+        return self
 
 
 class BaseDataSpec(Spec):
     """What every source understands.
 
     Attributes:
+        source: Which data set it is.
         path: Folder of the data set; ``--data SOURCE=PATH`` fills it in.
         image_size: (height, width) in pixels that frames are resized to.
         augment: Named augmentation of the training split.
@@ -50,12 +79,13 @@ class BaseDataSpec(Spec):
         cache: Folder of the decode cache; the user's cache folder if left out.
     """
 
+    source: str
     path: str | None = None
     image_size: ImageSize
     augment: AugmentPreset = "standard"
     num_train: PositiveInt | None = None
     num_val: PositiveInt | None = None
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(default=None, ge=0)
     cache: str | None = None
 
 
@@ -73,9 +103,9 @@ class RoadscenesData(BaseDataSpec):
     source: Literal["roadscenes"] = "roadscenes"
     scenes: PositiveInt = 96
     val_scenes: PositiveInt = 48
-    test_scenes: int = Field(48, ge=0)
+    test_scenes: int = Field(default=48, ge=0)
     scene_size: ImageSize = (300, 400)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
 
 class LyftData(BaseDataSpec):

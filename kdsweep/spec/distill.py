@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from kdsweep.spec.base import Spec
+from kdsweep.spec.base import Names, Spec
 
-Taps = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+Taps = Annotated[Names, Field(min_length=1)]
 
 
 class LossSpec(Spec):
@@ -81,7 +81,8 @@ class DistillSpec(Spec):
     """Which losses, and how their sum grows at the start.
 
     Attributes:
-        pixel_kl, channel_wise, hint, attention: The terms; left out means not used.
+        pixel_kl, channel_wise, hint, attention: A loss; ``null`` means not used, ``{}`` used with
+            its defaults.
         warmup_epochs: Length of the linear ramp from 0 to 1 on the sum, in epochs.
     """
 

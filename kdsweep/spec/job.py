@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
+import re
+from typing import Annotated
 
-from kdsweep.spec.base import Spec
+from pydantic import AfterValidator, model_validator
+
+from kdsweep.spec.base import Spec, broken_rule
 from kdsweep.spec.data import DataSpec
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.spec.model import ModelSpec
 from kdsweep.spec.train import TrainSpec
 
 
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise broken_rule(
+            "not usable as a folder name",
+            allowed="letters, digits, '.', '_' and '-', at most 80 of them",
+            hint=f"for example {folder_name(name)}",
+        )
+    return name
+
+
+def folder_name(text: str) -> str:
+    """``text`` with all that a folder name should not hold replaced by ``-``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:80] or "job"
+
+
+# Checks across several fields look at sections of one scope only. Search spaces rely on it: they
+# try the corners of each scope, not those of the whole space.
+SCOPES = (("name",), ("data",), ("teacher", "distill"), ("student",), ("train",))
+
+
 class Job(Spec):
     """One complete, concrete training of a teacher and its student, or of a control.
 
     Attributes:
-        name: Name shown in tables.
+        name: Name of the experiment's folder; the file's name if left out.
         data: Frames to train and validate on.
-        teacher: The teacher, or ``None`` for a control.
+        teacher: The teacher, or ``null`` for a control.
         student: The student.
         distill: What the student learns from the teacher.
         train: How both are trained.
     """
 
-    name: str = "job"
+    name: Annotated[str, AfterValidator(_file_name)] = "job"
     data: DataSpec
     teacher: ModelSpec | None = None
     student: ModelSpec
     distill: DistillSpec = DistillSpec()
     train: TrainSpec
+
+    @model_validator(mode="after")
+    def _terms_have_a_teacher(self) -> Job:
+        terms = self.distill.terms()
+        if self.teacher is None and terms:
+            raise broken_rule(
+                "a distillation loss without a teacher",
+                at=("distill", next(iter(terms))),
+                allowed="a teacher, or no distillation losses (weight 0 or null)",
+                hint="add a `teacher:` section; in a sweep, `controls: shared` already trains "
+                "each student without a teacher",
+            )
+        return self
 
     @property
     def label(self) -> str:

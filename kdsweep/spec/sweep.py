@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from kdsweep.spec.base import Spec
+from kdsweep.spec.base import Spec, broken_rule
+
+# Only what a control has as well: a gain compares the two.
+MetricName = Literal["student/miou", "student/pixel_accuracy", "student/seed_compat_iou"]
+
+
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise broken_rule(
+            "more than one GPU, but not a whole number of them",
+            allowed="a fraction up to 1, or a whole number",
+        )
+    return gpus
+
+
+Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
 
 
 class SweepSpec(Spec):
@@ -28,11 +43,11 @@ class SweepSpec(Spec):
     """
 
     trials: PositiveInt = 20
-    metric: str = "student/miou"
+    metric: MetricName = "student/miou"
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = "tpe"
     scheduler: Literal["asha", "none"] = "asha"
     grace_period: PositiveInt = 1
-    reduction_factor: PositiveInt = Field(3, ge=2)
+    reduction_factor: int = Field(default=3, ge=2)
     controls: Literal["shared", "none"] = "shared"
     seed: NonNegativeInt = 0
     max_hours: PositiveFloat | None = None
@@ -49,7 +64,7 @@ class ResourcesSpec(Spec):
         cpus_per_trial: CPU cores; shared out evenly among the trials that fit if left out.
     """
 
-    gpus_per_trial: PositiveFloat = 1.0
+    gpus_per_trial: Gpus = 1.0
     cpus_per_trial: PositiveInt | None = None
 
 
@@ -68,6 +83,10 @@ class WandbSpec(Spec):
 
 
 class TrackingSpec(Spec):
-    """Where epoch reports are sent besides the ledger."""
+    """Where epoch reports are sent besides the ledger.
+
+    Attributes:
+        wandb: Weights & Biases.
+    """
 
     wandb: WandbSpec = WandbSpec()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from kdsweep.spec.base import Spec
+from kdsweep.spec.base import Spec, broken_rule
 
+ClassWeights = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=2)]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["poly", "cosine", "cyclic", "constant"]
 
@@ -21,11 +22,15 @@ class CrossEntropySpec(Spec):
     """
 
     weight: PositiveFloat = 1.0
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
 class DiceSpec(Spec):
-    """Soft Dice loss over the classes present in the batch."""
+    """Soft Dice loss over the classes present in the batch.
+
+    Attributes:
+        weight: Weight of the term.
+    """
 
     weight: PositiveFloat = 1.0
 
@@ -46,7 +51,7 @@ class SupervisedSpec(Spec):
     """Sum of losses against the labels.
 
     Attributes:
-        ce, dice, focal: The terms; at least one.
+        ce, dice, focal: A loss, ``{}`` for its defaults; at least one of the three.
         class_weights: One positive weight per class for ``ce`` and ``focal``, or ``inverse_log``
             (computed from the training labels: 1 / ln(1.02 + frequency), ENet 1606.02147).
     """
@@ -54,16 +59,40 @@ class SupervisedSpec(Spec):
     ce: CrossEntropySpec | None = None
     dice: DiceSpec | None = None
     focal: FocalSpec | None = None
-    class_weights: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] | Literal["inverse_log"] | None = None
+    class_weights: ClassWeights | Literal["inverse_log"] | None = None
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> SupervisedSpec:
+        if self.ce is None and self.dice is None and self.focal is None:
+            raise broken_rule(
+                "no loss against the labels",
+                allowed="at least one of ce, dice, focal",
+                hint="write `ce: {}` for plain cross-entropy",
+            )
+        if self.class_weights is not None and self.ce is None and self.focal is None:
+            raise broken_rule(
+                "class weights have no effect on dice alone",
+                at=("class_weights",),
+                hint="add `ce: {}` or `focal: {}`, or take class_weights out",
+            )
+        return self
 
 
 class NetworkTrainSpec(Spec):
-    """Overrides for one network; what is left out follows ``train``."""
+    """Overrides for one network; what is left out follows ``train``.
+
+    Attributes:
+        lr: Peak learning rate.
+        optimizer, weight_decay, momentum: The optimiser.
+        schedule: Course of the learning rate after its warm-up.
+        warmup_epochs: Linear warm-up of the learning rate, in epochs.
+        clip_norm: Gradient norm above which gradients are scaled down.
+    """
 
     lr: PositiveFloat | None = None
     optimizer: OptimizerName | None = None
     weight_decay: NonNegativeFloat | None = None
-    momentum: float | None = Field(None, ge=0, lt=1)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
     schedule: ScheduleName | None = None
     warmup_epochs: NonNegativeFloat | None = None
     clip_norm: PositiveFloat | None = None
@@ -95,7 +124,7 @@ class TrainSpec(Spec):
     lr: PositiveFloat = 1e-3
     optimizer: OptimizerName = "adamw"
     weight_decay: NonNegativeFloat = 1e-2
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: ScheduleName = "poly"
     warmup_epochs: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat | None = 5.0
@@ -103,6 +132,6 @@ class TrainSpec(Spec):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     channels_last: bool | None = None
     compile: bool = False
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     teacher: NetworkTrainSpec = NetworkTrainSpec()
     student: NetworkTrainSpec = NetworkTrainSpec()

@@ -1,0 +1,209 @@
+"""From a file or mapping to a checked job: reading, overrides, validation, located errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsweep.errors import ConfigPath, SpecError, dotted
+from kdsweep.spec.base import Spec
+from kdsweep.spec.checking import FindingsError, check
+from kdsweep.spec.document import Document, read_document
+from kdsweep.spec.grammar import is_range
+from kdsweep.spec.job import Job, folder_name
+from kdsweep.spec.overrides import place_at, set_data, set_value
+from kdsweep.spec.places import Place
+from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
+from kdsweep.spec.template import find_ranges
+
+Source = str | Path | Mapping[str, Any]
+
+
+class SweepSections(Spec):
+    """The sections that a search space has besides those of a job.
+
+    Attributes:
+        sweep: What is searched, with what, for how long.
+        resources: What one trial gets.
+        tracking: Where epoch reports are sent besides the ledger.
+    """
+
+    sweep: SweepSpec = SweepSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    tracking: TrackingSpec = TrackingSpec()
+
+
+JOB_KEYS = Place(Job).keys({})
+SPACE_KEYS = {**JOB_KEYS, **Place(SweepSections).keys({})}
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A job together with where each part of it was written.
+
+    Attributes:
+        job: The job.
+        document: Its file or mapping, overrides included.
+    """
+
+    job: Job
+    document: Document
+
+    def locate(self, error: SpecError) -> SpecError:
+        """Give an error about this job, raised by a later check, its file and line."""
+        return self.document.locate(error)
+
+
+def load_job(source: Source, overrides: Sequence[str] = (), data: Sequence[str] = ()) -> Job:
+    """Read a job.
+
+    Args:
+        source: A YAML file, or a mapping of the same form.
+        overrides: Changes as ``path=value``, where ``value`` is YAML.
+        data: Data sets as ``SOURCE=PATH``.
+
+    Raises:
+        SpecError: Anything wrong with the job or the changes, with file and line.
+    """
+    return read_job(source, overrides, data).job
+
+
+def read_job(source: Source, overrides: Sequence[str] = (), data: Sequence[str] = ()) -> JobFile:
+    """Like :func:`load_job`, but keeps the places in the file for errors that come up later."""
+    document = open_document(source, overrides, data, JOB_KEYS, default_name="job")
+    file = document.file or "FILE"
+    errors = [
+        SpecError(
+            f"`{key}` makes this a search space, not a job",
+            path=(key,),
+            hint=f"kdsweep run {file}",
+        )
+        for key in SweepSections.model_fields
+        if key in document.tree
+    ]
+    errors += [
+        SpecError(
+            "a range, where a job needs one value",
+            path=path,
+            value=_value_at(document.tree, path),
+            hint=f"choose a value with --set {dotted(path)}=…, or sweep: kdsweep run {file}",
+        )
+        for path in find_ranges(document.tree)
+    ]
+    if errors:
+        raise located(document, errors)
+    try:
+        return JobFile(check(Job, document.tree), document)
+    except FindingsError as found:
+        raise located(document, found.errors) from None
+
+
+def open_document(
+    source: Source,
+    overrides: Sequence[str],
+    data: Sequence[str],
+    keys: Mapping[str, Place],
+    default_name: str,
+) -> Document:
+    """Read a document and apply the changes from the command line.
+
+    Args:
+        source: A YAML file, or a mapping.
+        overrides: Changes as ``path=value``.
+        data: Data sets as ``SOURCE=PATH``.
+        keys: The places at the top of such documents.
+        default_name: The ``name`` of a nameless mapping; a file lends its own name.
+    """
+    document = read_document(source)
+    for text in data:
+        set_data(document, text, keys["data"])
+    for text in overrides:
+        set_value(document, text, keys)
+    if "name" not in document.tree:
+        name = folder_name(Path(document.file).stem) if document.file else default_name
+        document.tree = {"name": name, **document.tree}
+    if "data" in document.tree:
+        document.tree["data"] = _absolute(document, document.tree["data"], ("data",))
+    _refuse_blanks(document, keys)
+    return document
+
+
+def located(document: Document, errors: Sequence[SpecError]) -> SpecError:
+    """One error that tells all of ``errors``, each with its place, in the order of the file."""
+    distinct: dict[tuple[ConfigPath, str], SpecError] = {}
+    for error in errors:
+        distinct.setdefault((error.path, error.problem), document.locate(error))
+    ranked = sorted(distinct.values(), key=lambda error: error.line or 0)
+    ranked[0].others = tuple(ranked[1:])
+    return ranked[0]
+
+
+def _absolute(document: Document, value: Any, path: ConfigPath) -> Any:
+    """``value`` with its folders absolute: trials run elsewhere, and jobs are run again from there.
+
+    Folders that a file names are relative to that file, others to the working directory.
+    """
+    if isinstance(value, list):
+        items = enumerate(value)
+        return [_absolute(document, item, (*path, index)) for index, item in items]
+    if isinstance(value, Mapping):
+        return {key: _absolute(document, item, (*path, key)) for key, item in value.items()}
+    keys = [part for part in path if part not in ("values", "value") and isinstance(part, str)]
+    if keys not in (["data", "path"], ["data", "cache"]) or not isinstance(value, str):
+        return value
+    mark = document.mark(path)
+    folder = os.path.dirname(mark.file) if mark is not None and mark.line is not None else ""
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(value)))
+
+
+def _refuse_blanks(document: Document, keys: Mapping[str, Place]) -> None:
+    """A section with nothing behind its key could mean "off" or "with its defaults"."""
+    errors = []
+    for path in sorted(document.blanks, key=str):
+        try:
+            place = place_at(document.tree, path, keys)
+        except SpecError:
+            continue  # an unknown key; validation says so
+        if place.sections:
+            hint = "write {} for its defaults" + (", or null to do without" * place.nullable)
+            errors.append(SpecError("nothing behind this key", path=path, hint=hint))
+    if errors:
+        raise located(document, errors)
+
+
+def _value_at(tree: Any, path: ConfigPath) -> Any:
+    for part in path:
+        tree = tree[part]
+    return tree
+
+
+def with_defaults(place: Place, value: Any) -> Any:
+    """``value`` with the defaults of all keys that it leaves out, down to the last section.
+
+    Where a range decides which section stands somewhere, that section is left as it is.
+    """
+    if is_range(value):
+        filled = dict(value)
+        if isinstance(value.get("values"), list):
+            filled["values"] = [with_defaults(place, choice) for choice in value["values"]]
+        if "value" in value:
+            filled["value"] = with_defaults(place, value["value"])
+        return filled
+    section = place.section(value)
+    return value if section is None else section_with_defaults(section, value)
+
+
+def section_with_defaults(section: type[Spec], value: Mapping[str, Any]) -> dict[str, Any]:
+    """Like :func:`with_defaults`, for a value that is known to be a ``section``."""
+    from pydantic_core import to_jsonable_python
+
+    filled: dict[str, Any] = {}
+    for key, field in section.model_fields.items():
+        if key in value:
+            filled[key] = with_defaults(Place.of_field(field), value[key])
+        elif not field.is_required():
+            filled[key] = to_jsonable_python(field.get_default(call_default_factory=True))
+    return filled

@@ -1,0 +1,184 @@
+"""Changes to a document from the command line: ``--set path=value`` and ``--data SOURCE=PATH``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kdsweep.errors import ConfigPath, SpecError, dotted
+from kdsweep.spec.checking import unknown_key
+from kdsweep.spec.data import BaseDataSpec
+from kdsweep.spec.document import Document, Mark, parse_value
+from kdsweep.spec.grammar import RANGE_KEYS, is_range
+from kdsweep.spec.places import Place
+
+_ANYTHING = Place(Any)
+
+
+def set_value(document: Document, text: str, keys: Mapping[str, Place]) -> None:
+    """Put ``--set path=value`` into the document.
+
+    Sections that are not there yet are made. A path may lead into a range
+    (``student.encoder.values[0]``), and the value may be a range.
+
+    Args:
+        document: Changed in place.
+        text: ``path=value``; the value is YAML.
+        keys: The places at the top of the document.
+
+    Raises:
+        SpecError: There is no such path, or the value is not valid YAML.
+    """
+    origin = f"--set {text}"
+    left, equals, right = text.partition("=")
+    if not equals or not left.strip():
+        raise SpecError(
+            "not of the form path=value", allowed="for example train.epochs=4", file=origin
+        )
+    try:
+        path = parse_path(left.strip())
+        value = parse_value(right, origin)
+        _put(document, path, value, keys, Mark(origin))
+    except SpecError as error:
+        raise error.located(origin, None) from None
+
+
+def set_data(document: Document, text: str, place: Place) -> None:
+    """Put ``--data SOURCE=PATH`` into the document.
+
+    Where the source changes, keys that all sources share (such as ``image_size``) stay, and those
+    of the old source go.
+
+    Args:
+        document: Changed in place.
+        text: ``SOURCE=PATH``.
+        place: The place of the ``data`` section.
+    """
+    origin = f"--data {text}"
+    source, equals, folder = text.partition("=")
+    sources = place.tags()
+    if not equals or not folder:
+        raise SpecError(
+            "not of the form SOURCE=PATH", allowed="for example camvid=~/camvid", file=origin
+        )
+    if source not in sources:
+        raise SpecError("unknown source", value=source, allowed=list(sources), file=origin)
+    before = document.tree.get("data")
+    if is_range(before):
+        raise SpecError(
+            "`data` is a range here, so there is no one source to replace",
+            path=("data",),
+            file=origin,
+            hint="set it as a whole: --set 'data={source: …, path: …, image_size: […]}'",
+        )
+    kept = dict(before) if isinstance(before, Mapping) else {}
+    if kept.get("source") != source:
+        known = {key for section in sources.values() for key in section.model_fields}
+        special = known - set(BaseDataSpec.model_fields)
+        kept = {key: value for key, value in kept.items() if key not in special}
+    chosen = {"source": source, "path": os.path.abspath(os.path.expanduser(folder))}
+    document.tree["data"] = {**chosen, **kept, **chosen}
+    for key in chosen:
+        _mark(document, ("data", key), Mark(origin))
+
+
+def parse_path(text: str) -> ConfigPath:
+    """``distill.hint.taps[0]`` as ``("distill", "hint", "taps", 0)``."""
+    if not re.fullmatch(r"[^.\[\]\s]+(\.[^.\[\]\s]+|\[\d+\])*", text):
+        raise SpecError("not a path", value=text, allowed="keys joined by dots, list items as [0]")
+    return tuple(
+        int(index) if index else key for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", text)
+    )
+
+
+def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, Place]) -> Place:
+    """What may stand at ``path`` of a document.
+
+    Args:
+        tree: The document; it tells which of several sections stands somewhere.
+        path: The path; it may lead into ranges.
+        keys: The places at the top of the document.
+
+    Raises:
+        SpecError: There is no such place.
+    """
+    place, node = _ANYTHING, tree
+    for depth, part in enumerate(path):
+        here = path[: depth + 1]
+        if depth == 0:
+            place = _child(keys, here, keys)
+        elif is_range(node):
+            place = _in_range(place, node, here)
+        elif isinstance(node, list) and isinstance(part, int):
+            if part >= len(node):
+                raise SpecError("there is no such item", path=here, allowed=f"0 to {len(node) - 1}")
+            # Inside of `values` the list is of choices, each of which stands for the place itself.
+            place = place if path[depth - 1] == "values" else place.items or _ANYTHING
+        elif place.sections and isinstance(part, str):
+            place = _child(place.keys(node), here, keys)
+        elif not place.is_open:
+            raise SpecError(
+                f"`{dotted(path[:depth])}` has nothing below it",
+                path=here,
+                allowed=place.describe(),
+            )
+        node = _item(node, part)
+    return place
+
+
+def _child(known: Mapping[str, Place], path: ConfigPath, root: Mapping[str, Place]) -> Place:
+    part = path[-1]
+    if part not in known:
+        raise unknown_key(path, list(known), root=root)
+    return known[str(part)]
+
+
+def _in_range(place: Place, node: Mapping[str, Any], path: ConfigPath) -> Place:
+    part, parent = path[-1], dotted(path[:-1])
+    if part not in RANGE_KEYS:
+        choice = f"{parent}.values[0].{part}" if "values" in node else f"{parent}.min"
+        raise SpecError(
+            f"`{parent}` is a range here",
+            path=path,
+            value=dict(node),
+            hint=f"set a part of the range, such as {choice}, or {parent} as a whole",
+        )
+    return place if part in ("values", "value") else _ANYTHING
+
+
+def _put(
+    document: Document, path: ConfigPath, value: Any, keys: Mapping[str, Place], mark: Mark
+) -> None:
+    place_at(document.tree, path, keys)
+    node: Any = document.tree
+    for depth, part in enumerate(path[:-1]):
+        below = _item(node, part)
+        if not isinstance(below, dict | list):
+            if isinstance(path[depth + 1], int):
+                raise SpecError(
+                    "there is no list here yet", path=path, hint=f"set all of {dotted(path[:-1])}"
+                )
+            below = {}
+            _mark(document, path[: depth + 1], mark)
+        node[part] = below
+        node = below
+    node[path[-1]] = value
+    _mark(document, path, mark)
+
+
+def _mark(document: Document, path: ConfigPath, mark: Mark) -> None:
+    """Note that everything from ``path`` on down comes from an override."""
+    size = len(path)
+    document.marks = {p: m for p, m in document.marks.items() if p[:size] != path}
+    document.marks[path] = mark
+    document.blanks = {p for p in document.blanks if p[:size] != path}
+
+
+def _item(node: Any, part: str | int) -> Any:
+    if isinstance(node, Mapping):
+        return node.get(part)
+    if isinstance(node, list) and isinstance(part, int) and part < len(node):
+        return node[part]
+    return None

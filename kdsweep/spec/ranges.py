@@ -1,0 +1,220 @@
+"""The kinds of ranges: what can be drawn from each, by whom, and what its ends and middle are."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol
+
+from kdsweep.errors import ConfigPath
+
+Scalar = str | int | float | bool | None
+Number = int | float
+Option = Any
+"""What a range takes: the index of a choice, or a number."""
+
+
+class Suggest(Protocol):
+    """The part of an Optuna trial that draws values."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Any:
+        """One of ``choices``."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number from ``low`` to ``high``."""
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """A whole number from ``low`` to ``high``."""
+
+
+@dataclass(frozen=True)
+class Range(ABC):
+    """A set of options, one of which is drawn.
+
+    Attributes:
+        name: Name of the sampler's parameter: the dotted path, with the index of the choice for
+            each choice around it (``distill[1].pixel_kl.weight``).
+        path: Where the range stands in the document.
+    """
+
+    name: str
+    path: ConfigPath
+
+    @abstractmethod
+    def draw(self, suggest: Suggest) -> tuple[str, Scalar, Option]:
+        """Name and value of the sampler's parameter, and the option it stands for."""
+
+    @abstractmethod
+    def param(self, option: Option) -> tuple[str, Scalar]:
+        """Name and value of the sampler's parameter that stands for ``option``."""
+
+    @abstractmethod
+    def show(self, option: Option) -> Scalar:
+        """The option as tables show it."""
+
+    @abstractmethod
+    def num_options(self) -> int | None:
+        """How many options there are; ``None`` if infinitely many."""
+
+    @abstractmethod
+    def options(self) -> Iterator[Option]:
+        """All options, in order; only for finite ranges."""
+
+    @abstractmethod
+    def corners(self) -> Sequence[Option]:
+        """Every choice, or both ends."""
+
+    @abstractmethod
+    def middle(self) -> Option:
+        """The most central option."""
+
+
+@dataclass(frozen=True)
+class Choice(Range):
+    """One of several values or sub-trees.
+
+    Attributes:
+        nodes: The compiled sub-trees.
+        labels: One scalar for each; the value itself where it is a scalar.
+        cumulative: Upper end of each choice's share of [0, 1], where probabilities are given.
+    """
+
+    nodes: tuple[Any, ...]
+    labels: tuple[Scalar, ...]
+    cumulative: tuple[float, ...] | None = None
+
+    def draw(self, suggest: Suggest) -> tuple[str, Scalar, Option]:
+        """Samplers know no prior over categories, so a weighted choice is drawn as a quantile."""
+        if self.cumulative is None:
+            label = suggest.suggest_categorical(self.name, self.labels)
+            return self.name, label, self.labels.index(label)
+        quantile = suggest.suggest_float(self._quantile, 0.0, 1.0)
+        index = bisect.bisect_right(self.cumulative, quantile)
+        return self._quantile, quantile, min(index, len(self.nodes) - 1)
+
+    def param(self, option: Option) -> tuple[str, Scalar]:
+        """The label, or the middle of the choice's quantiles."""
+        if self.cumulative is None:
+            return self.name, self.labels[option]
+        low = self.cumulative[option - 1] if option else 0.0
+        return self._quantile, (low + self.cumulative[option]) / 2
+
+    @property
+    def _quantile(self) -> str:
+        return f"{self.name}.quantile"
+
+    def show(self, option: Option) -> Scalar:
+        """The label."""
+        return self.labels[option]
+
+    def num_options(self) -> int:
+        """The number of choices."""
+        return len(self.nodes)
+
+    def options(self) -> Iterator[Option]:
+        """The choices in the order of the file."""
+        return iter(range(len(self.nodes)))
+
+    def corners(self) -> Sequence[Option]:
+        """Every choice."""
+        return range(len(self.nodes))
+
+    def middle(self) -> Option:
+        """The most probable choice, the median of numbers, or else the first choice."""
+        if self.cumulative is not None:
+            shares = [b - a for a, b in itertools.pairwise((0.0, *self.cumulative))]
+            return shares.index(max(shares))
+        if all(is_number(label) for label in self.labels):
+            ranked = sorted((label, index) for index, label in enumerate(self.labels))
+            return ranked[(len(ranked) - 1) // 2][1]
+        return 0
+
+
+@dataclass(frozen=True)
+class Interval(Range):
+    """The numbers between two ends.
+
+    Attributes:
+        low, high: The ends; both can be drawn.
+        step: Only multiples of it, ``None`` for all numbers.
+        log: Even in the logarithm.
+        whole: Whole numbers only.
+    """
+
+    low: Number
+    high: Number
+    step: Number | None
+    log: bool
+    whole: bool
+
+    def draw(self, suggest: Suggest) -> tuple[str, Scalar, Option]:
+        """A logarithmic range with steps is drawn without them and then rounded to them."""
+        if self.whole and not (self.log and self.step != 1):
+            whole = suggest.suggest_int(
+                self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log
+            )
+            return self.name, whole, whole
+        step = None if self.log or self.step is None else float(self.step)
+        number = suggest.suggest_float(
+            self.name, float(self.low), float(self.high), step=step, log=self.log
+        )
+        return self.name, number, self._rounded(number)
+
+    def param(self, option: Option) -> tuple[str, Scalar]:
+        """The number itself."""
+        return self.name, option
+
+    def show(self, option: Option) -> Scalar:
+        """The number itself."""
+        number: Number = option
+        return number
+
+    def num_options(self) -> int | None:
+        """The number of steps from end to end."""
+        if self.step is None:
+            return None
+        return _multiple_at(self.high, self.step) - _multiple_at(self.low, self.step) + 1
+
+    def options(self) -> Iterator[Option]:
+        """All multiples of the step."""
+        assert self.step is not None, "an interval without steps has infinitely many options"
+        first = _multiple_at(self.low, self.step)
+        return (self._multiple(first + index) for index in range(self.num_options() or 0))
+
+    def corners(self) -> Sequence[Option]:
+        """Both ends."""
+        return (self.low, self.high)
+
+    def middle(self) -> Option:
+        """The arithmetic middle, or the geometric one of a logarithmic range."""
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        # Six digits: 0.001 reads better than 0.0010000000000000002 and trains as well.
+        return self._rounded(min(max(float(f"{middle:.6g}"), self.low), self.high))
+
+    def _rounded(self, number: Number) -> Number:
+        if self.step is None:
+            return number
+        return self._multiple(_multiple_at(number, self.step))
+
+    def _multiple(self, count: int) -> Number:
+        # In decimals, so that three steps of 0.1 are 0.3.
+        exact = Decimal(str(self.step)) * count
+        return int(exact) if self.whole else float(exact)
+
+
+def _multiple_at(number: Number, step: Number) -> int:
+    return round(Decimal(str(number)) / Decimal(str(step)))
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a finite number, and not ``true`` or ``false``."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
