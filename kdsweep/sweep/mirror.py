@@ -1,0 +1,72 @@
+"""A copy of the study for optuna-dashboard, written beside the sweep and never read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsweep.store import Event
+from kdsweep.sweep.state import Sweep
+from kdsweep.sweep.study import Study
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+
+class StudyMirror:
+    """Writes trials that have ended into an Optuna database, in a thread of its own.
+
+    A database write takes 10 ms and more, opening one about a second: too long for the loop that
+    hands out trials. A database that cannot be written costs one warning, not the sweep.
+
+    Args:
+        path: The SQLite file. It is made anew in each session.
+        name: Name of the study.
+        study: Where the trials come from.
+        warn: Told once if the file cannot be written.
+    """
+
+    def __init__(self, path: Path, name: str, study: Study, warn: Callable[[str], None]) -> None:
+        self._path = path
+        self._name = name
+        self._source = study
+        self._warn = warn
+        self._worker = ThreadPoolExecutor(1, "kdsweep-mirror")
+        self._copy: optuna.Study | None = None
+        self._is_broken = False
+        ended = [trial for trial in study.trials().values() if trial.state.is_finished()]
+        if ended:
+            self._worker.submit(self._write, ended)
+
+    def event(self, sweep: Sweep, event: Event) -> None:
+        """Copy the trial that an event ends."""
+        trial = sweep.trials.get(event.get("trial", -1))
+        if trial is not None and trial.state.is_final and not trial.is_control:
+            self._worker.submit(self._write, [self._source.trial(trial.number)])
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        self._worker.shutdown(wait=True)
+
+    def _write(self, trials: list[FrozenTrial]) -> None:
+        if self._is_broken:
+            return
+        try:
+            self._copy = self._copy or self._open()
+            for trial in trials:
+                self._copy.add_trial(trial)
+        except Exception as error:
+            # Whatever is wrong with the database, the sweep does not depend on it.
+            self._is_broken = True
+            self._warn(f"{self._path}: the copy for optuna-dashboard could not be written: {error}")
+
+    def _open(self) -> optuna.Study:
+        import optuna
+
+        self._path.unlink(missing_ok=True)
+        return optuna.create_study(
+            storage=f"sqlite:///{self._path}", study_name=self._name, direction="maximize"
+        )

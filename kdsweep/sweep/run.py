@@ -1,0 +1,395 @@
+"""Run a search space as a sweep, and go on with one that was interrupted."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shlex
+import shutil
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.spec import Space, dump_yaml
+from kdsweep.store import Event, Experiment, Ledger
+from kdsweep.store.atomic import write_json, write_text
+from kdsweep.store.provenance import environment, mask_secrets
+from kdsweep.sweep import cluster
+from kdsweep.sweep.driver import Driver, Listener, exit_code
+from kdsweep.sweep.mirror import StudyMirror
+from kdsweep.sweep.progress import Mode, Outcome, Progress, make_progress
+from kdsweep.sweep.resources import plan
+from kdsweep.sweep.signals import Interruption, blocked
+from kdsweep.sweep.state import State, Sweep
+from kdsweep.sweep.study import check_sampler
+
+RUNNER = "kdsweep.trial"
+
+# How long running trials may take to reach their next report before a pause leaves without it. A
+# signal's sender seldom waits long (Docker 10 s, SLURM 30 s); a budget can wait for an epoch.
+GRACE_SECONDS = {"sigint": 3.0, "sigterm": 3.0, "max_hours": 600.0, "max_gpu_hours": 600.0}
+
+
+def run_sweep(
+    space: Space,
+    *,
+    experiments: Path,
+    address: str | None = None,
+    progress: Progress | Mode = "quiet",
+    command: Sequence[str] | None = None,
+    runner: str = RUNNER,
+) -> Outcome:
+    """Run a search space from the start, in a new experiment.
+
+    Args:
+        space: What to search.
+        experiments: Parent folder of experiments.
+        address: Ray cluster to join (``auto``: the one on this machine); ``None`` starts one here,
+            unless ``RAY_ADDRESS`` is set.
+        progress: How to show progress.
+        command: The command line, for the record; this process's if left out.
+        runner: Module that holds ``check_job``, ``prepare`` and ``run_job``.
+
+    Returns:
+        How it ended; an interrupted or paused sweep is no error.
+
+    Raises:
+        SpecError: The space says something that is not allowed. No experiment was made.
+        DataError: Its data are missing or damaged. No experiment was made.
+        WeightsError: Pretrained weights cannot be had. No experiment was made.
+        ResourceError: A trial fits on no machine. No experiment was made.
+        KdsweepError: The sweep broke off; it can be resumed.
+    """
+    command = sys.argv if command is None else command
+
+    def create() -> Experiment:
+        experiment = Experiment.create(Path(experiments), space.name)
+        write_text(experiment.space_yaml, space.text or _plain_yaml(space))
+        write_json(experiment.spec_json, space.resolved())
+        seeds = {"sampler": space.sweep.seed}
+        write_json(experiment.environment_json, environment(command, seeds))
+        return experiment
+
+    shown = progress if isinstance(progress, Progress) else make_progress(progress)
+    session = _Session(space, shown, command, runner, address)
+    return session.run(create)
+
+
+def resume_sweep(
+    experiment: Path | str,
+    *,
+    address: str | None = None,
+    progress: Progress | Mode = "quiet",
+    command: Sequence[str] | None = None,
+    runner: str = RUNNER,
+    max_hours: float | None = None,
+    max_gpu_hours: float | None = None,
+) -> Outcome:
+    """Go on with a sweep that was interrupted, paused or killed.
+
+    Args:
+        experiment: Its folder.
+        address: As for :func:`run_sweep`.
+        progress: As for :func:`run_sweep`.
+        command: As for :func:`run_sweep`.
+        runner: As for :func:`run_sweep`.
+        max_hours: Replaces the space's budget of hours in this session.
+        max_gpu_hours: Replaces the space's budget of GPU-hours in this session.
+
+    Raises:
+        ExperimentError: There is no such experiment, or another driver is running it.
+        LedgerError: The ledger is damaged other than in its last line.
+        KdsweepError: As for :func:`run_sweep`.
+    """
+    opened = Experiment.open(experiment)
+    shown = progress if isinstance(progress, Progress) else make_progress(progress)
+    with Ledger.open(opened.ledger) as ledger:
+        if ledger.num_torn_bytes:
+            shown.note(
+                f"warning: the ledger's last line was torn ({ledger.num_torn_bytes} bytes); the "
+                "epoch it was about is reported again by its checkpoint"
+            )
+        space = Space.from_resolved(json.loads(opened.spec_json.read_text(encoding="utf-8")))
+        sweep = Sweep(ledger.events)
+        if sweep.header and not sweep.has_work:
+            outcome = make_outcome(sweep, opened)
+            shown.note(f"{opened.path}: nothing left to do")
+            shown.close(outcome)
+            return outcome
+        command = sys.argv if command is None else command
+        session = _Session(
+            space,
+            shown,
+            command,
+            runner,
+            address,
+            max_hours=max_hours,
+            max_gpu_hours=max_gpu_hours,
+        )
+        return session.run(lambda: opened, ledger)
+
+
+class _Session:
+    """One session of a sweep, from checks to the last line."""
+
+    def __init__(
+        self,
+        space: Space,
+        progress: Progress,
+        command: Sequence[str],
+        runner: str,
+        address: str | None,
+        *,
+        max_hours: float | None = None,
+        max_gpu_hours: float | None = None,
+    ) -> None:
+        self._space = space
+        self._progress = progress
+        self._command = shlex.join(mask_secrets(command))
+        self._runner = runner
+        self._address = address
+        self._max_hours = max_hours or space.sweep.max_hours
+        self._max_gpu_hours = max_gpu_hours or space.sweep.max_gpu_hours
+        self._interruption = Interruption()
+
+    def run(
+        self, open_experiment: Callable[[], Experiment], ledger: Ledger | None = None
+    ) -> Outcome:
+        """Check everything, start Ray, run trials, stop Ray."""
+        check_sampler(self._space.sweep.sampler)
+        self._interruption.install()
+        try:
+            with ExitStack() as stack:
+                # Freed after Ray has ended: while a worker may still write, the lock is held.
+                outcome = self._run(stack, open_experiment, ledger)
+        finally:
+            self._progress.abort()
+            self._interruption.uninstall()
+        self._progress.close(outcome)
+        return outcome
+
+    def _run(
+        self,
+        stack: ExitStack,
+        open_experiment: Callable[[], Experiment],
+        ledger: Ledger | None,
+    ) -> Outcome:
+        preflight = Preflight(self._space, self._runner)
+        with ExitStack() as ray_stack:
+            ray_stack.enter_context(cluster.environment())
+            with blocked():
+                joined = ray_stack.enter_context(cluster.connect(self._address))
+            self._interruption.install()
+            data = preflight.wait(lambda: self._interruption.reason is not None)
+            if data is None:
+                return Outcome(None, 130, self._interruption.reason or "sigint")
+            sweep = self._space.sweep
+            resources = plan(joined.nodes, self._space.resources, sweep.max_concurrent)
+            experiment = open_experiment()
+            if ledger is None:
+                ledger = stack.enter_context(Ledger.open(experiment.ledger))
+            self._introduce(experiment, joined, data)
+            driver = Driver(
+                self._space,
+                experiment,
+                ledger,
+                resources,
+                max_hours=self._max_hours,
+                max_gpu_hours=self._max_gpu_hours,
+            )
+            with closing_listeners(self._listeners(driver, experiment)) as listeners:
+                driver.listeners.extend(listeners)
+                driver.begin(self._command, data)
+                self._train(driver, experiment)
+                driver.end()
+        return make_outcome(driver.sweep, experiment, notice=data.get("notice"))
+
+    def _train(self, driver: Driver, experiment: Experiment) -> None:
+        # Tune is imported here: it reads its settings when it is imported.
+        from kdsweep.sweep.tune import LeaveSweepError, run_tune
+
+        deadline: float | None = None
+
+        def on_step() -> None:
+            nonlocal deadline
+            if self._interruption.reason is not None:
+                driver.pause(self._interruption.reason)
+            driver.check_budgets()
+            self._progress.tick(driver.sweep)
+            if driver.pausing is not None:
+                now = time.monotonic()
+                if deadline is None:
+                    deadline = now + GRACE_SECONDS[driver.pausing]
+                if now >= deadline:
+                    raise LeaveSweepError
+
+        shutil.rmtree(experiment.scratch, ignore_errors=True)
+        experiment.scratch.mkdir()
+        # Tune creates at most this many trials ahead of the machines.
+        pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(driver.plan.slots)}
+        try:
+            with cluster.environment(**pending), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                run_tune(driver, experiment.scratch, on_step, runner=self._runner)
+        except LeaveSweepError:
+            pass
+        except Exception as error:
+            raise KdsweepError(
+                f"{experiment.path}: the sweep broke off: {error}\n"
+                f"  try:     {resume_command(experiment)} goes on from the last line of the ledger"
+            ) from error
+        finally:
+            shutil.rmtree(experiment.scratch, ignore_errors=True)
+
+    def _listeners(self, driver: Driver, experiment: Experiment) -> list[Listener]:
+        from kdsweep.tracking import open_tracker
+
+        name = experiment.name
+        tracker = open_tracker(self._space.tracking, experiment.wandb, name)
+        return [
+            self._progress,
+            TrackerListener(tracker),
+            StudyMirror(experiment.study_db, name, driver.study, self._progress.note),
+        ]
+
+    def _introduce(
+        self, experiment: Experiment, joined: cluster.Cluster, data: dict[str, Any]
+    ) -> None:
+        note = self._progress.note
+        if data.get("notice"):
+            note(str(data["notice"]))
+        note(f"experiment: {experiment.path}")
+        if joined.dashboard is not None:
+            note(
+                f"dashboard:  {joined.dashboard} "
+                "(it asks for a token, which `ray get-auth-token` prints)"
+            )
+        elif joined.problem is not None:
+            note(f"warning: Ray's dashboard could not be started: {joined.problem}")
+
+
+class Preflight:
+    """Checks jobs and prepares data in a thread, while Ray starts.
+
+    Args:
+        space: The search space.
+        runner: Module that holds ``check_job`` and ``prepare``.
+    """
+
+    def __init__(self, space: Space, runner: str) -> None:
+        self._space = space
+        self._runner = runner
+        self._result: dict[str, Any] | None = None
+        self._error: BaseException | None = None
+        # A daemon: on Ctrl-C nobody waits for a data set to be decoded.
+        self._thread = threading.Thread(target=self._work, name="kdsweep-preflight", daemon=True)
+        self._thread.start()
+
+    def wait(self, is_interrupted: Callable[[], bool]) -> dict[str, Any] | None:
+        """What ``prepare`` returned, or ``None`` after an interruption.
+
+        Raises:
+            KdsweepError: Whatever is wrong with the space, its data or weights.
+        """
+        while self._thread.is_alive():
+            if is_interrupted():
+                return None
+            self._thread.join(0.05)
+        if isinstance(self._error, SpecError):
+            raise self._space.locate(self._error)
+        if self._error is not None:
+            raise self._error
+        return None if is_interrupted() else self._result
+
+    def _work(self) -> None:
+        try:
+            runner = importlib.import_module(self._runner)
+            jobs = self._space.jobs_to_check()
+            for job in jobs:
+                runner.check_job(job)
+            self._result = runner.prepare(jobs)
+        except BaseException as error:
+            self._error = error
+
+
+class TrackerListener:
+    """Passes events on to a tracker.
+
+    Args:
+        tracker: As :func:`kdsweep.tracking.open_tracker` gives it.
+    """
+
+    def __init__(self, tracker: Any) -> None:
+        self._tracker = tracker
+        self._known: set[int] = set()
+
+    def event(self, sweep: Sweep, event: Event) -> None:
+        """Tell the tracker about starts, epochs and ends of trials."""
+        number = event.get("trial", -1)
+        trial = sweep.trials.get(number)
+        if trial is None:
+            return
+        if event["event"] == "start" and number not in self._known:
+            self._known.add(number)
+            kind = "control" if trial.is_control else "search"
+            self._tracker.trial(number, trial.label, trial.job_to_run, kind)
+        elif event["event"] == "epoch":
+            numbers = {k: v for k, v in event["metrics"].items() if v is not None}
+            self._tracker.epoch(number, event["epoch"], numbers)
+        if trial.state.is_final and number in self._known:
+            self._tracker.trial_end(number, str(trial.state))
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._tracker.close()
+
+
+@contextmanager
+def closing_listeners(listeners: list[Listener]) -> Iterator[list[Listener]]:
+    """Close those listeners that hold something, whatever happens."""
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            if isinstance(listener, TrackerListener | StudyMirror):
+                listener.close()
+
+
+def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
+    """How a sweep stands at the end of a session."""
+    best = sweep.best()
+    return Outcome(
+        experiment=experiment.path,
+        exit_code=exit_code(sweep),
+        reason=sweep.paused or ("broken off" if sweep.has_work else "done"),
+        num_complete=sweep.count(State.COMPLETE),
+        num_stopped=sweep.count(State.STOPPED),
+        num_failed=sweep.count(State.FAILED),
+        num_left=sweep.count(State.WAITING) + sweep.count(State.RUNNING),
+        best_trial=None if best is None else best.number,
+        best_label=None if best is None else best.label,
+        best_value=None if best is None else best.best,
+        hours=sweep.hours(),
+        gpu_hours=sweep.gpu_hours(),
+        resume_command=resume_command(experiment) if sweep.has_work else None,
+        notice=notice,
+    )
+
+
+def _plain_yaml(space: Space) -> str:
+    """The file of a space that did not come from one."""
+    return dump_yaml({key: value for key, value in space.resolved().items() if key != "labels"})
+
+
+def resume_command(experiment: Experiment) -> str:
+    """The command that goes on with an experiment, as short as it can be from here."""
+    path = experiment.path
+    with suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return f"kdsweep resume {shlex.quote(str(path))}"
