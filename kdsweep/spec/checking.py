@@ -22,9 +22,10 @@ _NOTHING = object()
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 # Pydantic's kinds of findings, in words. Those that need more than a word have a function below.
+UNKNOWN_KEY, NOT_WHOLE = "unknown key", "not a whole number"
 _PROBLEMS = {
-    "int_type": "not a whole number",
-    "int_from_float": "not a whole number",
+    "int_type": NOT_WHOLE,
+    "int_from_float": NOT_WHOLE,
     "int_parsing_size": "too large",
     "float_type": "not a number",
     "finite_number": "not a finite number",
@@ -81,7 +82,7 @@ def unknown_key(
     root: Mapping[str, Place] | None = None,
     tagged: Place | None = None,
 ) -> SpecError:
-    """The error for a key that its mapping does not have.
+    """The error about a key that its mapping does not have.
 
     Args:
         path: The key's path.
@@ -101,7 +102,7 @@ def unknown_key(
         hint = f"did you mean `{guess}`?"
     elif homes:
         hint = f"`{key}` belongs at {' or '.join(homes[:3])}"
-    return SpecError("unknown key", path=path, value=key, allowed=known, hint=hint)
+    return SpecError(UNKNOWN_KEY, path=path, value=key, allowed=known, hint=hint)
 
 
 def _findings(
@@ -178,7 +179,7 @@ def _in_words(finding: Mapping[str, Any], spot: _Spot, top: Mapping[str, Place])
         error = SpecError(
             rule["problem"], path=(*path, *inner), allowed=rule["allowed"], hint=rule["hint"]
         )
-        if value is not _NOTHING:
+        if value is not _NOTHING and not isinstance(value, dict):
             error.value = value
         return error
     if kind == "extra_forbidden":
@@ -230,7 +231,7 @@ def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
         TypeAdapter(typed, config=None if section else _STRICT).validate_python(spot.value)
     except ValidationError as error:
         for inner in _findings(error, likely, spot.value, {}):
-            if not inner.path:
+            if not inner.path and section is None:
                 inner.allowed = spot.place.describe()
             inner.path = (*spot.path, *inner.path)
             yield inner

@@ -120,7 +120,7 @@ class LyftData(BaseDataSpec):
     source: Literal["lyft"]
     hood_void: bool = True
     merge_road_lines: bool = False
-    split: PartsSpec | HoldoutSpec = HoldoutSpec()
+    split: PartsSpec | HoldoutSpec = Field(default_factory=HoldoutSpec)
 
 
 class CamvidData(BaseDataSpec):
@@ -143,7 +143,7 @@ class FolderData(BaseDataSpec):
     """
 
     source: Literal["folder"]
-    split: PartsSpec | HoldoutSpec = HoldoutSpec()
+    split: PartsSpec | HoldoutSpec = Field(default_factory=HoldoutSpec)
 
 
 DataSpec = Annotated[

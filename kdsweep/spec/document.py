@@ -335,7 +335,7 @@ class _Reader:
             mark = error.context_mark  # where it began tells more than the end of the file
         lines = text.splitlines()
         line = min(mark.line, max(len(lines) - 1, 0)) if mark else 0
-        problem = str(error.problem or error.context)
+        problem = str(error.problem or error.context).replace("'<stream end>'", "the end")
         hint = None
         if "'\\t'" in problem:
             hint = "indent with spaces, not with tabs"

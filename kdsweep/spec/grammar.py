@@ -40,9 +40,15 @@ def kind_of(mapping: Mapping[str, Any], path: ConfigPath) -> str:
     Raises:
         SpecError: The keys do not make a range.
     """
+    check_distribution(mapping, path, DISTRIBUTIONS)
     for key in mapping:
         if key not in RANGE_KEYS:
-            raise unknown_key((*path, key), RANGE_KEYS)
+            error = unknown_key((*path, key), RANGE_KEYS)
+            telling = next(name for name in mapping if name in _TELLING)
+            error.hint = error.hint or (
+                f"`{telling}` makes this a range; other keys go into its choices"
+            )
+            raise error
     for kind, partners in _PARTNERS.items():
         if kind not in mapping:
             continue
@@ -197,7 +203,7 @@ def interval_of(mapping: Mapping[str, Any], path: ConfigPath, name: str) -> Inte
         return _stepped(mapping, path, name, log="log" in kind)
     if "q" in mapping:
         raise SpecError(
-            f"{kind} has no steps",
+            f"{kind} takes no q",
             path=(*path, "q"),
             value=mapping["q"],
             hint="add distribution: q_uniform or q_log_uniform_values",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kdsweep.spec.base import Spec, broken_rule
 from kdsweep.spec.data import DataSpec
@@ -50,7 +50,7 @@ class Job(Spec):
     data: DataSpec
     teacher: ModelSpec | None = None
     student: ModelSpec
-    distill: DistillSpec = DistillSpec()
+    distill: DistillSpec = Field(default_factory=DistillSpec)
     train: TrainSpec
 
     @model_validator(mode="after")

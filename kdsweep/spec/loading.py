@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from kdsweep.errors import ConfigPath, SpecError, dotted
 from kdsweep.spec.base import Spec
 from kdsweep.spec.checking import FindingsError, check
@@ -31,9 +33,9 @@ class SweepSections(Spec):
         tracking: Where epoch reports are sent besides the ledger.
     """
 
-    sweep: SweepSpec = SweepSpec()
-    resources: ResourcesSpec = ResourcesSpec()
-    tracking: TrackingSpec = TrackingSpec()
+    sweep: SweepSpec = Field(default_factory=SweepSpec)
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+    tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 
 
 JOB_KEYS = Place(Job).keys({})
@@ -75,26 +77,19 @@ def read_job(source: Source, overrides: Sequence[str] = (), data: Sequence[str] 
     """Like :func:`load_job`, but keeps the places in the file for errors that come up later."""
     document = open_document(source, overrides, data, JOB_KEYS, default_name="job")
     file = document.file or "FILE"
-    errors = [
-        SpecError(
-            f"`{key}` makes this a search space, not a job",
-            path=(key,),
-            hint=f"kdsweep run {file}",
+    for key in SweepSections.model_fields:
+        if key in document.tree:
+            error = SpecError("this is a search space, not a job", path=(key,))
+            error.hint = f"run it as a sweep with `kdsweep run {file}`"
+            raise located(document, [error])
+    for path in find_ranges(document.tree):
+        error = SpecError("a range, where a job needs one value", path=path)
+        error.value = value_at(document.tree, path)
+        error.hint = (
+            f"choose a value with --set {dotted(path)}=VALUE, or run all of them as a sweep with "
+            f"`kdsweep run {file}`"
         )
-        for key in SweepSections.model_fields
-        if key in document.tree
-    ]
-    errors += [
-        SpecError(
-            "a range, where a job needs one value",
-            path=path,
-            value=_value_at(document.tree, path),
-            hint=f"choose a value with --set {dotted(path)}=…, or sweep: kdsweep run {file}",
-        )
-        for path in find_ranges(document.tree)
-    ]
-    if errors:
-        raise located(document, errors)
+        raise located(document, [error])
     try:
         return JobFile(check(Job, document.tree), document)
     except FindingsError as found:
@@ -174,7 +169,8 @@ def _refuse_blanks(document: Document, keys: Mapping[str, Place]) -> None:
         raise located(document, errors)
 
 
-def _value_at(tree: Any, path: ConfigPath) -> Any:
+def value_at(tree: Any, path: ConfigPath) -> Any:
+    """What stands at ``path`` of a plain tree."""
     for part in path:
         tree = tree[part]
     return tree

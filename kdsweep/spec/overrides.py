@@ -108,7 +108,7 @@ def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, Place]) -> Place:
     for depth, part in enumerate(path):
         here = path[: depth + 1]
         if depth == 0:
-            place = _child(keys, here, keys)
+            place = _child(keys, here, keys, None)
         elif is_range(node):
             place = _in_range(place, node, here)
         elif isinstance(node, list) and isinstance(part, int):
@@ -117,7 +117,7 @@ def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, Place]) -> Place:
             # Inside of `values` the list is of choices, each of which stands for the place itself.
             place = place if path[depth - 1] == "values" else place.items or _ANYTHING
         elif place.sections and isinstance(part, str):
-            place = _child(place.keys(node), here, keys)
+            place = _child(place.keys(node), here, keys, place)
         elif not place.is_open:
             raise SpecError(
                 f"`{dotted(path[:depth])}` has nothing below it",
@@ -128,17 +128,21 @@ def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, Place]) -> Place:
     return place
 
 
-def _child(known: Mapping[str, Place], path: ConfigPath, root: Mapping[str, Place]) -> Place:
+def _child(
+    known: Mapping[str, Place], path: ConfigPath, root: Mapping[str, Place], parent: Place | None
+) -> Place:
     part = path[-1]
     if part not in known:
-        raise unknown_key(path, list(known), root=root)
+        tagged = parent if parent is not None and parent.tag else None
+        raise unknown_key(path, list(known), root=root, tagged=tagged)
     return known[str(part)]
 
 
 def _in_range(place: Place, node: Mapping[str, Any], path: ConfigPath) -> Place:
     part, parent = path[-1], dotted(path[:-1])
     if part not in RANGE_KEYS:
-        choice = f"{parent}.values[0].{part}" if "values" in node else f"{parent}.min"
+        choice = f"{parent}.values[0]" if "values" in node else f"{parent}.min"
+        choice += f".{part}" if "values" in node and place.sections else ""
         raise SpecError(
             f"`{parent}` is a range here",
             path=path,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdsweep.errors import ConfigPath, SpecError
-from kdsweep.spec.checking import FindingsError, check
+from kdsweep.spec.checking import NOT_WHOLE, UNKNOWN_KEY, FindingsError, check
 from kdsweep.spec.corners import corner_picks, cover, picked, taking
 from kdsweep.spec.document import Document
 from kdsweep.spec.job import SCOPES, Job
@@ -19,6 +19,7 @@ from kdsweep.spec.loading import (
     located,
     open_document,
     section_with_defaults,
+    value_at,
 )
 from kdsweep.spec.ranges import Option, Range, Scalar, Suggest
 from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
@@ -298,15 +299,16 @@ def _corner_errors(root: Branch, document: Document) -> list[SpecError]:
 
 def _move(error: SpecError, origins: Mapping[ConfigPath, ConfigPath], document: Document) -> None:
     """Turn an error about a drawn job into one about the document it was drawn from."""
-    depth = next(d for d in range(len(error.path), -1, -1) if error.path[:d] in origins)
+    # An unknown key stands where its mapping does, whatever the range behind the key drew.
+    end = len(error.path) - (error.problem == UNKNOWN_KEY)
+    depth = next(d for d in range(end, -1, -1) if error.path[:d] in origins)
     origin, below = origins[error.path[:depth]], error.path[depth:]
     error.path = (*origin, *below)
     if below or not origin or origin[-1] not in ("min", "max"):
         return
-    written: Any = document.tree
-    for part in origin:
-        written = written[part]
-    if error.value == written:
-        error.value = written  # 4 where the range drew 4.0
-    if error.problem == "not a whole number":
-        error.hint = "add distribution: int_uniform (or q_log_uniform_values) to the range"
+    if error.problem == NOT_WHOLE:
+        error.path, error.value = origin[:-1], value_at(document.tree, origin[:-1])
+        error.problem = "this range draws fractions"
+        error.hint = "add distribution: int_uniform or q_log_uniform_values"
+    elif error.value == value_at(document.tree, origin):
+        error.value = value_at(document.tree, origin)  # 4 where the range drew 4.0

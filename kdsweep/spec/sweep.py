@@ -89,4 +89,4 @@ class TrackingSpec(Spec):
         wandb: Weights & Biases.
     """
 
-    wandb: WandbSpec = WandbSpec()
+    wandb: WandbSpec = Field(default_factory=WandbSpec)

@@ -79,11 +79,13 @@ class SupervisedSpec(Spec):
 
 
 class NetworkTrainSpec(Spec):
-    """Overrides for one network; what is left out follows ``train``.
+    """What differs for one network; what is left out or ``null`` follows ``train``.
 
     Attributes:
         lr: Peak learning rate.
-        optimizer, weight_decay, momentum: The optimiser.
+        optimizer: The optimiser.
+        weight_decay: Its weight decay.
+        momentum: Its momentum, for ``sgd`` only.
         schedule: Course of the learning rate after its warm-up.
         warmup_epochs: Linear warm-up of the learning rate, in epochs.
         clip_norm: Gradient norm above which gradients are scaled down.
@@ -106,16 +108,19 @@ class TrainSpec(Spec):
         batch_size: Frames in one forward pass.
         accumulate: Forward passes per optimiser step.
         lr: Peak learning rate.
-        optimizer, weight_decay, momentum: The optimiser (momentum for ``sgd`` only).
+        optimizer: The optimiser.
+        weight_decay: Its weight decay.
+        momentum: Its momentum, for ``sgd`` only.
         schedule: Course of the learning rate after its warm-up.
         warmup_epochs: Linear warm-up of the learning rate, in epochs.
-        clip_norm: Gradient norm above which gradients are scaled down; ``None`` never.
+        clip_norm: Gradient norm above which gradients are scaled down; ``null`` never.
         supervised: Losses against the labels.
         precision: ``auto`` is bf16 autocast on CUDA devices that have it, else float32.
-        channels_last: NHWC memory layout; ``None`` chooses by device.
+        channels_last: NHWC memory layout; ``null`` chooses by device.
         compile: Compile the networks with ``torch.compile``.
         seed: Seed of initial weights, order of frames, augmentation and dropout.
-        teacher, student: Overrides for one network.
+        teacher: What differs for the teacher.
+        student: What differs for the student.
     """
 
     epochs: PositiveInt
@@ -128,10 +133,12 @@ class TrainSpec(Spec):
     schedule: ScheduleName = "poly"
     warmup_epochs: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat | None = 5.0
-    supervised: SupervisedSpec = SupervisedSpec(ce=CrossEntropySpec())
+    supervised: SupervisedSpec = Field(
+        default_factory=lambda: SupervisedSpec(ce=CrossEntropySpec())
+    )
     precision: Literal["auto", "float32", "bf16"] = "auto"
     channels_last: bool | None = None
     compile: bool = False
     seed: int = Field(default=0, ge=0)
-    teacher: NetworkTrainSpec = NetworkTrainSpec()
-    student: NetworkTrainSpec = NetworkTrainSpec()
+    teacher: NetworkTrainSpec = Field(default_factory=NetworkTrainSpec)
+    student: NetworkTrainSpec = Field(default_factory=NetworkTrainSpec)

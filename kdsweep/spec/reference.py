@@ -1,0 +1,212 @@
+"""The schema for people and editors: tables of all keys, and a JSON Schema of search spaces.
+
+Both are made from the specs and their docstrings, so that neither can go stale. To bring the
+user's guide up to date::
+
+    python -m kdsweep.spec.reference docs/search-spaces.md
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from kdsweep.errors import shown
+from kdsweep.spec.base import Spec
+from kdsweep.spec.data import BaseDataSpec
+from kdsweep.spec.grammar import DISTRIBUTIONS
+from kdsweep.spec.job import Job
+from kdsweep.spec.loading import SweepSections
+from kdsweep.spec.places import Place
+from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
+
+_TABLE = re.compile(r"(<!-- keys of (\w+)(?: beyond (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+_ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def all_sections() -> dict[str, type[Spec]]:
+    """Every spec that a search space may hold, by its class name, in the order of the file."""
+    found: dict[str, type[Spec]] = {}
+
+    def visit(section: type[Spec]) -> None:
+        if section.__name__ not in found:
+            found[section.__name__] = section
+            for field in section.model_fields.values():
+                for inner in Place.of_field(field).sections:
+                    visit(inner)
+
+    visit(Job)
+    visit(SweepSections)
+    return found
+
+
+def meanings(section: type[Spec]) -> dict[str, str]:
+    """What each key means, from the ``Attributes:`` of the docstrings."""
+    texts: dict[str, str] = {}
+    for base in reversed(section.__mro__):
+        if issubclass(base, Spec) and base.__doc__:
+            attributes = inspect.cleandoc(base.__doc__).partition("Attributes:\n")[2]
+            for names, text in _ATTRIBUTE.findall(attributes):
+                words = " ".join(text.split())
+                texts.update(dict.fromkeys(names.split(", "), words))
+    return {name: texts[name] for name in section.model_fields if name in texts}
+
+
+def table(section: type[Spec], beyond: type[Spec] | None = None) -> str:
+    """The keys of a section as a Markdown table.
+
+    Args:
+        section: The section.
+        beyond: Leave out the keys that it shares with this one.
+    """
+    known = beyond.model_fields if beyond else {}
+    lines = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
+    texts = meanings(section)
+    for name, field in section.model_fields.items():
+        if name in known:
+            continue
+        cells = (f"`{name}`", _default(field), _allowed(Place.of_field(field)), texts[name])
+        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_tables(text: str) -> str:
+    """A Markdown text with the tables between its markers made anew."""
+    sections: dict[str, type[Spec]] = {**all_sections(), "BaseDataSpec": BaseDataSpec}
+
+    def renew(match: re.Match[str]) -> str:
+        head, name, beyond, end = match.groups()
+        return head + table(sections[name], sections.get(beyond)) + end
+
+    return _TABLE.sub(renew, text)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Spec):
+        chosen = to_jsonable_python(default.model_dump(exclude_defaults=True))
+        return f"`{shown(chosen)}`"
+    return f"`{shown([default])[1:-1]}`"
+
+
+def _allowed(place: Place) -> str:
+    if place.sections:
+        return "a mapping" + (" or null" if place.nullable else "")
+    return place.describe()
+
+
+def _cell(text: str) -> str:
+    return text.replace("``", "`").replace("|", r"\|")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a search space, for completion and checks while typing in an editor."""
+
+    class SearchSpace(Job, SweepSections):
+        """A kdsweep search space."""
+
+    schema = SearchSpace.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    definitions = schema["$defs"]
+    _describe(schema, SearchSpace)
+    for name, section in all_sections().items():
+        if name in definitions:
+            _describe(definitions[name], section)
+    fixed = {spec.__name__ for spec in (SweepSpec, ResourcesSpec, TrackingSpec)} | {"WandbSpec"}
+    for name, definition in definitions.items():
+        if name not in fixed:
+            _open_to_ranges(definition["properties"], definition["properties"])
+    _open_to_ranges(schema["properties"], Job.model_fields.keys() - {"name"})
+    definitions["Range"] = _range({})
+    definitions["Interval"] = _INTERVAL
+    definitions["Probabilities"] = {
+        "type": "array",
+        "items": {"type": "number", "exclusiveMinimum": 0},
+    }
+    definitions["Distribution"] = {"enum": list(DISTRIBUTIONS)}
+    return schema
+
+
+def _describe(definition: dict[str, Any], section: type[Spec]) -> None:
+    texts = meanings(section)
+    for key, value in definition["properties"].items():
+        value["description"] = _cell(texts[key])
+        value.pop("title", None)
+
+
+_SHARES = {"$ref": "#/$defs/Probabilities"}
+_DISTRIBUTION = {"$ref": "#/$defs/Distribution"}
+_INTERVAL = {
+    "type": "object",
+    "properties": {
+        "min": {"type": "number"},
+        "max": {"type": "number"},
+        "q": {"type": "number", "exclusiveMinimum": 0},
+        "distribution": _DISTRIBUTION,
+    },
+    "required": ["min", "max"],
+    "additionalProperties": False,
+}
+
+
+def _open_to_ranges(properties: dict[str, Any], keys: Any) -> None:
+    """Let ranges stand in place of the values of ``keys``."""
+    for key in keys:
+        value = properties[key]
+        outside = {k: value.pop(k) for k in ("description", "default") if k in value}
+        if "oneOf" in value:  # several may fit once a range can stand where the tag does
+            value["anyOf"] = value.pop("oneOf")
+            value.pop("discriminator", None)
+        for part in ("items", "prefixItems"):
+            if isinstance(value.get(part), list):
+                value[part] = [_or_range(item) for item in value[part]]
+            elif part in value:
+                value[part] = _or_range(value[part])
+        properties[key] = {**_or_range(value), **outside}
+
+
+def _or_range(value: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [value, *_range(value)["anyOf"]]}
+
+
+def _range(value: dict[str, Any]) -> dict[str, Any]:
+    choice = {"anyOf": [value, {"$ref": "#/$defs/Range"}]} if value else {}
+    choices = {
+        "type": "object",
+        "properties": {
+            "values": {"type": "array", "items": choice, "minItems": 1},
+            "probabilities": _SHARES,
+            "distribution": _DISTRIBUTION,
+        },
+        "required": ["values"],
+        "additionalProperties": False,
+    }
+    constant = {
+        "type": "object",
+        "properties": {"value": choice, "distribution": _DISTRIBUTION},
+        "required": ["value"],
+        "additionalProperties": False,
+    }
+    interval = [{"$ref": "#/$defs/Interval"}] if not value or "number" in set(_types(value)) else []
+    return {"anyOf": [choices, constant, *interval]}
+
+
+def _types(value: dict[str, Any]) -> Iterator[str]:
+    kind = value.get("type")
+    yield "number" if kind == "integer" else str(kind)
+    for member in value.get("anyOf", ()):
+        yield from _types(member)
+
+
+if __name__ == "__main__":
+    guide = Path(sys.argv[1])
+    guide.write_text(with_tables(guide.read_text(encoding="utf-8")), encoding="utf-8")
