@@ -48,7 +48,9 @@ class ResidentBatches:
         return iter([self._batch] * self._num_batches)
 
 
-def make_engine(args: argparse.Namespace, device: str, dtype: torch.dtype | None, batches: ResidentBatches) -> Engine:
+def make_engine(
+    args: argparse.Namespace, device: str, dtype: torch.dtype | None, batches: ResidentBatches
+) -> Engine:
     """The engine, with a validation split that is empty: only steps are timed."""
     learners = []
     for encoder in (args.teacher, args.student):
@@ -79,7 +81,14 @@ def make_engine(args: argparse.Namespace, device: str, dtype: torch.dtype | None
 class BareLoop:
     """What one would write by hand."""
 
-    def __init__(self, args: argparse.Namespace, device: str, dtype: torch.dtype | None, pixels: torch.Tensor, labels: torch.Tensor) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        device: str,
+        dtype: torch.dtype | None,
+        pixels: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> None:
         """Build both networks and put one normalised batch on the device."""
         mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
         std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)

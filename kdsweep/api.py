@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import KdsweepError, SpecError
 
 if TYPE_CHECKING:
     from kdsweep.reporting import Results
     from kdsweep.spec import Job, Space
+    from kdsweep.sweep import Outcome
     from kdsweep.training.report import EpochReport
 
 DEFAULT_EXPERIMENTS = Path("experiments")
@@ -72,8 +73,8 @@ def run(
         space = load_space(space, overrides, data)
     elif overrides or data:
         raise SpecError("data and overrides are for spaces that are not loaded yet")
-    outcome = run_sweep(space, experiments=Path(experiments), address=address)
-    return load_results(outcome.experiment)
+    outcome = run_sweep(space, experiments=Path(experiments), address=address, progress="quiet")
+    return load_results(_folder(outcome))
 
 
 def resume(experiment: str | Path, *, address: str | None = None) -> Results:
@@ -89,7 +90,14 @@ def resume(experiment: str | Path, *, address: str | None = None) -> Results:
     from kdsweep.reporting import load as load_results
     from kdsweep.sweep import resume_sweep
 
-    return load_results(resume_sweep(Path(experiment), address=address).experiment)
+    outcome = resume_sweep(Path(experiment), address=address, progress="quiet")
+    return load_results(_folder(outcome))
+
+
+def _folder(outcome: Outcome) -> Path:
+    if outcome.experiment is None:
+        raise KdsweepError(f"the sweep ended before it had a folder: {outcome.reason}")
+    return outcome.experiment
 
 
 def load(experiment: str | Path) -> Results:

@@ -21,27 +21,31 @@ if TYPE_CHECKING:
 
     from kdsweep.spec import Job
     from kdsweep.sweep import Outcome
+    from kdsweep.sweep.progress import Mode
     from kdsweep.training.report import EpochReport
 
 INTERRUPTED = 130
-DONE_WITH_FAILURES = 3
 
 app = typer.Typer(
     name="kdsweep",
     help="Find small, accurate road-scene segmentation networks by online knowledge distillation.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 SpaceFile = Annotated[Path, typer.Argument(help="A search space (YAML).", show_default=False)]
 Experiment = Annotated[
-    Path, typer.Argument(help="An experiment's folder, e.g. experiments/latest.", show_default=False)
+    Path,
+    typer.Argument(help="Its folder, e.g. experiments/latest.", show_default=False),
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", metavar="SOURCE=PATH", help="Where a data set lies, e.g. camvid=~/CamVid."),
+    typer.Option(
+        "--data", metavar="SOURCE=PATH", help="Where a data set lies, e.g. camvid=~/CamVid."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -61,18 +65,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a lin
 def main() -> None:
     """Entry point: errors that kdsweep raises on purpose become one message and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except KdsweepError as error:
         _say_error(error)
-        code = error.exit_code
-    except typer.Abort:
-        code = INTERRUPTED
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except typer.TyperException as error:
-        error.show()
-        code = error.exit_code
-    sys.exit(code or 0)
+        sys.exit(error.exit_code)
 
 
 def _say_error(error: KdsweepError) -> None:
@@ -134,12 +130,12 @@ def resume(
     _finish(outcome, quiet, as_json)
 
 
-def _mode(quiet: bool, as_json: bool) -> str:
+def _mode(quiet: bool, as_json: bool) -> Mode:
     return "json" if as_json else "quiet" if quiet else "auto"
 
 
 def _finish(outcome: Outcome, quiet: bool, as_json: bool) -> None:
-    if not quiet and not as_json:
+    if outcome.experiment is not None and not quiet and not as_json:
         from kdsweep.reporting import load, render_best
 
         render_best(load(outcome.experiment), _console())
@@ -177,7 +173,9 @@ def train(
     set_: Set = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the training; one that was started goes on.", show_default=False),
+        typer.Option(
+            help="Folder of the training; one that was started goes on.", show_default=False
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -200,11 +198,17 @@ def train(
     show = _EpochLines(loaded, _console()) if not (quiet or as_json) else None
     if show and data_facts["notice"]:
         show.console.print(data_facts["notice"], style="yellow", markup=False)
-    for epoch in run_job(loaded, folder, device=device, num_threads=threads):
-        if as_json:
-            print(json.dumps(epoch.to_json()), flush=True)
-        elif show:
-            show.print(epoch)
+    try:
+        for epoch in run_job(loaded, folder, device=device, num_threads=threads):
+            if as_json:
+                print(json.dumps(epoch.to_json()), flush=True)
+            elif show:
+                show.print(epoch)
+    except KeyboardInterrupt:
+        if show:
+            again = f"kdsweep train {_relative(folder.job_yaml)} --out {_relative(folder.path)}"
+            show.console.print(f"Interrupted. Go on with: {again}", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
     if show:
         show.console.print(f"The best student is in {_relative(folder.best)}", markup=False)
 
@@ -224,9 +228,7 @@ class _EpochLines:
         miou = metrics["student/miou"]
         mark = "best" if miou > self._best else "    "
         self._best = max(self._best, miou)
-        teacher = (
-            f"  teacher {metrics['teacher/miou']:.3f}" if "teacher/miou" in metrics else ""
-        )
+        teacher = f"  teacher {metrics['teacher/miou']:.3f}" if "teacher/miou" in metrics else ""
         width = len(str(self._epochs))
         self.console.print(
             f"epoch {report.epoch:{width}}/{self._epochs}  student mIoU {miou:.3f} {mark}{teacher}"

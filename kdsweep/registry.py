@@ -39,9 +39,7 @@ class Registry(Generic[T]):
             SpecError: No such member; the message lists the known names, nearest first.
         """
         if name not in self._members:
-            raise SpecError(
-                f"unknown {self.family}", path=path, value=name, allowed=self.names()
-            )
+            raise SpecError(f"unknown {self.family}", path=path, value=name, allowed=self.names())
         return self._members[name]
 
     def names(self) -> list[str]:

@@ -42,7 +42,7 @@ class Attention(DistillationLoss):
         for tap in self.taps:
             teacher_B1hw = _energy(teacher, tap)
             student_B1hw = match_size(_energy(student, tap), teacher_B1hw.shape[-2:])
-            weight_BN = valid_fraction(labels_BHW, tuple(teacher_B1hw.shape[-2:])).flatten(1)
+            weight_BN = valid_fraction(labels_BHW, teacher_B1hw.shape[-2:]).flatten(1)
             student_BN = _masked_unit(student_B1hw.flatten(1), weight_BN)
             teacher_BN = _masked_unit(teacher_B1hw.flatten(1), weight_BN)
             total = total + (student_BN - teacher_BN).square().mean()

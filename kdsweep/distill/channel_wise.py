@@ -59,7 +59,7 @@ class ChannelWise(DistillationLoss):
                 teacher_BChw = teacher.taps[tap].float()
                 student_BChw = self.projections(tap, student.taps[tap]).float()
                 student_BChw = match_size(student_BChw, teacher_BChw.shape[-2:])
-                valid_Bhw = valid_fraction(labels_BHW, tuple(teacher_BChw.shape[-2:])) > 0
+                valid_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:]) > 0
             total = total + self._divergence(student_BChw, teacher_BChw, valid_Bhw)
         return total
 

@@ -54,7 +54,7 @@ class Hint(DistillationLoss):
                 squared_Bhw = (student_BChw - teacher_BChw).square().sum(1)
             else:
                 squared_Bhw = (student_BChw - teacher_BChw).square().mean(1)
-            weight_Bhw = valid_fraction(labels_BHW, tuple(teacher_BChw.shape[-2:]))
+            weight_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:])
             total = total + masked_mean(squared_Bhw, weight_Bhw)
         return total
 

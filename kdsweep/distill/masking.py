@@ -5,6 +5,8 @@ Shape legend: B batch, C channels, H W image size, h w feature map size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 VOID = 255
 
 
-def valid_fraction(labels_BHW: Tensor, size: tuple[int, int]) -> Tensor:
+def valid_fraction(labels_BHW: Tensor, size: Sequence[int]) -> Tensor:
     """Share of labelled pixels under each cell of a coarser grid.
 
     Args:
@@ -25,7 +27,7 @@ def valid_fraction(labels_BHW: Tensor, size: tuple[int, int]) -> Tensor:
     valid_B1HW = (labels_BHW != VOID).unsqueeze(1).float()
     if tuple(labels_BHW.shape[-2:]) == tuple(size):
         return valid_B1HW.squeeze(1)
-    return F.adaptive_avg_pool2d(valid_B1HW, size).squeeze(1)
+    return F.adaptive_avg_pool2d(valid_B1HW, tuple(size)).squeeze(1)
 
 
 def pool_valid(values_BCHW: Tensor, labels_BHW: Tensor, stride: int) -> tuple[Tensor, Tensor]:
@@ -46,9 +48,7 @@ def pool_valid(values_BCHW: Tensor, labels_BHW: Tensor, stride: int) -> tuple[Te
         return values_BCHW, valid_B1HW.squeeze(1)
     kept_BCHW = torch.where(valid_B1HW, values_BCHW, 0.0)
     mean_BChw = F.avg_pool2d(kept_BCHW, stride, ceil_mode=True, count_include_pad=False)
-    share_B1hw = F.avg_pool2d(
-        valid_B1HW.float(), stride, ceil_mode=True, count_include_pad=False
-    )
+    share_B1hw = F.avg_pool2d(valid_B1HW.float(), stride, ceil_mode=True, count_include_pad=False)
     pooled_BChw = mean_BChw / share_B1hw.clamp(min=torch.finfo(torch.float32).tiny)
     return pooled_BChw, share_B1hw.squeeze(1) > 0
 

@@ -36,7 +36,7 @@ class DistillationObjective(nn.Module):
         self.warmup_epochs = warmup_epochs
 
     def ramp(self, epoch: float) -> float:
-        """r at a point of time.
+        """R at a point of time.
 
         Args:
             epoch: Epochs since the start, with the fraction of the current one.

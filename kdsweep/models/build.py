@@ -70,4 +70,3 @@ def inspect_network(
         # if the job itself is at fault, building it in memory raises the same error again.
         model = build_model(arch, encoder, num_classes, options=options)
     return SegmentationNetwork(model, num_classes).to("meta")
-

@@ -6,7 +6,7 @@ Shape legend: B batch, H W image height and width, K classes, C channels, h w fe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Activations(NamedTuple):
         taps: Feature maps by tap name, each of shape (B, C, h, w).
     """
 
-    logits_BKHW: Tensor
+    logits_BKHW: Tensor  # noqa: N815
     taps: dict[str, Tensor]
 
     def detach(self) -> Activations:
@@ -33,6 +33,14 @@ class Activations(NamedTuple):
         return Activations(
             self.logits_BKHW.detach(), {name: tap.detach() for name, tap in self.taps.items()}
         )
+
+
+class SegmentationModel(Protocol):
+    """What is used of a model of segmentation-models-pytorch."""
+
+    encoder: Any
+    decoder: Any
+    segmentation_head: Any
 
 
 class SegmentationNetwork(nn.Module):
@@ -49,9 +57,13 @@ class SegmentationNetwork(nn.Module):
         taps: Names of the feature maps to return; see :meth:`tap_channels`.
     """
 
+    model: SegmentationModel
+    shift_C11: Tensor  # noqa: N815
+    scale_C11: Tensor  # noqa: N815
+
     def __init__(
         self,
-        model: nn.Module,
+        model: SegmentationModel,
         num_classes: int,
         *,
         mean: Sequence[float] = IMAGENET_MEAN,
@@ -105,7 +117,7 @@ class SegmentationNetwork(nn.Module):
         return collected
 
     def tap_channels(self) -> dict[str, int]:
-        """Channels of every tap this network has: ``encoder.0`` (first stage) …, ``decoder``, ``logits``."""
+        """Channels of every tap: ``encoder.0`` (first stage) …, ``decoder``, ``logits``."""
         stages = list(self.model.encoder.out_channels)[1:]
         # Some transformers (MiT) have no first stage and say so with zero channels.
         channels = {f"encoder.{i}": int(c) for i, c in enumerate(stages) if c > 0}

@@ -44,9 +44,7 @@ class SegmentationScore:
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
         self.num_classes = num_classes
-        self.confusion_KK = torch.zeros(
-            num_classes, num_classes, dtype=torch.int64, device=device
-        )
+        self.confusion_KK = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
         self._frame_iou_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._num_frames = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -87,9 +85,7 @@ class SegmentationScore:
             ious=ious,
             num_classes=len(counted),
             pixel_accuracy=int(self.confusion_KK.trace()) / total if total else float("nan"),
-            seed_compat_iou=float(self._frame_iou_sum) / num_frames
-            if num_frames
-            else float("nan"),
+            seed_compat_iou=float(self._frame_iou_sum) / num_frames if num_frames else float("nan"),
         )
 
 

@@ -14,6 +14,7 @@ VOID = 255
 _GAP = 4
 _HEADING = 18
 _BACKGROUND = 255
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _VOID_COLOUR = np.zeros(3, np.uint8)
 
 
@@ -86,5 +87,7 @@ def _heading(columns: Sequence[str], width: int, total: int) -> np.ndarray:
     strip = np.full((_HEADING, total, 3), _BACKGROUND, np.uint8)
     for index, text in enumerate(columns):
         origin = (index * (width + _GAP) + 2, _HEADING - 5)
-        cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
+        cv2.putText(
+            strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA
+        )
     return strip

@@ -32,6 +32,8 @@ class SupervisedLoss(nn.Module):
         al., arXiv 1708.02002.
     """
 
+    class_weights_K: Tensor | None  # noqa: N815
+
     def __init__(
         self,
         *,

@@ -99,7 +99,12 @@ def np_pixel_kl(s: dict, t: dict, valid: np.ndarray, temperature: float, stride:
 
 
 def np_channel_wise(
-    s: dict, t: dict, valid: np.ndarray, temperature: float, stride: int = 8, taps: tuple = ("logits",)
+    s: dict,
+    t: dict,
+    valid: np.ndarray,
+    temperature: float,
+    stride: int = 8,
+    taps: tuple = ("logits",),
 ) -> float:
     total = 0.0
     for tap in taps:
@@ -214,9 +219,9 @@ def test_unchanged_when_the_batch_is_repeated(name: str, options: dict[str, Any]
 
     loss = make(name, options)
     once = float(loss(student, teacher, truth))
-    assert float(
-        loss(twice(student), twice(teacher), truth.repeat(2, 1, 1))
-    ) == pytest.approx(once, rel=1e-5)
+    assert float(loss(twice(student), twice(teacher), truth.repeat(2, 1, 1))) == pytest.approx(
+        once, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
@@ -278,7 +283,9 @@ def test_all_void_images_give_no_gradient_and_no_nan(
 @settings(max_examples=25, deadline=None)
 def test_pixel_kl_is_never_negative(seed: int, void: float, scale: float) -> None:
     loss = make("pixel_kl", {"temperature": 2.0})
-    value = loss(activations(seed, scale=scale), activations(seed + 1, scale=scale), labels(seed, void=void))
+    value = loss(
+        activations(seed, scale=scale), activations(seed + 1, scale=scale), labels(seed, void=void)
+    )
     assert float(value) >= -1e-6
 
 

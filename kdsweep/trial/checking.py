@@ -1,0 +1,133 @@
+"""What can be said about a job before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kdsweep.data import (
+    SegmentationData,
+    open_data,
+)
+from kdsweep.errors import SpecError
+from kdsweep.models import (
+    SegmentationNetwork,
+    check_taps,
+    fetch_weights,
+    inspect_network,
+)
+
+if TYPE_CHECKING:
+    from kdsweep.spec.job import Job
+    from kdsweep.spec.model import ModelSpec
+
+
+from kdsweep.trial.cohort import class_weights
+
+
+def check_job(job: Job) -> None:
+    """Refuse a job whose networks, taps or sizes do not fit together.
+
+    Networks are built without memory for their weights and run on images without pixels, so this
+    takes a fraction of a second whatever their size.
+
+    Raises:
+        SpecError: With the place in the job.
+    """
+    networks = {}
+    for role, model in (("teacher", job.teacher), ("student", job.student)):
+        if model is not None:
+            try:
+                networks[role] = _inspect(job, model)
+            except SpecError as error:
+                if error.path and error.path[0] in type(model).model_fields:
+                    error.path = (role, *error.path)
+                raise
+    for name, term in job.distill.terms().items():
+        taps = getattr(term, "taps", ())
+        for role, network in networks.items():
+            check_taps(taps, network.tap_channels(), role, ("distill", name, "taps"))
+
+
+def _inspect(job: Job, model: ModelSpec) -> SegmentationNetwork:
+    # The number of classes is not known before the data are opened, and does not matter here.
+    network = inspect_network(
+        model.arch,
+        model.encoder,
+        num_classes=2,
+        encoder_weights=model.encoder_weights,
+        options=model.options,
+    )
+    height, width = job.data.image_size
+    stride = network.stride
+    if height % stride or width % stride:
+        near = [max(stride, round(side / stride) * stride) for side in (height, width)]
+        raise SpecError(
+            f"{model.arch} with encoder {model.encoder} needs sizes that are multiples of {stride}",
+            path=("data", "image_size"),
+            value=[height, width],
+            hint=f"image_size: [{near[0]}, {near[1]}]",
+        )
+    try:
+        with torch.no_grad():
+            shape = (job.train.batch_size, height, width, 3)
+            network.train()(torch.zeros(shape, dtype=torch.uint8, device="meta"))
+    except (ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SpecError(
+            f"{model.arch} with encoder {model.encoder} cannot train on batches of "
+            f"{job.train.batch_size} images of {height}×{width}: {reason}",
+            path=("data", "image_size"),
+            value=[height, width],
+            hint="a larger image_size, or a train.batch_size above 1",
+        ) from error
+    return network
+
+
+def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Do once what all trials would do: build decode caches, fetch pretrained weights.
+
+    Args:
+        jobs: Jobs that together show every data set and encoder of a sweep; at least one.
+
+    Returns:
+        What the ledger keeps of the first job's data: source, classes, palette, sizes.
+
+    Raises:
+        DataError: A data set is missing or damaged.
+        WeightsError: Pretrained weights cannot be had.
+        SpecError: A job asks for what the data do not have.
+    """
+    opened: dict[str, SegmentationData] = {}
+    for job in jobs:
+        key = job.data.model_dump_json()
+        if key not in opened:
+            opened[key] = open_data(job.data)
+        data = opened[key]
+        class_weights(job, data)
+        if len(data.train) < 1:
+            raise SpecError("no training frames", path=("data",))
+    wanted = {
+        (model.encoder, model.encoder_weights)
+        for job in jobs
+        for model in (job.teacher, job.student)
+        if model is not None and model.encoder_weights is not None
+    }
+    for encoder, weights in sorted(wanted):
+        assert weights is not None
+        fetch_weights(encoder, weights)
+    first = opened[jobs[0].data.model_dump_json()]
+    return {
+        "source": jobs[0].data.source,
+        "embedded": first.embedded,
+        "notice": first.notice,
+        "classes": list(first.classes),
+        "palette": np.asarray(first.palette).tolist(),
+        "num_train": len(first.train),
+        "num_val": len(first.val),
+        "num_test": 0 if first.test is None else len(first.test),
+        "image_size": list(jobs[0].data.image_size),
+    }

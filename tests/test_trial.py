@@ -1,0 +1,246 @@
+"""One job from its spec to a trained student, on a tiny data set on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdsweep.errors import CheckpointError, SpecError
+from kdsweep.models import build_network
+from kdsweep.spec import load_job
+from kdsweep.spec.job import Job
+from kdsweep.store import TrialFolder
+from kdsweep.training.report import EpochReport
+from kdsweep.trial import build_cohort, check_job, fingerprint, prepare, run_job
+
+SMALL = {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames whose class is written in their colour."""
+    root = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]])
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    for index in range(12):
+        mask = rng.integers(0, 3, (4, 4)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+        image = (colours[mask] + rng.integers(-40, 40, (32, 32, 3))).astype(np.uint8)
+        mask[:2] = 255
+        cv2.imwrite(str(root / "images" / f"{index:03d}.png"), image[..., ::-1])
+        cv2.imwrite(str(root / "masks" / f"{index:03d}.png"), mask)
+    (root / "classes.yaml").write_text("names: [red, green, blue]\n")
+    return root
+
+
+@pytest.fixture
+def job(tiny_data: Path, tmp_path: Path) -> Job:
+    return make_job(tiny_data, tmp_path)
+
+
+def make_job(data: Path, cache: Path, **changes: Any) -> Job:
+    tree: dict[str, Any] = {
+        "name": "tiny",
+        "data": {
+            "source": "folder",
+            "path": str(data),
+            "image_size": [32, 32],
+            "split": {"val": 0.34, "block": 2},
+            "cache": str(cache / "cache"),
+        },
+        "teacher": {"encoder": "resnet18", "options": SMALL},
+        "student": {"encoder": "mobilenet_v2", "options": SMALL},
+        "distill": {"pixel_kl": {"weight": 1.0}, "hint": {"weight": 0.1, "taps": ["encoder.2"]}},
+        "train": {"epochs": 3, "batch_size": 4, "lr": 3e-3},
+    }
+    return load_job(tree | changes)
+
+
+def timeless(report: EpochReport) -> dict[str, float]:
+    return {k: v for k, v in report.metrics.items() if not k.startswith("time/")}
+
+
+def test_a_job_leaves_a_student_that_can_be_used(job: Job, tmp_path: Path) -> None:
+    check_job(job)
+    facts = prepare([job])
+    assert facts["classes"] == ["red", "green", "blue"]
+    assert (facts["source"], facts["embedded"]) == ("folder", False)
+    folder = TrialFolder(tmp_path / "trial")
+    reports = list(run_job(job, folder, device="cpu", num_threads=1))
+    assert [report.epoch for report in reports] == [1, 2, 3]
+    assert reports[-1].metrics["student/loss"] < reports[0].metrics["student/loss"]
+
+    assert load_job(folder.job_yaml) == job
+    card = json.loads((folder.best / "student.json").read_text())
+    best = max(reports, key=lambda report: report.metrics["student/miou"])
+    assert card["epoch"] == best.epoch
+    assert card["miou"] == pytest.approx(best.metrics["student/miou"])
+    assert card["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    network = build_network("unet", "mobilenet_v2", 3, options=SMALL)
+    network.load_state_dict(load_file(folder.best / "student.safetensors"))
+    sheet = cv2.imread(str(folder.samples))
+    assert sheet.shape[0] > 4 * 32
+    assert sheet.shape[1] == 5 * 32 + 4 * 4
+    assert sorted(p.name for p in folder.checkpoint.iterdir()) == ["epoch-0002", "epoch-0003"]
+
+
+def test_a_job_ended_after_any_epoch_goes_on_as_if_nothing_had_happened(
+    job: Job, tmp_path: Path
+) -> None:
+    expected = list(run_job(job, TrialFolder(tmp_path / "whole"), device="cpu", num_threads=1))
+    folder = TrialFolder(tmp_path / "cut")
+    first = run_job(job, folder, device="cpu", num_threads=1)
+    next(first)
+    first.close()
+    second = run_job(job, folder, device="cpu", num_threads=1)
+    again = next(second)  # the stored report of epoch 1
+    assert again.to_json() == EpochReport.from_json(again.to_json()).to_json()
+    assert timeless(again) == timeless(expected[0])
+    assert timeless(next(second)) == timeless(expected[1])
+    second.close()
+    rest = list(run_job(job, folder, device="cpu", num_threads=1))
+    assert [timeless(report) for report in rest] == [timeless(r) for r in expected[1:]]
+    (only,) = run_job(job, folder, device="cpu", num_threads=1)
+    assert timeless(only) == timeless(expected[2])
+    whole = load_file(tmp_path / "whole" / "best" / "student.safetensors")
+    cut = load_file(tmp_path / "cut" / "best" / "student.safetensors")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(job: Job, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    training = run_job(job, folder, device="cpu", num_threads=1)
+    next(training), next(training)
+    training.close()
+    (folder.checkpoint / "epoch-0002" / "tensors.safetensors").write_bytes(b"torn")
+    resumed = run_job(job, folder, device="cpu", num_threads=1)
+    assert next(resumed).epoch == 1
+    assert next(resumed).epoch == 2
+    resumed.close()
+
+
+def test_checkpoints_of_another_job_are_refused(job: Job, tiny_data: Path, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    training = run_job(job, folder, device="cpu", num_threads=1)
+    next(training)
+    training.close()
+    other = make_job(tiny_data, tmp_path, train={"epochs": 3, "batch_size": 4, "lr": 1e-3})
+    with pytest.raises(CheckpointError, match="another job"):
+        next(run_job(other, folder, device="cpu", num_threads=1))
+    smaller = make_job(
+        tiny_data, tmp_path, train={"epochs": 3, "batch_size": 2, "accumulate": 2, "lr": 3e-3}
+    )
+    assert fingerprint(smaller) == fingerprint(job)  # how a trial out of memory goes on
+
+
+def test_a_control_is_the_zero_weight_student(job: Job, tiny_data: Path, tmp_path: Path) -> None:
+    zero = make_job(tiny_data, tmp_path, distill={"pixel_kl": {"weight": 0.0}})
+    first = list(
+        run_job(job.as_control(), TrialFolder(tmp_path / "a"), device="cpu", num_threads=1)
+    )
+    second = list(run_job(zero, TrialFolder(tmp_path / "b"), device="cpu", num_threads=1))
+    for control, weightless in zip(first, second, strict=True):
+        for key in ("student/loss", "student/miou", "student/seed_compat_iou"):
+            assert control.metrics[key] == weightless.metrics[key]
+        assert "teacher" not in control.classes
+        assert not any(key.startswith("teacher/") for key in control.metrics)
+
+
+def test_jobs_that_share_a_teacher_train_in_one_cohort_as_they_would_alone(
+    job: Job, tiny_data: Path, tmp_path: Path
+) -> None:
+    from kdsweep.data import open_data
+
+    jobs = [
+        job,
+        make_job(tiny_data, tmp_path, student={"encoder": "resnet18", "options": SMALL}),
+        job.as_control(),
+    ]
+    cohort = build_cohort(jobs, open_data(job.data))
+    together = list(zip(*cohort.engine.epochs(), strict=True))
+    cohort.close()
+    for index, own in enumerate(jobs):
+        alone = run_job(own, TrialFolder(tmp_path / str(index)), device="cpu", num_threads=1)
+        for mine, theirs in zip(together[index], alone, strict=True):
+            own_keys = [k for k in timeless(theirs) if k.startswith("student/")]
+            assert {k: mine.metrics[k] for k in own_keys} == {
+                k: theirs.metrics[k] for k in own_keys
+            }
+
+
+def test_a_cohort_must_agree(job: Job, tiny_data: Path, tmp_path: Path) -> None:
+    from kdsweep.data import open_data
+
+    other = make_job(tiny_data, tmp_path, teacher={"encoder": "mobilenet_v2", "options": SMALL})
+    with pytest.raises(SpecError, match="must agree"):
+        build_cohort([job, other], open_data(job.data))
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "part"),
+    [
+        ({"student": {"encoder": "resnet81"}}, ("student", "encoder"), "resnet18"),
+        ({"teacher": {"arch": "unett"}}, ("teacher", "arch"), "unet"),
+        (
+            {"distill": {"hint": {"taps": ["encoder.7"]}}},
+            ("distill", "hint", "taps", 0),
+            "the teacher has no such tap",
+        ),
+        (
+            {"student": {"arch": "fpn", "encoder": "resnet18"}, "size": [48, 64]},
+            ("data", "image_size"),
+            "image_size: [64, 64]",
+        ),
+        (
+            {"student": {"arch": "pspnet"}, "train": {"epochs": 1, "batch_size": 1}},
+            ("data", "image_size"),
+            "batches of 1 images",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_starts(
+    tiny_data: Path, tmp_path: Path, changes: dict[str, Any], path: tuple, part: str
+) -> None:
+    size = changes.pop("size", None)
+    bad = make_job(tiny_data, tmp_path, **changes)
+    if size:
+        bad = bad.model_copy(
+            update={"data": bad.data.model_copy(update={"image_size": tuple(size)})}
+        )
+    with pytest.raises(SpecError) as caught:
+        check_job(bad)
+    assert caught.value.path == path
+    assert part in str(caught.value)
+
+
+def test_class_weights_must_match_the_classes(tiny_data: Path, tmp_path: Path) -> None:
+    train = {"epochs": 1, "supervised": {"ce": {}, "class_weights": [1.0, 2.0]}}
+    with pytest.raises(SpecError, match="2 class weights for 3 classes") as caught:
+        prepare([make_job(tiny_data, tmp_path, train=train)])
+    assert "red, green, blue" in str(caught.value)
+
+
+def test_all_supervised_losses_and_options_train_together(tiny_data: Path, tmp_path: Path) -> None:
+    train = {
+        "epochs": 1,
+        "batch_size": 2,
+        "accumulate": 2,
+        "optimizer": "sgd",
+        "schedule": "cyclic",
+        "warmup_epochs": 0.5,
+        "precision": "bf16",
+        "supervised": {"ce": {}, "dice": {}, "focal": {}, "class_weights": "inverse_log"},
+        "student": {"lr": 1e-2, "optimizer": "adam"},
+    }
+    job = make_job(tiny_data, tmp_path, train=train)
+    (report,) = run_job(job, TrialFolder(tmp_path / "t"), device="cpu", num_threads=1)
+    assert np.isfinite(list(report.metrics.values())).all()
+    assert report.metrics["student/lr"] > report.metrics["teacher/lr"]
