@@ -7,7 +7,6 @@ out: a space is checked at the ends of all its ranges before anything starts.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -103,7 +102,7 @@ _ENDLESS = ("normal", "q_normal", "log_normal", "q_log_normal", "beta", "q_beta"
 
 
 def choices_of(mapping: Mapping[str, Any], path: ConfigPath) -> tuple[float, ...] | None:
-    """Check a ``values`` range; its cumulative probabilities, if it has any.
+    """Check a ``values`` range; its probabilities, if it has any.
 
     Raises:
         SpecError: It has no values, one twice, or probabilities that do not fit.
@@ -129,10 +128,10 @@ def choices_of(mapping: Mapping[str, Any], path: ConfigPath) -> tuple[float, ...
         _need(mapping, path, "probabilities")
     if "probabilities" not in mapping:
         return None
-    return _cumulative(mapping["probabilities"], (*path, "probabilities"), len(values))
+    return _probabilities(mapping["probabilities"], (*path, "probabilities"), len(values))
 
 
-def _cumulative(shares: Any, path: ConfigPath, num_choices: int) -> tuple[float, ...]:
+def _probabilities(shares: Any, path: ConfigPath, num_choices: int) -> tuple[float, ...]:
     if not isinstance(shares, list) or not all(is_number(s) and s > 0 for s in shares):
         raise SpecError(
             "probabilities must be numbers > 0",
@@ -156,7 +155,7 @@ def _cumulative(shares: Any, path: ConfigPath, num_choices: int) -> tuple[float,
             allowed="probabilities that sum to 1",
             hint=shown([float(f"{share / sum(shares):.4g}") for share in shares]),
         )
-    return (*itertools.islice(itertools.accumulate(shares), len(shares) - 1), 1.0)
+    return tuple(float(share) for share in shares)
 
 
 def interval_of(mapping: Mapping[str, Any], path: ConfigPath, name: str) -> Interval:

@@ -50,12 +50,12 @@ class Range(ABC):
     path: ConfigPath
 
     @abstractmethod
-    def draw(self, suggest: Suggest) -> tuple[str, Scalar, Option]:
-        """Name and value of the sampler's parameter, and the option it stands for."""
+    def draw(self, suggest: Suggest) -> Option:
+        """Let a sampler draw an option."""
 
     @abstractmethod
     def param(self, option: Option) -> tuple[str, Scalar]:
-        """Name and value of the sampler's parameter that stands for ``option``."""
+        """Name and value of the sampler's parameter; drawing this value gives ``option``."""
 
     @abstractmethod
     def show(self, option: Option) -> Scalar:
@@ -85,28 +85,26 @@ class Choice(Range):
     Attributes:
         nodes: The compiled sub-trees.
         labels: One scalar for each; the value itself where it is a scalar.
-        cumulative: Upper end of each choice's share of [0, 1], where probabilities are given.
+        probabilities: How likely each is drawn; ``None`` leaves that to the sampler.
     """
 
     nodes: tuple[Any, ...]
     labels: tuple[Scalar, ...]
-    cumulative: tuple[float, ...] | None = None
+    probabilities: tuple[float, ...] | None = None
 
-    def draw(self, suggest: Suggest) -> tuple[str, Scalar, Option]:
+    def draw(self, suggest: Suggest) -> Option:
         """Samplers know no prior over categories, so a weighted choice is drawn as a quantile."""
-        if self.cumulative is None:
-            label = suggest.suggest_categorical(self.name, self.labels)
-            return self.name, label, self.labels.index(label)
+        if self.probabilities is None:
+            return self.labels.index(suggest.suggest_categorical(self.name, self.labels))
         quantile = suggest.suggest_float(self._quantile, 0.0, 1.0)
-        index = bisect.bisect_right(self.cumulative, quantile)
-        return self._quantile, quantile, min(index, len(self.nodes) - 1)
+        borders = list(itertools.accumulate(self.probabilities[:-1]))
+        return bisect.bisect_right(borders, quantile)
 
     def param(self, option: Option) -> tuple[str, Scalar]:
         """The label, or the middle of the choice's quantiles."""
-        if self.cumulative is None:
+        if self.probabilities is None:
             return self.name, self.labels[option]
-        low = self.cumulative[option - 1] if option else 0.0
-        return self._quantile, (low + self.cumulative[option]) / 2
+        return self._quantile, sum(self.probabilities[:option]) + self.probabilities[option] / 2
 
     @property
     def _quantile(self) -> str:
@@ -130,9 +128,8 @@ class Choice(Range):
 
     def middle(self) -> Option:
         """The most probable choice, the median of numbers, or else the first choice."""
-        if self.cumulative is not None:
-            shares = [b - a for a, b in itertools.pairwise((0.0, *self.cumulative))]
-            return shares.index(max(shares))
+        if self.probabilities is not None:
+            return self.probabilities.index(max(self.probabilities))
         if all(is_number(label) for label in self.labels):
             ranked = sorted((label, index) for index, label in enumerate(self.labels))
             return ranked[(len(ranked) - 1) // 2][1]
@@ -156,18 +153,17 @@ class Interval(Range):
     log: bool
     whole: bool
 
-    def draw(self, suggest: Suggest) -> tuple[str, Scalar, Option]:
+    def draw(self, suggest: Suggest) -> Option:
         """A logarithmic range with steps is drawn without them and then rounded to them."""
         if self.whole and not (self.log and self.step != 1):
-            whole = suggest.suggest_int(
+            return suggest.suggest_int(
                 self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log
             )
-            return self.name, whole, whole
         step = None if self.log or self.step is None else float(self.step)
         number = suggest.suggest_float(
             self.name, float(self.low), float(self.high), step=step, log=self.log
         )
-        return self.name, number, self._rounded(number)
+        return self._rounded(number)
 
     def param(self, option: Option) -> tuple[str, Scalar]:
         """The number itself."""

@@ -44,9 +44,10 @@ class Draw:
     """One point of a space.
 
     Attributes:
-        params: What the sampler drew; drawing from these again gives the same job.
-        values: What the ranges came to, for people to read: choices by their labels also where
-            ``params`` has a quantile, numbers rounded to their steps.
+        params: The sampler's parameters. Drawing these again gives the same job, and equal jobs
+            of one space have equal parameters.
+        values: What the ranges came to, for people to read: it has the label of a choice where
+            ``params`` has a quantile.
         job: The job.
     """
 
@@ -101,8 +102,8 @@ class Space:
         values: dict[str, Scalar] = {}
 
         def pick(range_: Range) -> Option:
-            name, param, option = range_.draw(suggest)
-            params[name] = param
+            option = range_.draw(suggest)
+            params.update([range_.param(option)])
             values[range_.name] = range_.show(option)
             return option
 

@@ -98,7 +98,7 @@ class Compiler:
                 return self._node(value["value"], (*path, "value"), name)
             if kind == "min":
                 return Hole(path, interval_of(value, path, name))
-            cumulative = choices_of(value, path)
+            probabilities = choices_of(value, path)
         except SpecError as error:
             self.errors.append(error)
             return Leaf(path, None)
@@ -107,7 +107,7 @@ class Compiler:
             for index, choice in enumerate(value["values"])
         )
         labels = self._labels(name, value["values"])
-        return Hole(path, Choice(name, path, nodes, labels, cumulative))
+        return Hole(path, Choice(name, path, nodes, labels, probabilities))
 
     def _labels(self, name: str, choices: Sequence[Any]) -> tuple[Scalar, ...]:
         if not any(isinstance(choice, dict | list) for choice in choices):
