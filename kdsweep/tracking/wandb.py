@@ -1,0 +1,222 @@
+"""Weights & Biases, from the driver's side: a queue, a thread, and a process that may fail.
+
+A trial is a run. All of wandb lives in another process (:mod:`kdsweep.tracking.wandb_writer`):
+here, an epoch costs the driver one entry in a queue, and a server that is slow, down or refuses
+costs it nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Of the environment's run and sweep nothing must reach ours: wandb prefers it to its arguments.
+_FOREIGN = (
+    "WANDB_RUN_ID",
+    "WANDB_RUN_GROUP",
+    "WANDB_NAME",
+    "WANDB_NOTES",
+    "WANDB_JOB_TYPE",
+    "WANDB_RESUME",
+    "WANDB_SERVICE",
+    "WANDB_SWEEP_ID",
+    "WANDB_SWEEP_PARAM_PATH",
+    "WANDB_TAGS",
+    "WANDB_MODE",
+    "WANDB_DIR",
+)
+_CLOSE: dict[str, Any] = {"do": "close"}
+
+
+class WandbTracker:
+    """Writes trials as wandb runs, offline or online.
+
+    Args:
+        mode: ``online`` or ``offline``.
+        project: Project name.
+        entity: User or team; the account's default if ``None``.
+        group: Name that the runs of a sweep share; with a trial's number it makes a run's id, so
+            that a resumed sweep continues its runs.
+        tags: Tags of every run.
+        folder: Runs are written to ``wandb`` below it.
+        init_seconds: How long a server may take to open a run.
+        close_seconds: How long :meth:`close` may take.
+        queue_size: Messages kept while wandb is behind; more are dropped.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        project: str,
+        entity: str | None,
+        group: str,
+        tags: tuple[str, ...],
+        folder: Path,
+        *,
+        init_seconds: float = 30.0,
+        close_seconds: float = 20.0,
+        queue_size: int = 10_000,
+    ) -> None:
+        self._options = {
+            "mode": mode,
+            "project": project,
+            "entity": entity,
+            "group": group,
+            "tags": list(tags),
+            "dir": str(folder),
+            "id_prefix": id_prefix(group),
+            "init_seconds": init_seconds,
+        }
+        self._folder = folder
+        self._close_seconds = close_seconds
+        self._queue: queue.Queue[dict[str, Any]] = queue.Queue(queue_size)
+        self._process: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+        self._problem: str | None = None
+        self._warned = False
+        self._closed = False
+
+    def trial(self, number: int, label: str, job: Mapping[str, Any], kind: str) -> None:
+        """See :class:`~kdsweep.tracking.base.Tracker`."""
+        name = f"{number:04d} {label}"
+        self._put(do="trial", number=number, name=name, job=dict(job), kind=kind)
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
+        """See :class:`~kdsweep.tracking.base.Tracker`."""
+        self._put(do="epoch", number=number, epoch=epoch, metrics=dict(metrics))
+
+    def trial_end(self, number: int, state: str, summary: Mapping[str, Any] | None = None) -> None:
+        """See :class:`~kdsweep.tracking.base.Tracker`."""
+        self._put(do="end", number=number, state=state, summary=dict(summary or {}))
+
+    def close(self) -> None:
+        """Wait until everything is written or sent, but not for ever."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread is not None:
+            deadline = time.monotonic() + self._close_seconds
+            with contextlib.suppress(queue.Full):
+                self._queue.put(_CLOSE, timeout=self._close_seconds)
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+            if self._thread.is_alive():
+                self._fail(
+                    f"not done after {self._close_seconds:.0f} s, what is left stays in "
+                    f"{self._folder / 'wandb'}; send it with: wandb sync"
+                )
+                if self._process is not None:
+                    self._process.kill()
+                self._thread.join(1.0)
+        self._show_problem()
+
+    def _put(self, **message: Any) -> None:
+        if self._closed:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="kdsweep-wandb", daemon=True)
+            self._thread.start()
+        try:
+            self._queue.put_nowait(message)
+        except queue.Full:
+            self._fail(f"more than {self._queue.maxsize} messages behind; some are dropped")
+        self._show_problem()
+
+    def _write(self) -> None:
+        """The thread: start the process, feed it, and wait for its end."""
+        try:
+            process = self._process = _start_writer()
+        except OSError as error:
+            self._fail(f"could not be started ({error}); nothing is tracked")
+            self._discard()
+            return
+        assert process.stdin is not None
+        answers = threading.Thread(target=self._listen, args=(process,), daemon=True)
+        answers.start()
+        message = self._options
+        try:
+            while True:
+                process.stdin.write(json.dumps(message, default=str) + "\n")
+                if message is _CLOSE:
+                    break
+                if self._queue.empty():
+                    process.stdin.flush()
+                message = self._queue.get()
+            process.stdin.close()
+        except OSError:
+            # The process has ended by itself; its last words, if any, come through its output.
+            answers.join()
+            self._fail("its process ended; nothing more is tracked")
+            if message is not _CLOSE:
+                self._discard()
+        finally:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            answers.join()
+            process.wait()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        """Take in what the process has to say until it ends."""
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self._fail(json.loads(line)["warn"])
+
+    def _discard(self) -> None:
+        """Nobody listens any more: keep the queue empty until the end."""
+        while self._queue.get() is not _CLOSE:
+            pass
+
+    def _fail(self, problem: str) -> None:
+        """Remember the first problem; the driver's own thread will speak of it."""
+        if self._problem is None:
+            self._problem = problem
+
+    def _show_problem(self) -> None:
+        if self._problem is None or self._warned:
+            return
+        self._warned = True
+        text = f"Weights & Biases: {self._problem} (the sweep itself goes on)"
+        try:
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+        except RuntimeWarning:
+            # Warnings are errors here, but a tracker never takes its sweep down.
+            print(text, file=sys.stderr)
+
+
+def id_prefix(group: str) -> str:
+    """What the ids of a group's runs begin with; wandb allows few characters, and not many."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", group)
+    if plain == group and len(group) <= 56:
+        return group
+    return f"{plain[:46]}-{hashlib.sha256(group.encode()).hexdigest()[:8]}"
+
+
+def _start_writer() -> subprocess.Popen[str]:
+    environ = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    environ |= {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off"}
+    # wandb reports its own errors to its makers, also when it is offline.
+    environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    return subprocess.Popen(
+        # -P: neither the working folder nor this one, which has a wandb.py, is searched for wandb.
+        [sys.executable, "-P", str(Path(__file__).with_name("wandb_writer.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        env=environ,
+        # Ctrl-C on the terminal and signals to the driver's group do not reach it.
+        start_new_session=True,
+    )
