@@ -49,13 +49,18 @@ def counted(num: int, noun: str) -> str:
 
 
 def duration(hours: float) -> str:
-    """A time in hours, or in minutes below one."""
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
+    """A time in the unit that suits it: ``1.5 h``, ``2.5 min``, ``40 s``."""
+    unit, factor, form = time_unit(hours)
+    return f"{hours * factor:{form}} {unit}"
 
 
-def time_unit(longest_hours: float) -> tuple[str, float]:
-    """The unit that suits a column of times, and its number in an hour."""
-    return ("h", 1.0) if math.isnan(longest_hours) or longest_hours >= 1 else ("min", 60.0)
+def time_unit(longest_hours: float) -> tuple[str, float, str]:
+    """The unit that suits a column of times, its number in an hour, and the format."""
+    if math.isnan(longest_hours) or longest_hours >= 1:
+        return "h", 1.0, ".1f"
+    if longest_hours >= 1 / 30:
+        return "min", 60.0, ".1f"
+    return "s", 3600.0, ".0f"
 
 
 def shortest_names(paths: Sequence[str]) -> dict[str, str]:

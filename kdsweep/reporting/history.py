@@ -22,11 +22,11 @@ WAITING = "waiting"
 RUNNING = "running"
 INTERRUPTED = "interrupted"
 COMPLETE = "complete"
-PRUNED = "pruned"
+STOPPED = "stopped"
 FAILED = "failed"
-STATES = (COMPLETE, PRUNED, FAILED, RUNNING, INTERRUPTED, WAITING)
+STATES = (COMPLETE, STOPPED, FAILED, RUNNING, INTERRUPTED, WAITING)
 
-_STATE_OF_STOP = {"complete": COMPLETE, "asha": PRUNED}
+_STATE_OF_STOP = {"complete": COMPLETE, "asha": STOPPED}
 
 
 @dataclass

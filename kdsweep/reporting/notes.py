@@ -32,6 +32,6 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         )
     elif summary["num_controls"] == 0:
         found.append("No controls: whether the teachers helped cannot be told from this sweep.")
-    if summary["states"]["pruned"] and not brief:
+    if summary["states"]["stopped"] and not brief:
         found.append("Trials that were stopped early count with what they had reached by then.")
     return found

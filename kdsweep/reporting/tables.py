@@ -79,7 +79,7 @@ def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
     pairs = groups.agg(
         num_trials=("number", "size"),
         num_complete=("state", lambda states: int((states == "complete").sum())),
-        num_pruned=("state", lambda states: int((states == "pruned").sum())),
+        num_stopped=("state", lambda states: int((states == "stopped").sum())),
         num_failed=("state", lambda states: int((states == "failed").sum())),
         best=("value", "max"),
         median=("value", "median"),

@@ -145,7 +145,7 @@ def _best_students(results: Results, ranked: pd.DataFrame, top: int) -> tuple[st
     shown = ranked.head(top)
     places = ranked["value"].rank(method="min", ascending=False).astype(int).head(top)
     ties = ranked["value"].duplicated(keep=False).head(top)
-    unit, factor = formats.time_unit(shown["hours"].max())
+    unit, factor, form = formats.time_unit(shown["hours"].max())
     with_teacher = bool(shown["teacher_miou"].notna().any())
     with_gain = bool(results.gains["gain"].notna().any())
     columns = [
@@ -163,9 +163,7 @@ def _best_students(results: Results, ranked: pd.DataFrame, top: int) -> tuple[st
     columns += [
         Column("params\nM", [formats.number(v, ".1f") for v in shown["params_m"]], keep=7),
         Column("best/last\nepoch", _epochs(shown), keep=6),
-        Column(
-            f"time\n{unit}", [formats.number(v * factor, ".2f") for v in shown["hours"]], keep=5
-        ),
+        Column(f"time\n{unit}", [formats.number(v * factor, form) for v in shown["hours"]], keep=5),
         Column("state", list(shown["state"]), keep=4, text=True, least=11),
     ]
     if with_teacher:
@@ -213,7 +211,7 @@ def _pairs(results: Results, top: int) -> tuple[str, list[Column]]:
     columns += medians
     columns += [
         Column("params\nM", [formats.number(v, ".1f") for v in shown["params_m"]], keep=6),
-        Column("stopped\nearly", [str(n) for n in shown["num_pruned"]], keep=4),
+        Column("stopped\nearly", [str(n) for n in shown["num_stopped"]], keep=4),
         Column("failed", [str(n) for n in shown["num_failed"]], keep=5),
         Column("best\ntrial", [formats.number(n, "d") for n in shown["best_trial"]], keep=3),
     ]

@@ -31,7 +31,7 @@ class Tracker(Protocol):
 
         Args:
             number: Number of the trial.
-            state: ``complete``, ``pruned`` or ``failed``.
+            state: ``complete``, ``stopped`` or ``failed``.
             summary: What is to be known of it as a whole. The best mIoU of the epochs seen by this
                 tracker is known anyway; one that was resumed has seen only a part.
         """

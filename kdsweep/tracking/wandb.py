@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,9 @@ class WandbTracker:
         entity: User or team; the account's default if ``None``.
         group: Name that the runs of a sweep share; with a trial's number it makes a run's id, so
             that a resumed sweep continues its runs.
-        tags: Tags of every run.
-        folder: Runs are written to ``wandb`` below it.
+        folder: Where runs are written. wandb insists on a folder of its own name: one called
+            ``wandb`` is used as it is, any other gets it below.
+        warn: Tells the user what went wrong; a Python warning if left out.
         init_seconds: How long a server may take to open a run.
         close_seconds: How long :meth:`close` may take.
         queue_size: Messages kept while wandb is behind; more are dropped.
@@ -62,9 +63,9 @@ class WandbTracker:
         project: str,
         entity: str | None,
         group: str,
-        tags: tuple[str, ...],
         folder: Path,
         *,
+        warn: Callable[[str], None] | None = None,
         init_seconds: float = 30.0,
         close_seconds: float = 20.0,
         queue_size: int = 10_000,
@@ -74,12 +75,11 @@ class WandbTracker:
             "project": project,
             "entity": entity,
             "group": group,
-            "tags": list(tags),
-            "dir": str(folder),
+            "dir": str(folder.parent if folder.name == "wandb" else folder),
             "id_prefix": id_prefix(group),
             "init_seconds": init_seconds,
         }
-        self._folder = folder
+        self._warn = warn or _python_warning
         self._close_seconds = close_seconds
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue(queue_size)
         self._process: subprocess.Popen[str] | None = None
@@ -114,7 +114,7 @@ class WandbTracker:
             if self._thread.is_alive():
                 self._fail(
                     f"not done after {self._close_seconds:.0f} s, what is left stays in "
-                    f"{self._folder / 'wandb'}; send it with: wandb sync"
+                    f"{self._options['dir']}/wandb; send it with: wandb sync"
                 )
                 if self._process is not None:
                     self._process.kill()
@@ -187,12 +187,7 @@ class WandbTracker:
         if self._problem is None or self._warned:
             return
         self._warned = True
-        text = f"Weights & Biases: {self._problem} (the sweep itself goes on)"
-        try:
-            warnings.warn(text, RuntimeWarning, stacklevel=4)
-        except RuntimeWarning:
-            # Warnings are errors here, but a tracker never takes its sweep down.
-            print(text, file=sys.stderr)
+        self._warn(f"Weights & Biases: {self._problem} (the sweep itself goes on)")
 
 
 def id_prefix(group: str) -> str:
@@ -201,6 +196,14 @@ def id_prefix(group: str) -> str:
     if plain == group and len(group) <= 56:
         return group
     return f"{plain[:46]}-{hashlib.sha256(group.encode()).hexdigest()[:8]}"
+
+
+def _python_warning(text: str) -> None:
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=5)
+    except RuntimeWarning:
+        # Warnings are errors here, but a tracker never takes its sweep down.
+        print(text, file=sys.stderr)
 
 
 def _start_writer() -> subprocess.Popen[str]:

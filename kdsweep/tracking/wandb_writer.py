@@ -28,7 +28,7 @@ FINISH_SECONDS = 20.0
 ORPHAN_SECONDS = 60.0
 
 # What wandb shows for a run: it calls a run with this exit code "killed".
-EXIT_CODES = {"complete": 0, "pruned": 0, "failed": 1, "interrupted": 255}
+EXIT_CODES = {"complete": 0, "stopped": 0, "failed": 1, "interrupted": 255}
 
 Message = dict[str, Any]
 
@@ -38,7 +38,7 @@ class Writer:
 
     Args:
         wandb: The wandb module.
-        options: ``mode, project, entity, group, tags, dir, id_prefix, init_seconds``.
+        options: ``mode, project, entity, group, dir, id_prefix, init_seconds``.
         warn: Tells the user something.
     """
 
@@ -103,7 +103,6 @@ class Writer:
             project=options["project"],
             entity=options["entity"],
             group=options["group"],
-            tags=options["tags"],
             dir=options["dir"],
             id=f"{options['id_prefix']}-{message['number']:04d}",
             name=message["name"],

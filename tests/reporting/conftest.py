@@ -118,7 +118,7 @@ def story() -> Story:
 
 @pytest.fixture
 def mixed(story: Story) -> Story:
-    """A control and four trials: complete, pruned, failed, running; the driver goes on."""
+    """A control and four trials: complete, stopped, failed, running; the driver goes on."""
     story.sweep().session()
     story.trial(0, teacher=None)
     story.run(0, [0.30, 0.50, 0.45], classes={"student": [0.9, 0.4, 0.2]})

@@ -22,7 +22,7 @@ def row(frame, **where):
 def test_trials_hold_best_last_and_state(mixed):
     trials = results_from_events(mixed.events).trials
     assert trials["number"].tolist() == [0, 1, 2, 3, 4]
-    assert trials["state"].tolist() == ["complete", "complete", "pruned", "failed", "running"]
+    assert trials["state"].tolist() == ["complete", "complete", "stopped", "failed", "running"]
     one = row(trials, number=1)
     assert (one["value"], one["best_epoch"], one["last"], one["epochs"]) == (0.55, 2, 0.52, 3)
     assert one["teacher_miou"] == 0.60  # at the student's best epoch, not the teacher's best
@@ -59,9 +59,9 @@ def test_gain_compares_within_the_same_number_of_epochs(mixed):
     assert complete["gain"] == pytest.approx(0.05)
     assert complete["matched"]
     # Stopped after one epoch: measured against the control's first epoch, not its best.
-    pruned = row(gains, trial=2)
-    assert pruned["control_value"] == 0.30
-    assert pruned["gain"] == pytest.approx(-0.05)
+    stopped = row(gains, trial=2)
+    assert stopped["control_value"] == 0.30
+    assert stopped["gain"] == pytest.approx(-0.05)
 
 
 def test_gain_is_missing_with_its_reason(story):
@@ -111,7 +111,7 @@ def test_pairs_count_fates_and_rank_by_best(mixed):
         ("resnet34", "mobilenet_v2"),
     ]
     second = pairs.iloc[1]
-    assert (second["num_trials"], second["num_pruned"], second["num_failed"]) == (2, 1, 0)
+    assert (second["num_trials"], second["num_stopped"], second["num_failed"]) == (2, 1, 0)
     assert (second["best"], second["best_trial"]) == (0.36, 4)
     assert second["median"] == pytest.approx((0.25 + 0.36) / 2)
     assert second["best_gain"] == pytest.approx(0.06)
@@ -144,7 +144,7 @@ def test_failures_keep_message_log_and_fate(mixed):
 def test_summary_counts_and_names_the_best(mixed):
     summary = results_from_events(mixed.events).summary
     assert summary["states"] == {
-        "complete": 1, "pruned": 1, "failed": 1, "running": 1, "interrupted": 0, "waiting": 0
+        "complete": 1, "stopped": 1, "failed": 1, "running": 1, "interrupted": 0, "waiting": 0
     }  # fmt: skip
     assert (summary["num_trials"], summary["num_controls"], summary["num_epochs"]) == (4, 1, 8)
     assert summary["state"] == "running"

@@ -53,7 +53,7 @@ def test_report_shows_the_ledgers_numbers(mixed):
     assert table(text, "What failed") == [["nan", "1", "0", "3", "loss became NaN at step 7"]]
     assert "log of trial 3: trials/0003/log.txt" in text
     assert (
-        "4 of 4 trials (1 complete, 1 pruned, 1 failed, 1 running) · 1 control · 8 epochs" in text
+        "4 of 4 trials (1 complete, 1 stopped, 1 failed, 1 running) · 1 control · 8 epochs" in text
     )
 
 

@@ -26,7 +26,8 @@ def experiment(tmp_path):
 
 
 def open_offline(experiment):
-    return open_tracker(TrackingSpec(wandb=WandbSpec(project="roads")), experiment, "tiny")
+    spec = TrackingSpec(wandb=WandbSpec(project="roads"))
+    return open_tracker(spec, experiment / "wandb", experiment.name)
 
 
 def read_run(folder):
@@ -63,7 +64,7 @@ def fake_wandb(monkeypatch, tmp_path, init, top=""):
 
 
 def tracker_of(experiment, mode="offline", **kwargs):
-    return WandbTracker(mode, "roads", None, experiment.name, ("tiny",), experiment, **kwargs)
+    return WandbTracker(mode, "roads", None, experiment.name, experiment / "wandb", **kwargs)
 
 
 def warnings_of(action):
@@ -101,7 +102,6 @@ def test_offline_runs_read_back(experiment, monkeypatch):
     assert run["display_name"] == "0007 resnet34→resnet18"
     assert (run["run_group"], run["project"]) == ("20261122-141500-tiny", "roads")
     assert (run["job_type"], control["run"]["job_type"]) == ("search", "control")
-    assert run["tags"] == ["tiny"]
     config = run["config"]["update"]
     assert {key: config[key] for key in JOB} == JOB
     assert [row["student/miou"] for row in search["history"]] == [0.2, 0.5, 0.4]
@@ -127,12 +127,12 @@ def test_a_resumed_trial_continues_its_run(experiment):
     second.trial(3, "a→b", JOB, "search")
     second.trial(3, "a→b", JOB, "search")  # a retry within the session
     second.epoch(3, 2, {"student/miou": 0.2})
-    second.trial_end(3, "pruned")
+    second.trial_end(3, "stopped")
     second.close()
     parts = [read_run(path) for path in sorted((experiment / "wandb").glob("offline-run-*"))]
     assert [part["run"]["run_id"] for part in parts] == [f"{experiment.name}-0003"] * 2
     assert [[row["_step"] for row in part["history"]] for part in parts] == [[1], [2]]
-    assert [part["summary"]["state"] for part in parts] == ["interrupted", "pruned"]
+    assert [part["summary"]["state"] for part in parts] == ["interrupted", "stopped"]
 
 
 def test_an_unreachable_server_falls_back_to_offline(experiment, monkeypatch):
@@ -238,7 +238,7 @@ def test_wandb_is_never_imported_into_the_driver(experiment, monkeypatch, tmp_pa
         from pathlib import Path
         from kdsweep.spec.sweep import TrackingSpec
         from kdsweep.tracking import open_tracker
-        tracker = open_tracker(TrackingSpec(), Path({str(experiment)!r}), "tiny")
+        tracker = open_tracker(TrackingSpec(), Path({str(experiment / "wandb")!r}), "tiny")
         tracker.trial(0, "a→b", {{}}, "search")
         tracker.close()
         assert not {{"wandb", "torch", "ray", "pandas"}} & set(sys.modules)
@@ -256,7 +256,7 @@ def test_runs_are_closed_when_the_driver_is_killed(experiment):
         from pathlib import Path
         from kdsweep.spec.sweep import TrackingSpec
         from kdsweep.tracking import open_tracker
-        tracker = open_tracker(TrackingSpec(), Path({str(experiment)!r}), "tiny")
+        tracker = open_tracker(TrackingSpec(), Path({str(experiment / "wandb")!r}), "tiny")
         tracker.trial(0, "a→b", {{}}, "search")
         tracker.epoch(0, 1, {{"student/miou": 0.5}})
         time.sleep(60)
@@ -287,7 +287,18 @@ def test_ids_hold_only_what_wandb_allows():
     assert len(id_prefix("x" * 300)) + len("-10000") <= 64
 
 
-def test_the_experiments_folder_holds_the_runs(tmp_path):
-    tracker = open_tracker(TrackingSpec(), tmp_path / "e", "tiny")
+@pytest.mark.parametrize(("folder", "expected"), [("e/wandb", "e"), ("e/runs", "e/runs")])
+def test_runs_lie_in_a_folder_called_wandb(tmp_path, folder, expected):
+    tracker = open_tracker(TrackingSpec(), tmp_path / folder, "tiny")
     assert isinstance(tracker, WandbTracker)
-    assert Path(tracker._options["dir"]) == tmp_path / "e"
+    assert Path(tracker._options["dir"]) == tmp_path / expected
+
+
+def test_the_sweep_may_take_the_warning_itself(experiment, monkeypatch, tmp_path):
+    fake_wandb(monkeypatch, tmp_path, "raise ValueError('no')")
+    said = []
+    tracker = tracker_of(experiment, warn=said.append)
+    use(tracker)
+    tracker.close()
+    assert len(said) == 1
+    assert said[0].startswith("Weights & Biases: ValueError: no; the run of trial 0")
