@@ -251,7 +251,9 @@ class _Session:
         from kdsweep.tracking import open_tracker
 
         name = experiment.name
-        tracker = open_tracker(self._space.tracking, experiment.wandb, name)
+        tracker = open_tracker(
+            self._space.tracking, experiment.wandb, name, warn=self._progress.note
+        )
         return [
             self._progress,
             TrackerListener(tracker),
@@ -343,7 +345,9 @@ class TrackerListener:
             numbers = {k: v for k, v in event["metrics"].items() if v is not None}
             self._tracker.epoch(number, event["epoch"], numbers)
         if trial.state.is_final and number in self._known:
-            self._tracker.trial_end(number, str(trial.state))
+            # A resumed session's tracker has not seen the epochs before it; the ledger has.
+            best = {} if trial.best is None else {f"best/{sweep.header['metric']}": trial.best}
+            self._tracker.trial_end(number, str(trial.state), best)
 
     def close(self) -> None:
         """Send what is left."""
