@@ -82,13 +82,9 @@ def load(path: Path | str) -> Results:
         LedgerError: Its ledger is damaged other than in its last line.
     """
     experiment = Experiment.open(path)
-    events = read_ledger(experiment.ledger)
-    sessions = [event for event in events if event["event"] == "session"]
-    return results_from_events(
-        events,
-        folder=experiment.path,
-        driver_alive=_is_alive(sessions[-1]) if sessions else None,
-    )
+    history = History(read_ledger(experiment.ledger))
+    alive = _is_alive(history.sessions[-1].event) if history.sessions else None
+    return _results(history, experiment.path, alive)
 
 
 def results_from_events(
@@ -102,7 +98,10 @@ def results_from_events(
         driver_alive: Whether the last session's process is still there; ``None`` if not known, and
             the ledger is then taken at its word.
     """
-    history = History(events)
+    return _results(History(events), folder, driver_alive)
+
+
+def _results(history: History, folder: Path | None, driver_alive: bool | None) -> Results:
     if driver_alive is False and history.ending is None:
         history.interrupt()
     experiment = Experiment(folder if folder is not None else Path())
