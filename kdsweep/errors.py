@@ -182,5 +182,7 @@ _NOT_TEXT = frozenset(("null", "Null", "NULL", "~", "true", "True", "false", "Fa
 def nearest_first(value: str, allowed: Iterable[str]) -> list[str]:
     """The allowed names, the ones closest to ``value`` in front."""
     names = list(allowed)
-    near = difflib.get_close_matches(value, names, n=3, cutoff=0.5)
+    lowered = [name.lower() for name in names]
+    near = difflib.get_close_matches(value.lower(), dict.fromkeys(lowered), n=3, cutoff=0.5)
+    near = [name for close in near for name in names if name.lower() == close]
     return near + [name for name in names if name not in near]

@@ -120,8 +120,13 @@ def _findings(
             if spot.path not in judged:
                 judged.add(spot.path)
                 yield from _as_most_likely(spot)
-        else:
+        elif not _is_echo(finding, spot.value):
             yield _in_words(finding, spot, top)
+
+
+def _is_echo(finding: Mapping[str, Any], value: Any) -> bool:
+    """Whether a list is called too short only because pydantic does not count its bad items."""
+    return finding["type"] == "too_short" and len(value) >= finding["ctx"]["min_length"]
 
 
 class _Spot:

@@ -58,7 +58,13 @@ class Document:
     blanks: set[ConfigPath] = field(default_factory=set)
 
     def mark(self, path: ConfigPath) -> Mark | None:
-        """Where ``path`` was written, or the nearest thing around it."""
+        """Where ``path`` was written, or the nearest thing around it.
+
+        Where an override has changed a part of what stands at ``path``, it is the override.
+        """
+        if path in self.marks:
+            parts = (p for p, m in self.marks.items() if m.line is None and p[: len(path)] == path)
+            return self.marks[next(parts, path)]
         for length in range(len(path), 0, -1):
             if path[:length] in self.marks:
                 return self.marks[path[:length]]
@@ -181,12 +187,10 @@ def _read_text(path: Path) -> str:
 
 
 def _nearest_files(path: Path) -> list[str]:
-    folders = [path.parent, Path("search_spaces")]
-    there = {p.name: str(p) for folder in folders for p in sorted(folder.glob("*.y*ml"))}
-    names = difflib.get_close_matches(path.name, there, n=3, cutoff=0.5)
-    if path.suffix == "" and f"{path.name}.yaml" in there:
-        names = [f"{path.name}.yaml"]
-    return [there[name] for name in names]
+    folders = dict.fromkeys((path.parent, Path("search_spaces")))
+    there = [file for folder in folders for file in sorted(folder.glob("*.y*ml"))]
+    stems = difflib.get_close_matches(path.stem, {file.stem for file in there}, n=2, cutoff=0.6)
+    return [str(file) for stem in stems for file in there if file.stem == stem]
 
 
 def _plain_tree(value: Any, path: ConfigPath) -> Any:

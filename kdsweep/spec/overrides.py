@@ -116,6 +116,8 @@ def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, Place]) -> Place:
                 raise SpecError("there is no such item", path=here, allowed=f"0 to {len(node) - 1}")
             # Inside of `values` the list is of choices, each of which stands for the place itself.
             place = place if path[depth - 1] == "values" else place.items or _ANYTHING
+        elif isinstance(part, int) and place.items is not None:
+            place = place.items
         elif place.sections and isinstance(part, str):
             place = _child(place.keys(node), here, keys, place)
         elif not place.is_open:
