@@ -1,0 +1,42 @@
+"""Data: sources of labelled frames, the decode cache, augmentation and loaders.
+
+``open_data`` turns the ``data:`` section of a job into decoded splits; ``TrainLoader`` and
+``EvalLoader`` make batches of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# Imported for their entry in the registry.
+from kdsweep.data import camvid, cityscapes, folder, lyft, roadscenes  # noqa: F401
+from kdsweep.data.opening import SegmentationData, open_data
+from kdsweep.data.source import SOURCES, VOID, Progress
+from kdsweep.data.split import Split, class_frequencies
+
+if TYPE_CHECKING:
+    from kdsweep.data.loaders import Batch, EvalLoader, TrainLoader
+
+__all__ = [
+    "SOURCES",
+    "VOID",
+    "Batch",
+    "EvalLoader",
+    "Progress",
+    "SegmentationData",
+    "Split",
+    "TrainLoader",
+    "class_frequencies",
+    "open_data",
+]
+
+_NEEDS_TORCH = {"Batch", "EvalLoader", "TrainLoader"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads torch only for those who make batches: checking a data set does without."""
+    if name in _NEEDS_TORCH:
+        from kdsweep.data import loaders
+
+        return getattr(loaders, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

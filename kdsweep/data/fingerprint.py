@@ -1,0 +1,42 @@
+"""Naming cached things after what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def default_cache() -> Path:
+    """``$KDSWEEP_CACHE``, or ``~/.cache/kdsweep`` (below ``$XDG_CACHE_HOME`` where that is set)."""
+    chosen = os.environ.get("KDSWEEP_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "kdsweep"
+
+
+def file_facts(paths: Iterable[Path], root: Path) -> list[tuple[str, int, int]]:
+    """Name below ``root``, size and modification time (ns) of each file, in the order given.
+
+    A file that is not there has size -1, so that its coming back changes the fingerprint.
+    """
+    facts = []
+    for path in paths:
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            facts.append((name, -1, 0))
+        else:
+            facts.append((name, status.st_size, status.st_mtime_ns))
+    return facts
+
+
+def fingerprint(facts: Any) -> str:
+    """A short name for JSON-able facts: the same facts give the same name, on every machine."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,205 @@
+"""Batches of decoded frames, the same ones whatever the number of loader processes.
+
+Shape suffixes: B frames in a batch, H rows, W columns, C channels (RGB).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kdsweep.data.augment import Augmenter
+from kdsweep.data.split import Split
+
+_ORDER_STREAM = 0x6F72646572
+"""Keeps the stream that orders frames apart from those that augment them."""
+
+
+class Batch(NamedTuple):
+    """Frames with their labels.
+
+    Attributes:
+        images_BHWC: uint8, RGB, not normalised: each network normalises on its device.
+        labels_BHW: uint8, 255 = void.
+        indices_B: int64, numbers of the frames in their split.
+    """
+
+    images_BHWC: torch.Tensor
+    labels_BHW: torch.Tensor
+    indices_B: torch.Tensor
+
+
+class _Order(NamedTuple):
+    """What one batch is made of; travels to a loader process."""
+
+    epoch: int
+    indices: tuple[int, ...]
+
+
+class _Batches(Dataset[Batch]):
+    """Makes a batch out of its order."""
+
+    def __init__(self, split: Split, augment: Augmenter | None) -> None:
+        self._split = split
+        self._augment = augment
+
+    def __getitem__(self, order: _Order) -> Batch:
+        return self.make(order, pin_memory=False)
+
+    def make(self, order: _Order, *, pin_memory: bool) -> Batch:
+        """The batch, in new memory."""
+        split, indices = self._split, list(order.indices)
+        shape = (len(indices), *split.image_size)
+        images_BHWC = torch.empty((*shape, 3), dtype=torch.uint8, pin_memory=pin_memory)
+        labels_BHW = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+        indices_B = torch.tensor(indices, dtype=torch.int64)
+        images, labels = images_BHWC.numpy(), labels_BHW.numpy()
+        for place, index in enumerate(indices):
+            image_HWC, labels_HW = split.images_NHWC[index], split.labels_NHW[index]
+            if self._augment is not None:
+                image_HWC, labels_HW = self._augment(image_HWC, labels_HW, order.epoch, index)
+            images[place], labels[place] = image_HWC, labels_HW
+        return Batch(images_BHWC, labels_BHW, indices_B.pin_memory() if pin_memory else indices_B)
+
+
+class _Plan(Sampler[_Order]):
+    """The orders of one epoch; set anew for each."""
+
+    def __init__(self) -> None:
+        self.orders: Sequence[_Order] = ()
+
+    def __iter__(self) -> Iterator[_Order]:
+        return iter(self.orders)
+
+    def __len__(self) -> int:
+        return len(self.orders)
+
+
+class _Loader:
+    """Serves orders in this process, or through processes that live until :meth:`close`."""
+
+    def __init__(self, batches: _Batches, workers: int, pin_memory: bool) -> None:
+        self._batches = batches
+        self._workers = workers
+        self._pin_memory = pin_memory and torch.cuda.is_available()
+        self._plan = _Plan()
+        self._processes: DataLoader[Batch] | None = None
+
+    def serve(self, orders: Sequence[_Order]) -> Iterator[Batch]:
+        if self._workers == 0:
+            for order in orders:
+                yield self._batches.make(order, pin_memory=self._pin_memory)
+            return
+        self._plan.orders = orders
+        if self._processes is None:
+            self._processes = self._started()
+        with warnings.catch_warnings():
+            # Python ≥ 3.12 warns about forking a process with threads. The children only copy and
+            # augment arrays, and starting them afresh would take seconds each.
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            iterator = iter(self._processes)
+        yield from iterator
+
+    def close(self) -> None:
+        # The last reference to the iterator ends its processes.
+        self._processes = None
+
+    def _started(self) -> DataLoader[Batch]:
+        # Forked where that is safe; elsewhere the platform's way, where a Split maps its files anew.
+        context = "fork" if sys.platform == "linux" else None
+        # A generator of its own: DataLoader would otherwise draw from the global one, and dropout
+        # would depend on the number of processes.
+        options: dict[str, Any] = {"generator": torch.Generator().manual_seed(0)}
+        return DataLoader(
+            self._batches,
+            batch_size=None,
+            sampler=self._plan,
+            num_workers=self._workers,
+            pin_memory=self._pin_memory,
+            persistent_workers=True,
+            multiprocessing_context=context,
+            **options,
+        )
+
+
+class TrainLoader:
+    """Shuffled, augmented batches of the training split.
+
+    A batch depends only on (seed, epoch, place in the epoch), and a frame's augmentation only on
+    (seed, epoch, index of the frame). The last batch is left out when it is not full, unless it is
+    the only one.
+
+    Args:
+        split: The frames.
+        batch_size: Frames in a batch.
+        augment: Name of an augmentation preset.
+        seed: Seed of order and augmentation.
+        workers: Processes that make batches ahead of time; 0 makes them here, when asked.
+        pin_memory: Put batches into page-locked memory; of no effect without CUDA.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        augment: str,
+        seed: int,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._num_frames = len(split)
+        self._batch_size = min(batch_size, len(split))
+        self._seed = seed
+        batches = _Batches(split, Augmenter(augment, split.image_size, seed))
+        self._loader = _Loader(batches, workers, pin_memory)
+
+    def __len__(self) -> int:
+        return self._num_frames // self._batch_size
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 0; only one epoch can be under way at a time."""
+        order = np.random.default_rng((self._seed, epoch, _ORDER_STREAM)).permutation(
+            self._num_frames
+        )
+        rows = order[: len(self) * self._batch_size].reshape(len(self), self._batch_size)
+        return self._loader.serve([_Order(epoch, tuple(row)) for row in rows.tolist()])
+
+    def close(self) -> None:
+        """Ends the loader processes; a later :meth:`epoch` starts new ones."""
+        self._loader.close()
+
+
+class EvalLoader:
+    """All frames of a split in order, as they are; the last batch may be smaller.
+
+    Args:
+        split: The frames.
+        batch_size: Frames in a batch.
+        workers: As for :class:`TrainLoader`; copying from mapped files seldom needs any.
+        pin_memory: As for :class:`TrainLoader`.
+    """
+
+    def __init__(
+        self, split: Split, batch_size: int, workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        self._orders = [
+            _Order(0, tuple(range(start, min(start + batch_size, len(split)))))
+            for start in range(0, len(split), batch_size)
+        ]
+        self._loader = _Loader(_Batches(split, None), workers, pin_memory)
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._loader.serve(self._orders)
+
+    def close(self) -> None:
+        """Ends the loader processes; iterating again starts new ones."""
+        self._loader.close()

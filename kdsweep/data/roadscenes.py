@@ -1,0 +1,76 @@
+"""Generated driving scenes: the embedded default data.
+
+The scenes are written once per machine as files in the Lyft layout, into the cache folder, and then
+read by the reader of the real data set. The ego car's hood is not drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kdsweep.data import scenes
+from kdsweep.data.cache import num_threads, once, writing_cache
+from kdsweep.data.fingerprint import fingerprint
+from kdsweep.data.lyft import LyftSource
+from kdsweep.data.scenes.write import Task, write_scenes
+from kdsweep.data.source import SOURCES, Progress, SplitName
+from kdsweep.data.splitting import Parts
+from kdsweep.spec.data import RoadscenesData
+
+_FIRST: Mapping[SplitName, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+"""Where in the generator's stream each split begins, so that more scenes change no other split."""
+
+
+class RoadscenesSource(LyftSource):
+    """Reads scenes that were written before.
+
+    Args:
+        root: Folder with the parts train, val and test.
+        with_test: Whether there are test scenes.
+    """
+
+    name = "roadscenes"
+    embedded = True
+    notice = "roadscenes is generated: its scores say nothing about real roads"
+    layout = """
+train/train/CameraRGB/train_000000.png   train/train/CameraSeg/train_000000.png
+val/val/…                                test/test/…
+"""
+
+    def __init__(self, root: Path, *, with_test: bool) -> None:
+        rule = Parts(("train",), ("val",), ("test",) if with_test else ())
+        super().__init__(root, hood_void=False, merge_road_lines=False, split=rule)
+
+
+@SOURCES.register("roadscenes")
+def build_roadscenes(
+    spec: RoadscenesData, cache: Path, progress: Progress | None
+) -> RoadscenesSource:
+    """The source that a spec describes; its files are written if they are not there."""
+    counts: dict[SplitName, int] = {
+        "train": spec.scenes,
+        "val": spec.val_scenes,
+        "test": spec.test_scenes,
+    }
+    key = fingerprint(
+        [scenes.STREAM_VERSION, spec.seed, list(spec.scene_size), list(counts.values())]
+    )
+    home = Path(spec.path).expanduser() if spec.path else cache / "roadscenes"
+    folder = home / key
+    if not folder.is_dir():
+        with writing_cache(home), once(folder) as draft:
+            if draft is not None:
+                listed = [
+                    (part, _FIRST[part] + number)
+                    for part, count in counts.items()
+                    for number in range(count)
+                ]
+
+                def done(count: int) -> None:
+                    if progress is not None:
+                        progress("drawing roadscenes", count, len(listed))
+
+                task = Task(str(draft), spec.seed, spec.scene_size, listed)
+                write_scenes(task, num_threads(), done)
+    return RoadscenesSource(folder, with_test=spec.test_scenes > 0)

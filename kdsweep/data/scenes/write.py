@@ -1,0 +1,133 @@
+"""Writing scenes as files in the Lyft layout, on all cores.
+
+``python -m kdsweep.data.scenes.write`` is what the helping processes run: it reads a :class:`Task`
+as JSON from standard input and prints a line for each scene done. Plain processes rather than
+``multiprocessing``, because a user's script may start a sweep without a ``__main__`` guard, and
+rather than threads, because a scene is mostly Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from kdsweep.data.scenes.scene import render
+
+_SCENES_PER_PROCESS = 16
+"""A process that draws fewer costs more to start than it saves."""
+
+
+class Task(NamedTuple):
+    """Scenes to draw.
+
+    Attributes:
+        folder: Where the parts go.
+        seed: The generator's stream.
+        size: (height, width) in pixels.
+        scenes: Part and number in the stream of each scene.
+    """
+
+    folder: str
+    seed: int
+    size: tuple[int, int]
+    scenes: Sequence[tuple[str, int]]
+
+
+def write_scenes(task: Task, num_processes: int, done: Callable[[int], None]) -> None:
+    """Draws and writes the scenes of a task.
+
+    Args:
+        task: What to draw.
+        num_processes: How many processes may draw.
+        done: Called with the number of scenes done so far.
+    """
+    for part in {part for part, _ in task.scenes}:
+        for kind in ("CameraRGB", "CameraSeg"):
+            (Path(task.folder) / part / part / kind).mkdir(parents=True, exist_ok=True)
+    count = min(num_processes, len(task.scenes) // _SCENES_PER_PROCESS)
+    if count > 1:
+        _share_out(task, count, done)
+    # All of them if nobody helped, and whatever helpers that died have left.
+    missing = [scene for scene in task.scenes if not image_path(task, *scene).exists()]
+    num_done = len(task.scenes) - len(missing)
+    for number, (part, index) in enumerate(missing, 1):
+        write_scene(task, part, index)
+        done(num_done + number)
+
+
+def write_scene(task: Task, part: str, index: int) -> None:
+    """Draws and writes one scene; its image appears last, and whole."""
+    scene = render(task.seed, index, *task.size)
+    label_image = np.zeros_like(scene.image)
+    label_image[..., 2] = scene.labels  # red: OpenCV writes blue, green, red
+    path = image_path(task, part, index)
+    _write_png(path.parent.with_name("CameraSeg") / path.name, label_image)
+    _write_png(path, scene.image[..., ::-1])
+
+
+def image_path(task: Task, part: str, index: int) -> Path:
+    """Where the picture of a scene goes."""
+    return Path(task.folder) / part / part / "CameraRGB" / f"{part}_{index:06d}.png"
+
+
+def _write_png(path: Path, pixels_BGR: np.ndarray) -> None:
+    # Noisy pictures hardly shrink: the fastest coding is within 2 % of the slowest.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    options += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
+    written, code = cv2.imencode(".png", pixels_BGR, options)
+    assert written
+    draft = path.with_suffix(".part")
+    draft.write_bytes(code.tobytes())
+    draft.replace(path)
+
+
+def _share_out(task: Task, count: int, done: Callable[[int], None]) -> None:
+    """Has ``count`` processes draw, and waits for them."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    reader, writer = os.pipe()
+    helpers = []
+    for number in range(count):
+        helper = subprocess.Popen(
+            [sys.executable, "-m", "kdsweep.data.scenes.write"],
+            stdin=subprocess.PIPE,
+            stdout=writer,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            text=True,
+        )
+        assert helper.stdin is not None
+        helper.stdin.write(json.dumps(task._replace(scenes=task.scenes[number::count])))
+        helper.stdin.close()
+        helpers.append(helper)
+    os.close(writer)
+    try:
+        # One pipe for all of them: it ends when the last helper does.
+        with os.fdopen(reader, "rb") as lines:
+            for num_done, _ in enumerate(lines, 1):
+                done(num_done)
+    finally:
+        for helper in helpers:
+            helper.kill()
+            helper.wait()
+
+
+def main() -> None:
+    """What a helping process does."""
+    folder, seed, size, scenes = json.load(sys.stdin)
+    task = Task(folder, seed, tuple(size), scenes)
+    cv2.setNumThreads(0)
+    for part, index in scenes:
+        write_scene(task, part, index)
+        print(index, flush=True)
+
+
+if __name__ == "__main__":
+    main()

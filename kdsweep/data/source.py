@@ -1,0 +1,187 @@
+"""What a data source is, and the registry of sources.
+
+A source lists its frames split by split and decodes one frame at a time; resizing, caching and
+loading are the same for all of them (``cache.py``, ``loaders.py``). Adding a source takes one file
+here, with a builder registered in :data:`SOURCES`, and one spec class in ``kdsweep/spec/data.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from kdsweep.data.pictures import FrameProblem, read_mask, read_rgb
+from kdsweep.errors import DataError
+from kdsweep.registry import Registry
+
+VOID = 255
+"""Label of pixels that count in no loss and no metric."""
+
+SplitName = Literal["train", "val", "test"]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done and how many there are."""
+
+
+class Frame(NamedTuple):
+    """One photograph and its labels.
+
+    Attributes:
+        name: Unique within the source, for example ``dataA/02_00_100``.
+        image: The photograph.
+        mask: Its label image.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+
+
+class Source(ABC):
+    """A data set as published, or as a user keeps it.
+
+    Attributes:
+        name: The name in the registry.
+        published: Where the data set can be had, in words for an error message; empty for a
+            user's own data.
+        layout: The folder that is expected, as a text tree.
+        root: The folder.
+        classes: Class names by id.
+        palette: RGB colour of each class, uint8.
+        embedded: Whether the data comes with kdsweep rather than from real cameras.
+        notice: What every report on this data must say, if anything.
+    """
+
+    name: ClassVar[str]
+    published: ClassVar[str] = ""
+    layout: ClassVar[str]
+
+    embedded: ClassVar[bool] = False
+    notice: ClassVar[str | None] = None
+
+    root: Path
+    classes: tuple[str, ...]
+    palette: np.ndarray
+
+    @abstractmethod
+    def splits(self) -> Mapping[SplitName, list[Frame]]:
+        """The frames of each split, in a fixed order; ``test`` may be missing.
+
+        Raises:
+            DataError: Files are missing or the layout is another one; all problems in one message.
+        """
+
+    @abstractmethod
+    def labels_from(self, mask: np.ndarray) -> np.ndarray:
+        """Class ids of one decoded mask file.
+
+        Args:
+            mask: What the file holds: uint8 of (H, W) or (H, W, 3).
+
+        Returns:
+            uint8 of (H, W), ids below ``len(classes)`` or :data:`VOID`.
+
+        Raises:
+            FrameProblem: The mask holds ids that the source does not know.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """Whatever changes the labels of the same files; becomes part of the cache key."""
+        return {"classes": list(self.classes)}
+
+    def read(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes one frame at its own size.
+
+        Returns:
+            The image, uint8 of (H, W, 3) in RGB, and the labels, uint8 of (H, W).
+
+        Raises:
+            FrameProblem: A file cannot be decoded, sizes differ or ids are unknown.
+        """
+        image = read_rgb(frame.image)
+        labels = self.read_labels(frame.mask)
+        if image.shape[:2] != labels.shape:
+            raise FrameProblem(
+                frame.mask,
+                f"mask is {_size(labels)}, but the image {frame.image.name} is {_size(image)}",
+            )
+        return image, labels
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Decodes one mask file to class ids (see :meth:`read`)."""
+        try:
+            return self.labels_from(read_mask(path))
+        except UnknownIds as problem:
+            raise FrameProblem(path, f"{problem} outside the {len(self.classes)} classes") from None
+
+
+class UnknownIds(Exception):
+    """A mask holds values that stand for no class; :meth:`Source.read_labels` names the file."""
+
+
+SOURCES: Registry[Callable[..., Source]] = Registry("data source")
+"""Builders: called with the source's spec, the cache folder and a progress callback, they return the source."""
+
+
+def lookup(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Maps the ids of a file to class ids.
+
+    Args:
+        ids: uint8 of (H, W).
+        table: int16 of 256 entries; -1 marks ids that must not occur.
+
+    Returns:
+        uint8 of (H, W).
+
+    Raises:
+        UnknownIds: An id occurs that must not.
+    """
+    present = np.bincount(ids.ravel(), minlength=256) > 0
+    unknown = np.flatnonzero(present & (table < 0))
+    if unknown.size:
+        shown = ", ".join(map(str, unknown[:5])) + (", …" if unknown.size > 5 else "")
+        raise UnknownIds(f"holds id{'s' if unknown.size > 1 else ''} {shown}")
+    return np.where(table < 0, VOID, table).astype(np.uint8)[ids]
+
+
+def id_table(num_classes: int, void: tuple[int, ...] = (VOID,)) -> np.ndarray:
+    """A table for :func:`lookup` in which ids are already class ids, ``void`` apart."""
+    table = np.full(256, -1, np.int16)
+    table[:num_classes] = np.arange(num_classes)
+    table[list(void)] = VOID
+    return table
+
+
+def required_folder(path: str | None, source: type[Source]) -> Path:
+    """The folder a source was given.
+
+    Raises:
+        DataError: None was given, or it is not there; the message says where the data set is
+            published and what the folder must look like.
+    """
+    if path is None:
+        raise DataError(
+            f"{source.name}: no folder given; kdsweep does not ship this data set\n"
+            f"{expected_layout(source)}\n"
+            f"  try:     --data {source.name}=PATH, or `path:` in the `data:` section"
+        )
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "is not there"
+        raise DataError(f"{source.name}: {folder} {what}\n{expected_layout(source)}")
+    return folder.resolve()
+
+
+def expected_layout(source: type[Source]) -> str:
+    """Where a source is published and what its folder looks like, indented for a message."""
+    tree = "\n".join(f"    {line}" for line in source.layout.strip("\n").splitlines())
+    where = f"  from:    {source.published}\n" if source.published else ""
+    return f"{where}  layout:  PATH is the folder that holds\n{tree}"
+
+
+def _size(array: np.ndarray) -> str:
+    """``800×600`` (width × height), as image viewers say it."""
+    return f"{array.shape[1]}×{array.shape[0]}"

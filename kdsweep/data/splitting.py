@@ -1,0 +1,151 @@
+"""Splitting frames that come without a published split, so that neighbours stay together.
+
+Frames of one recording are a fraction of a second apart: drawn at random, almost every validation
+frame would have a twin in the training split and the score would measure memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdsweep.data.source import Frame, SplitName
+from kdsweep.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Frames that follow each other.
+
+    Attributes:
+        part: The part of the data set they belong to.
+        frames: In order.
+    """
+
+    part: str
+    frames: Sequence[Frame]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A split by named parts."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+    def split(self, recordings: Sequence[Recording]) -> Mapping[SplitName, list[Frame]]:
+        """Frames of each split; parts that no split names are left out.
+
+        Raises:
+            SpecError: A split names a part that the data does not have.
+        """
+        known = list(dict.fromkeys(recording.part for recording in recordings))
+        splits: dict[SplitName, list[Frame]] = {}
+        named: list[tuple[SplitName, tuple[str, ...]]] = [
+            ("train", self.train),
+            ("val", self.val),
+            ("test", self.test),
+        ]
+        for split, parts in named:
+            for position, part in enumerate(parts):
+                if part not in known:
+                    raise SpecError(
+                        "the data has no such part",
+                        path=("data", "split", split, position),
+                        value=part,
+                        allowed=known,
+                        hint="name parts the folder has, or use a hold-out: {val: 0.2}",
+                    )
+            if parts:
+                splits[split] = [f for part in parts for r in recordings if r.part == part for f in r.frames]
+        return splits
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A seeded hold-out of contiguous blocks.
+
+    Each recording is cut into blocks of (nearly) equal length, at most ``block`` frames; blocks are
+    drawn whole, so only frames at a border between two blocks have a neighbour on the other side.
+    In a set too small for that, ``block`` is halved until the held-out shares come within a half of
+    what was asked for. So a few short recordings are held out whole, and a single recording gives
+    one contiguous run.
+    """
+
+    val: float
+    test: float
+    block: int
+    seed: int
+
+    def split(self, recordings: Sequence[Recording]) -> Mapping[SplitName, list[Frame]]:
+        """Frames of each split, in their order; with fewer than two frames, val stays empty."""
+        frames = [frame for recording in recordings for frame in recording.frames]
+        shares: dict[SplitName, float] = {"val": self.val}
+        if self.test > 0:
+            shares["test"] = self.test
+        block = self.block
+        while True:
+            blocks = _blocks(recordings, block)
+            taken = self._draw([len(positions) for positions in blocks], len(frames), shares)
+            if taken is not None or block == 1:
+                break
+            block = (block + 1) // 2
+        side: dict[int, SplitName] = {}
+        for split, chosen in (taken or {}).items():
+            side.update((position, split) for b in chosen for position in blocks[b])
+        names: list[SplitName] = ["train", *shares]
+        return {
+            name: [frame for i, frame in enumerate(frames) if side.get(i, "train") == name]
+            for name in names
+        }
+
+    def _draw(
+        self, lengths: list[int], num_frames: int, shares: Mapping[SplitName, float]
+    ) -> dict[SplitName, list[int]] | None:
+        """Blocks of each held-out split, or None where blocks of these lengths do not fit."""
+        order = [int(i) for i in np.random.default_rng(self.seed).permutation(len(lengths))]
+        taken: dict[SplitName, list[int]] = {}
+        for split, share in shares.items():
+            wanted = max(1.0, share * num_frames)
+            chosen: list[int] = []
+            total = 0
+            for index in order:
+                # A block goes in if that brings the total closer to what was asked for.
+                if abs(total + lengths[index] - wanted) < abs(total - wanted):
+                    chosen.append(index)
+                    total += lengths[index]
+            if not 0.5 * wanted <= total <= 1.5 * wanted:
+                return None
+            order = [index for index in order if index not in chosen]
+            taken[split] = chosen
+        return taken if order else None
+
+
+def _blocks(recordings: Sequence[Recording], block: int) -> list[list[int]]:
+    """Positions (over all frames) of the frames in each block."""
+    blocks: list[list[int]] = []
+    start = 0
+    for recording in recordings:
+        positions = np.arange(start, start + len(recording.frames))
+        num_blocks = -(-len(positions) // block)
+        blocks += [[int(p) for p in run] for run in np.array_split(positions, num_blocks)]
+        start += len(recording.frames)
+    return blocks
+
+
+def evenly_spaced(frames: Sequence[Frame], num: int | None) -> list[Frame]:
+    """At most ``num`` frames, evenly spaced over all of them."""
+    if num is None or num >= len(frames):
+        return list(frames)
+    return [frames[int((i + 0.5) * len(frames) / num)] for i in range(num)]
+
+
+def natural_order(path: Path) -> list[tuple[int, int | str]]:
+    """Sorting key that puts ``frame_9`` before ``frame_10``."""
+    pieces = re.split(r"(\d+)", path.as_posix())
+    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces if piece]
