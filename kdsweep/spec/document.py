@@ -62,9 +62,10 @@ class Document:
 
         Where an override has changed a part of what stands at ``path``, it is the override.
         """
-        if path in self.marks:
-            parts = (p for p, m in self.marks.items() if m.line is None and p[: len(path)] == path)
-            return self.marks[next(parts, path)]
+        if path and _stands_in(self.tree, path):
+            for part, mark in self.marks.items():
+                if mark.line is None and part[: len(path)] == path:
+                    return mark
         for length in range(len(path), 0, -1):
             if path[:length] in self.marks:
                 return self.marks[path[:length]]
@@ -191,6 +192,15 @@ def _nearest_files(path: Path) -> list[str]:
     there = [file for folder in folders for file in sorted(folder.glob("*.y*ml"))]
     stems = difflib.get_close_matches(path.stem, {file.stem for file in there}, n=2, cutoff=0.6)
     return [str(file) for stem in stems for file in there if file.stem == stem]
+
+
+def _stands_in(tree: Any, path: ConfigPath) -> bool:
+    for part in path:
+        inside = part in tree if isinstance(tree, dict) else isinstance(tree, list)
+        if not inside or (isinstance(tree, list) and part not in range(len(tree))):
+            return False
+        tree = tree[part]
+    return True
 
 
 def _plain_tree(value: Any, path: ConfigPath) -> Any:

@@ -226,8 +226,15 @@ def _stepped(mapping: Mapping[str, Any], path: ConfigPath, name: str, *, log: bo
             value=dict(mapping),
             hint="choose a smaller q",
         )
-    whole = all(_is_whole(value) for value in (mapping["min"], mapping["max"], step))
     ends = (exact * first, exact * last)
+    if any(Decimal(str(float(end))) != end for end in ends):
+        raise SpecError(
+            "q has more digits than its multiples can keep",
+            path=(*path, "q"),
+            value=step,
+            hint=f"round it, for example to {step:.6g}",
+        )
+    whole = all(_is_whole(value) for value in (mapping["min"], mapping["max"], step))
     low, high = (int(end) if whole else float(end) for end in ends)
     return Interval(name, path, low, high, step=step, log=log, whole=whole)
 

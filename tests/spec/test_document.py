@@ -229,7 +229,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(options=st.dictionaries(st.text("abc", min_size=1, max_size=3), PLAIN, max_size=3))
 def test_a_dumped_job_reads_back_equal(options: dict) -> None:
     job = Job.model_validate(
