@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdsweep.distill.base import DISTILLATION_LOSSES, DistillationLoss, TapChannels
+from kdsweep.distill.base import (
+    DISTILLATION_LOSSES,
+    Activations,
+    DistillationLoss,
+    TapChannels,
+)
 from kdsweep.distill.masking import valid_fraction
 from kdsweep.distill.projection import match_size
-from kdsweep.models import Activations
 
 
 @DISTILLATION_LOSSES.register("attention")

@@ -5,11 +5,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from kdsweep.models import Activations
 from kdsweep.registry import Registry
+
+
+class Activations(Protocol):
+    """What a loss sees of a network's forward pass.
+
+    Shapes: B batch, K classes, H W image size, C channels, h w feature map size.
+    """
+
+    @property
+    def logits_BKHW(self) -> Tensor:
+        """Class scores at the size of the image."""
+
+    @property
+    def taps(self) -> Mapping[str, Tensor]:
+        """Feature maps by tap name, each of shape (B, C, h, w)."""
 
 
 @dataclass(frozen=True)

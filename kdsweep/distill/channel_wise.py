@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdsweep.distill.base import DISTILLATION_LOSSES, DistillationLoss, TapChannels
+from kdsweep.distill.base import (
+    DISTILLATION_LOSSES,
+    Activations,
+    DistillationLoss,
+    TapChannels,
+)
 from kdsweep.distill.masking import pool_valid, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
-from kdsweep.models import Activations
 
 
 @DISTILLATION_LOSSES.register("channel_wise")
@@ -57,7 +61,7 @@ class ChannelWise(DistillationLoss):
                 teacher_BChw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.stride)
             else:
                 teacher_BChw = teacher.taps[tap].float()
-                student_BChw = self.projections(tap, student.taps[tap]).float()
+                student_BChw = self.projections(tap, student.taps[tap].float())
                 student_BChw = match_size(student_BChw, teacher_BChw.shape[-2:])
                 valid_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:]) > 0
             total = total + self._divergence(student_BChw, teacher_BChw, valid_Bhw)

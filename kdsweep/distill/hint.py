@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdsweep.distill.base import DISTILLATION_LOSSES, DistillationLoss, TapChannels
+from kdsweep.distill.base import (
+    DISTILLATION_LOSSES,
+    Activations,
+    DistillationLoss,
+    TapChannels,
+)
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
-from kdsweep.models import Activations
 
 
 @DISTILLATION_LOSSES.register("hint")
@@ -46,7 +50,7 @@ class Hint(DistillationLoss):
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         for tap in self.taps:
             teacher_BChw = _activation(teacher, tap).float()
-            student_BChw = self.projections(tap, _activation(student, tap)).float()
+            student_BChw = self.projections(tap, _activation(student, tap).float())
             student_BChw = match_size(student_BChw, teacher_BChw.shape[-2:])
             if self.normalize:
                 student_BChw = F.normalize(student_BChw, dim=1)

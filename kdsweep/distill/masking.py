@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-VOID = 255
+from kdsweep.labels import VOID
 
 
 def valid_fraction(labels_BHW: Tensor, size: Sequence[int]) -> Tensor:

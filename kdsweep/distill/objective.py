@@ -10,8 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdsweep.distill.base import DISTILLATION_LOSSES, DistillationLoss, TapChannels
-from kdsweep.models import Activations
+from kdsweep.distill.base import (
+    DISTILLATION_LOSSES,
+    Activations,
+    DistillationLoss,
+    TapChannels,
+)
 
 
 class DistillationObjective(nn.Module):

@@ -8,9 +8,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdsweep.distill.base import DISTILLATION_LOSSES, DistillationLoss, TapChannels
+from kdsweep.distill.base import (
+    DISTILLATION_LOSSES,
+    Activations,
+    DistillationLoss,
+    TapChannels,
+)
 from kdsweep.distill.masking import masked_mean, pool_valid
-from kdsweep.models import Activations
 
 
 @DISTILLATION_LOSSES.register("pixel_kl")

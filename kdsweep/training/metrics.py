@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-VOID = 255
+from kdsweep.labels import VOID
 
 
 @dataclass(frozen=True)

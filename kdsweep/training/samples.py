@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-VOID = 255
+from kdsweep.labels import VOID
+
 _GAP = 4
 _HEADING = 18
 _BACKGROUND = 255

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-VOID = 255
+from kdsweep.labels import VOID
 
 
 class SupervisedLoss(nn.Module):

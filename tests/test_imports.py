@@ -1,0 +1,53 @@
+"""What is loaded when, and what every module needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "torch",
+    "ray",
+    "pandas",
+    "wandb",
+    "albumentations",
+    "segmentation_models_pytorch",
+    "optuna",
+}
+
+
+def loaded_by(code: str) -> set[str]:
+    program = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import kdsweep",
+        "import kdsweep.cli",
+        "import kdsweep.spec, kdsweep.store, kdsweep.errors, kdsweep.registry",
+        "import kdsweep.tracking, kdsweep.sweep, kdsweep.training.report",
+        "import runpy, contextlib, io\n"
+        "sys.argv = ['kdsweep', '--help']\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    from kdsweep.cli import main; main()",
+    ],
+)
+def test_nothing_heavy_is_loaded_early(code: str) -> None:
+    assert not HEAVY & loaded_by(code)
+
+
+def test_the_trainer_does_not_need_ray() -> None:
+    names = loaded_by("import kdsweep.trial")
+    assert "torch" in names
+    assert not {"ray", "optuna"} & names
+
+
+def test_the_report_does_not_need_torch_or_ray() -> None:
+    assert not {"torch", "ray", "wandb"} & loaded_by("import kdsweep.reporting")
