@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 # Imported for their entry in the registry.
 from kdsweep.data import camvid, cityscapes, folder, lyft, roadscenes  # noqa: F401
 from kdsweep.data.opening import SegmentationData, open_data
-from kdsweep.data.source import SOURCES, VOID, Progress
+from kdsweep.data.source import SOURCES, Progress
 from kdsweep.data.split import Split, class_frequencies
+from kdsweep.labels import VOID
 
 if TYPE_CHECKING:
     from kdsweep.data.loaders import Batch, EvalLoader, TrainLoader

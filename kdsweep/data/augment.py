@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from kdsweep.data.source import VOID
+from kdsweep.labels import VOID
 
 if TYPE_CHECKING:
     import albumentations
@@ -73,7 +73,7 @@ class Augmenter:
 def _compose(preset: str, image_size: tuple[int, int]) -> albumentations.Compose:
     # Before the first import: albumentations otherwise asks the network for its newest version.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations as A  # noqa: N812  (its documented short name)
+    import albumentations as A
 
     from kdsweep.data.grain import Grain
 

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 from filelock import FileLock, Timeout
 
 from kdsweep.data.fingerprint import file_facts, fingerprint
-from kdsweep.data.pictures import FrameProblem, resize_image, resize_labels
+from kdsweep.data.pictures import FrameError, resize_image, resize_labels
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import Frame, Progress, Source, SplitName
 from kdsweep.data.split import Split
@@ -119,7 +118,7 @@ def remove_stale_drafts(home: Path, mine: str) -> None:
             shutil.rmtree(draft, ignore_errors=True)
             continue
         try:
-            with FileLock(home / f"{name}.lock", timeout=0):
+            with FileLock(str(home / f"{name}.lock"), timeout=0):
                 shutil.rmtree(draft, ignore_errors=True)
         except Timeout:
             pass  # its builder is at work
@@ -173,10 +172,10 @@ def _build(
         split = Split.create(draft, [frame.name for frame in entry.frames], image_size)
         num_before = len(problems)
 
-        def decode(index: int) -> FrameProblem | None:
+        def decode(index: int) -> FrameError | None:
             try:
                 image, labels = source.read(entry.frames[index])
-            except FrameProblem as problem:
+            except FrameError as problem:
                 return problem
             split.images_NHWC[index] = resize_image(image, image_size)
             split.labels_NHW[index] = resize_labels(labels, image_size)
@@ -191,13 +190,13 @@ def _build(
                 if progress is not None:
                     progress(f"decoding {source.name} {entry.name}", done, len(entry.frames))
         if len(problems) > num_before:
-            raise _Unusable
+            raise _UnusableError
         split.flush()
         meta = {"source": source.name, "split": entry.name, "root": str(source.root)}
         (draft / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-class _Unusable(Exception):
+class _UnusableError(Exception):
     """Leaves a build whose problems are noted already."""
 
 
@@ -206,7 +205,7 @@ def writing_cache(home: Path) -> Iterator[None]:
     """Turns trouble with the cache folder itself into a DataError."""
     try:
         yield
-    except _Unusable:
+    except _UnusableError:
         pass
     except OSError as error:
         reasons = {

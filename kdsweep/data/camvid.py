@@ -108,9 +108,7 @@ test/…                    testannot/…                    test.txt  (all opti
     def _frames(self, split: SplitName, problems: Problems) -> tuple[list[Frame], int]:
         """Frames of one split, and the number of files that were looked for."""
         names = self.root / f"{split}.txt"
-        pairs = (
-            self._listed_pairs(names, problems) if names.is_file() else self._found_pairs(split)
-        )
+        pairs = self._listed_pairs(names, problems) if names.is_file() else self._found_pairs(split)
         frames: list[Frame] = []
         for image, mask in pairs:
             missing = [path for path in (image, mask) if not path.is_file()]

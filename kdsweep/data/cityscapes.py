@@ -15,7 +15,6 @@ import numpy as np
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
     SOURCES,
-    VOID,
     Frame,
     Progress,
     Source,
@@ -25,6 +24,7 @@ from kdsweep.data.source import (
     required_folder,
 )
 from kdsweep.errors import DataError
+from kdsweep.labels import VOID
 from kdsweep.spec.data import CityscapesData
 
 NUM_LABEL_IDS = 34
@@ -132,6 +132,8 @@ gtFine/val/frankfurt/…
 
 
 @SOURCES.register("cityscapes")
-def build_cityscapes(spec: CityscapesData, cache: Path, progress: Progress | None) -> CityscapesSource:
+def build_cityscapes(
+    spec: CityscapesData, cache: Path, progress: Progress | None
+) -> CityscapesSource:
     """The source that a spec describes."""
     return CityscapesSource(required_folder(spec.path, CityscapesSource))

@@ -19,8 +19,9 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from kdsweep.data.source import VOID, UnknownIds, lookup
+from kdsweep.data.source import UnknownIdsError, lookup
 from kdsweep.errors import DataError, nearest_first
+from kdsweep.labels import VOID
 
 MAX_CLASSES = 255
 _KEYS = ("names", "palette", "void")
@@ -62,10 +63,8 @@ class ClassTable:
 
     def _from_colours(self, mask: np.ndarray) -> np.ndarray:
         if not self.coloured:
-            raise UnknownIds("holds colours, and classes.yaml has no palette; colours are")
-        known = np.concatenate(
-            [self.palette, np.array(self.void_colours, np.uint8).reshape(-1, 3)]
-        )
+            raise UnknownIdsError("holds colours, and classes.yaml has no palette; colours are")
+        known = np.concatenate([self.palette, np.array(self.void_colours, np.uint8).reshape(-1, 3)])
         values = np.arange(len(known), dtype=np.int64)
         values[len(self.names) :] = VOID
         codes, order = np.unique(_packed(known), return_index=True)
@@ -74,7 +73,7 @@ class ClassTable:
         unknown = codes[position] != found
         if unknown.any():
             red, green, blue = mask[unknown][0]
-            raise UnknownIds(f"holds the colour ({red}, {green}, {blue})")
+            raise UnknownIdsError(f"holds the colour ({red}, {green}, {blue})")
         return values[order][position].astype(np.uint8)
 
 

@@ -21,14 +21,13 @@ from kdsweep.data.fingerprint import file_facts, fingerprint
 from kdsweep.data.pictures import (
     LOSSLESS_SUFFIXES,
     PICTURE_SUFFIXES,
-    FrameProblem,
+    FrameError,
     mask_palette,
     read_mask,
 )
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
     SOURCES,
-    VOID,
     Frame,
     Progress,
     Source,
@@ -38,6 +37,7 @@ from kdsweep.data.source import (
 )
 from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order
 from kdsweep.errors import DataError
+from kdsweep.labels import VOID
 from kdsweep.spec.data import FolderData, PartsSpec
 
 IMAGES, MASKS, CLASSES = "images", "masks", "classes.yaml"
@@ -108,14 +108,13 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
             problems.add(masks[stem], f"has no partner {IMAGES}/{stem}.*")
         problems.raise_if_any(
             len(images) + len(masks),
-            f"give image and mask the same name; masks may be {', '.join(sorted(LOSSLESS_SUFFIXES))}",
+            "give image and mask the same name, and masks one of "
+            + ", ".join(sorted(LOSSLESS_SUFFIXES)),
         )
         stems = sorted(images, key=lambda stem: natural_order(Path(stem)))
         return [Frame(stem, images[stem], masks[stem]) for stem in stems]
 
-    def _files(
-        self, kind: str, suffixes: frozenset[str], problems: Problems
-    ) -> dict[str, Path]:
+    def _files(self, kind: str, suffixes: frozenset[str], problems: Problems) -> dict[str, Path]:
         """Picture files by their path below ``kind`` without suffix."""
         files: dict[str, Path] = {}
         for path in sorted((self.root / kind).rglob("*")):
@@ -163,20 +162,20 @@ def _highest_id(masks: list[Path], root: Path) -> int:
     """The highest id in any mask but 255."""
     problems = Problems("folder", root)
 
-    def highest(path: Path) -> int | FrameProblem:
+    def highest(path: Path) -> int | FrameError:
         try:
             mask = read_mask(path)
-        except FrameProblem as problem:
+        except FrameError as problem:
             return problem
         if mask.ndim == 3 and not (mask == mask[..., :1]).all():
-            return FrameProblem(path, "holds colours, and there is no classes.yaml to name them")
+            return FrameError(path, "holds colours, and there is no classes.yaml to name them")
         ids = mask[mask != VOID]
         return int(ids.max()) if ids.size else -1
 
     with ThreadPoolExecutor() as threads:
         found = list(threads.map(highest, masks))
     for outcome in found:
-        if isinstance(outcome, FrameProblem):
+        if isinstance(outcome, FrameError):
             problems.add_frame(outcome)
     problems.raise_if_any(len(masks), f"repair these files, or write {root / CLASSES}")
     best = max((o for o in found if isinstance(o, int)), default=-1)

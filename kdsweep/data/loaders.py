@@ -102,7 +102,9 @@ class _Loader:
         with warnings.catch_warnings():
             # Python ≥ 3.12 warns about forking a process with threads. The children only copy and
             # augment arrays, and starting them afresh would take seconds each.
-            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            warnings.filterwarnings(
+                "ignore", "This process .* is multi-threaded", DeprecationWarning
+            )
             iterator = iter(self._processes)
         yield from iterator
 
@@ -111,7 +113,7 @@ class _Loader:
         self._processes = None
 
     def _started(self) -> DataLoader[Batch]:
-        # Forked where that is safe; elsewhere the platform's way, where a Split maps its files anew.
+        # Forked where that is safe. Elsewhere the platform's way: a Split then maps its files anew.
         context = "fork" if sys.platform == "linux" else None
         # A generator of its own: DataLoader would otherwise draw from the global one, and dropout
         # would depend on the number of processes.

@@ -17,7 +17,6 @@ from kdsweep.data.pictures import LOSSLESS_SUFFIXES, PICTURE_SUFFIXES
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
     SOURCES,
-    VOID,
     Frame,
     Progress,
     Source,
@@ -29,6 +28,7 @@ from kdsweep.data.source import (
 )
 from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order
 from kdsweep.errors import DataError
+from kdsweep.labels import VOID
 from kdsweep.spec.data import LyftData, PartsSpec
 
 IMAGES, MASKS = "CameraRGB", "CameraSeg"

@@ -17,7 +17,7 @@ LOSSLESS_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
 _RGB_MODES = frozenset({"RGB", "RGBA", "L", "P", "1", "CMYK", "YCbCr", "LA", "PA", "RGBX"})
 
 
-class FrameProblem(Exception):
+class FrameError(Exception):
     """One file cannot be used; collected and shown with all others in one DataError.
 
     Args:
@@ -35,11 +35,11 @@ def read_rgb(path: Path) -> np.ndarray:
     """The picture as uint8 of (H, W, 3) in RGB.
 
     Raises:
-        FrameProblem: The file is no picture, is cut off, or has more than 8 bits a channel.
+        FrameError: The file is no picture, is cut off, or has more than 8 bits a channel.
     """
     with _decoding(path) as picture:
         if picture.mode not in _RGB_MODES:
-            raise FrameProblem(path, f"mode {picture.mode!r}; images must have 8 bits a channel")
+            raise FrameError(path, f"mode {picture.mode!r}; images must have 8 bits a channel")
         return np.asarray(picture.convert("RGB"))
 
 
@@ -49,7 +49,7 @@ def read_mask(path: Path) -> np.ndarray:
     The pixels of a palette file are its indices, not its colours.
 
     Raises:
-        FrameProblem: The file is no picture, is cut off, or has another number of bits.
+        FrameError: The file is no picture, is cut off, or has another number of bits.
     """
     with _decoding(path) as picture:
         if picture.mode in ("L", "P", "RGB"):
@@ -58,7 +58,7 @@ def read_mask(path: Path) -> np.ndarray:
             return np.asarray(picture.convert("L")) // 255
         if picture.mode == "RGBA":
             return np.asarray(picture)[..., :3]
-        raise FrameProblem(path, f"mode {picture.mode!r}; masks must have 8 bits a channel")
+        raise FrameError(path, f"mode {picture.mode!r}; masks must have 8 bits a channel")
 
 
 def mask_palette(path: Path) -> np.ndarray | None:
@@ -69,7 +69,7 @@ def mask_palette(path: Path) -> np.ndarray | None:
 
 
 class _decoding:  # noqa: N801  (reads as a verb at its call sites)
-    """Opens and decodes a picture; whatever goes wrong becomes a :class:`FrameProblem`."""
+    """Opens and decodes a picture; whatever goes wrong becomes a :class:`FrameError`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,16 +80,14 @@ class _decoding:  # noqa: N801  (reads as a verb at its call sites)
                 self._picture = Image.open(stream)
                 self._picture.load()
         except FileNotFoundError:
-            raise FrameProblem(self._path, "is not there") from None
+            raise FrameError(self._path, "is not there") from None
         except Image.UnidentifiedImageError:
             size = self._path.stat().st_size
-            raise FrameProblem(
-                self._path, "is no picture" if size else "is an empty file"
-            ) from None
+            raise FrameError(self._path, "is no picture" if size else "is an empty file") from None
         # Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error, …
         # for damaged input; each of them is a damaged file and none a mistake of ours.
         except Exception as error:
-            raise FrameProblem(self._path, f"cannot be decoded ({error})") from None
+            raise FrameError(self._path, f"cannot be decoded ({error})") from None
         return self._picture
 
     def __exit__(self, *_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdsweep.data.pictures import FrameProblem
+from kdsweep.data.pictures import FrameError
 from kdsweep.errors import DataError
 
 NUM_SHOWN = 5
@@ -30,7 +30,7 @@ class Problems:
         """Notes one file and what is wrong with it."""
         self._found.append((path, problem))
 
-    def add_frame(self, problem: FrameProblem) -> None:
+    def add_frame(self, problem: FrameError) -> None:
         """Notes what a decoder complained about."""
         self.add(problem.path, problem.problem)
 

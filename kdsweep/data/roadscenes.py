@@ -54,7 +54,12 @@ def build_roadscenes(
         "test": spec.test_scenes,
     }
     key = fingerprint(
-        [scenes.STREAM_VERSION, spec.seed, list(spec.scene_size), list(counts.values())]
+        {
+            "stream": scenes.STREAM_VERSION,
+            "seed": spec.seed,
+            "size": list(spec.scene_size),
+            "scenes": counts,
+        }
     )
     home = Path(spec.path).expanduser() if spec.path else cache / "roadscenes"
     folder = home / key

@@ -14,12 +14,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from kdsweep.data.pictures import FrameProblem, read_mask, read_rgb
+from kdsweep.data.pictures import FrameError, read_mask, read_rgb
 from kdsweep.errors import DataError
+from kdsweep.labels import VOID
 from kdsweep.registry import Registry
-
-VOID = 255
-"""Label of pixels that count in no loss and no metric."""
 
 SplitName = Literal["train", "val", "test"]
 Progress = Callable[[str, int, int], None]
@@ -85,7 +83,7 @@ class Source(ABC):
             uint8 of (H, W), ids below ``len(classes)`` or :data:`VOID`.
 
         Raises:
-            FrameProblem: The mask holds ids that the source does not know.
+            FrameError: The mask holds ids that the source does not know.
         """
 
     def options(self) -> dict[str, Any]:
@@ -99,12 +97,12 @@ class Source(ABC):
             The image, uint8 of (H, W, 3) in RGB, and the labels, uint8 of (H, W).
 
         Raises:
-            FrameProblem: A file cannot be decoded, sizes differ or ids are unknown.
+            FrameError: A file cannot be decoded, sizes differ or ids are unknown.
         """
         image = read_rgb(frame.image)
         labels = self.read_labels(frame.mask)
         if image.shape[:2] != labels.shape:
-            raise FrameProblem(
+            raise FrameError(
                 frame.mask,
                 f"mask is {_size(labels)}, but the image {frame.image.name} is {_size(image)}",
             )
@@ -114,16 +112,16 @@ class Source(ABC):
         """Decodes one mask file to class ids (see :meth:`read`)."""
         try:
             return self.labels_from(read_mask(path))
-        except UnknownIds as problem:
-            raise FrameProblem(path, f"{problem} outside the {len(self.classes)} classes") from None
+        except UnknownIdsError as problem:
+            raise FrameError(path, f"{problem} outside the {len(self.classes)} classes") from None
 
 
-class UnknownIds(Exception):
+class UnknownIdsError(Exception):
     """A mask holds values that stand for no class; :meth:`Source.read_labels` names the file."""
 
 
 SOURCES: Registry[Callable[..., Source]] = Registry("data source")
-"""Builders: called with the source's spec, the cache folder and a progress callback, they return the source."""
+"""Builders: called with a source's spec, the cache folder and a progress callback or None."""
 
 
 def lookup(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -137,13 +135,13 @@ def lookup(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
         uint8 of (H, W).
 
     Raises:
-        UnknownIds: An id occurs that must not.
+        UnknownIdsError: An id occurs that must not.
     """
     present = np.bincount(ids.ravel(), minlength=256) > 0
     unknown = np.flatnonzero(present & (table < 0))
     if unknown.size:
         shown = ", ".join(map(str, unknown[:5])) + (", …" if unknown.size > 5 else "")
-        raise UnknownIds(f"holds id{'s' if unknown.size > 1 else ''} {shown}")
+        raise UnknownIdsError(f"holds id{'s' if unknown.size > 1 else ''} {shown}")
     return np.where(table < 0, VOID, table).astype(np.uint8)[ids]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdsweep.data.source import VOID
+from kdsweep.labels import VOID
 
 _IMAGES, _LABELS, _NAMES = "images.npy", "labels.npy", "names.json"
 _CHUNK = 64

@@ -62,7 +62,9 @@ class Parts:
                         hint="name parts the folder has, or use a hold-out: {val: 0.2}",
                     )
             if parts:
-                splits[split] = [f for part in parts for r in recordings if r.part == part for f in r.frames]
+                splits[split] = [
+                    f for part in parts for r in recordings if r.part == part for f in r.frames
+                ]
         return splits
 
 

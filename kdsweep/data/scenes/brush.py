@@ -135,7 +135,10 @@ class Brush:
 
         The side towards the sun is brighter, as on anything round.
         """
-        (x0, y0), (x1, y1) = self.camera.place(s, heights[0], z), self.camera.place(s, heights[1], z)
+        (x0, y0), (x1, y1) = (
+            self.camera.place(s, heights[0], z),
+            self.camera.place(s, heights[1], z),
+        )
         scale = self.camera.pixels_per_metre(z)
         below, above = max(widths[0] * scale, 0.35) / 2, max(widths[1] * scale, 0.35) / 2
         seen = self.light.seen(colour, TOWARDS_CAMERA, z)
@@ -143,7 +146,12 @@ class Brush:
         self.canvas.polygon(outline, seen, label)
         if below > 1.5:
             sunny = 1.0 if self.light.direction[0] > 0 else -1.0
-            rim = [(x0, y0), (x1, y1), (x1 + sunny * above * 0.9, y1), (x0 + sunny * below * 0.9, y0)]
+            rim = [
+                (x0, y0),
+                (x1, y1),
+                (x1 + sunny * above * 0.9, y1),
+                (x0 + sunny * below * 0.9, y0),
+            ]
             self.canvas.polygon(rim, self.light.seen(colour, (sunny, 0.0, 0.0), z), label)
 
     def disc(
@@ -165,7 +173,11 @@ class Brush:
         angles = [turn + 2 * pi * i / corners for i in range(corners)]
         points = [(column + sin(angle) * pixels, row - cos(angle) * pixels) for angle in angles]
         light = self.light
-        seen = light.glow(colour, centre[2]) if glowing else light.seen(colour, TOWARDS_CAMERA, centre[2])
+        seen = (
+            light.glow(colour, centre[2])
+            if glowing
+            else light.seen(colour, TOWARDS_CAMERA, centre[2])
+        )
         self.canvas.polygon(points, seen, label)
 
     def box(
@@ -194,3 +206,17 @@ class Brush:
 def _middle(points: Sequence[Point]) -> float:
     """Mean depth."""
     return sum(z for _, _, z in points) / len(points)
+
+
+def pole_shadow(
+    s: float, z: float, height: float, width: float, reach: tuple[float, float]
+) -> Shadow:
+    """The shadow of a post."""
+    right, forward = reach[0] * height, reach[1] * height
+    w = max(width, 0.12) / 2
+    # A shadow straight away from us has its breadth across the road, one to the side along it.
+    a, b = (w, 0.0) if abs(forward) > abs(right) else (0.0, w)
+    tip = (s + right, z + forward)
+    return Shadow(
+        [(s - a, z - b), (s + a, z + b), (tip[0] + a, tip[1] + b), (tip[0] - a, tip[1] - b)]
+    )

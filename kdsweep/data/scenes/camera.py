@@ -1,7 +1,7 @@
 """The camera, and the road surface as it sees it.
 
-Two frames of reference, in metres. *Road*: ``s`` to the right of the road's centre line, ``h`` above
-the ground, ``z`` forward. *Picture*: column and row, in pixels. The road bends and rises with z, so
+Two frames of reference. *Road*, in metres: ``s`` right of the road's centre line, ``h`` above the
+ground, ``z`` forward. *Picture*, in pixels: column and row. The road bends and rises with z, so
 straight lines along it become polylines in the picture.
 
 Shape suffixes: R ground rows, W columns.
@@ -80,7 +80,7 @@ class Camera:
         """The part of the picture that shows the road's surface."""
         z = np.geomspace(0.5, FAR, _NUM_DEPTHS)
         rows = self.horizon + (self.altitude - self.elevation(z)) * self.focal / z
-        # Behind a crest the ground is hidden: only depths whose row lies above all nearer ones show.
+        # Behind a crest the ground is hidden: a depth shows if its row lies above all nearer ones.
         nearer = np.minimum.accumulate(np.concatenate([[np.inf], rows[:-1]]))
         shows = rows < nearer
         rows, z = rows[shows], z[shows]

@@ -88,7 +88,13 @@ class Canvas:
         self._stamp(stretched, inside, table, left, top)
 
     def sprite(
-        self, sprite: np.ndarray, left: float, top: float, right: float, bottom: float, table: np.ndarray
+        self,
+        sprite: np.ndarray,
+        left: float,
+        top: float,
+        right: float,
+        bottom: float,
+        table: np.ndarray,
     ) -> None:
         """Scales an upright picture with opacity, uint8 of (h, w, 2), into a box in pixels."""
         columns, rows = max(1, round(right - left)), max(1, round(bottom - top))
@@ -96,17 +102,22 @@ class Canvas:
         box = self._visible((first_column, first_row), (first_column + columns, first_row + rows))
         if box is None:
             return
-        scale = (columns / sprite.shape[1], rows / sprite.shape[0])
-        matrix = np.array(
-            [[scale[0], 0, first_column - box[0]], [0, scale[1], first_row - box[1]]], np.float64
-        )
-        scaled = cv2.warpAffine(
-            sprite,
-            matrix,
-            (box[2] - box[0], box[3] - box[1]),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-        )
+        if columns * rows <= 2 * self.width * self.height:
+            scaled = cv2.resize(sprite, (columns, rows), interpolation=cv2.INTER_LINEAR)
+            scaled = scaled[box[1] - first_row : box[3] - first_row]
+            scaled = scaled[:, box[0] - first_column : box[2] - first_column]
+            if not scaled.size:
+                return
+            box = (box[0], box[1], box[0] + scaled.shape[1], box[1] + scaled.shape[0])
+        else:  # so close that most of it lies outside the picture
+            matrix = np.array(
+                [
+                    [columns / sprite.shape[1], 0, first_column - box[0]],
+                    [0, rows / sprite.shape[0], first_row - box[1]],
+                ]
+            )
+            size = (box[2] - box[0], box[3] - box[1])
+            scaled = cv2.warpAffine(sprite, matrix, size, flags=cv2.INTER_LINEAR)
         inside = cv2.threshold(scaled[..., 1], _OPAQUE, 255, cv2.THRESH_BINARY)[1]
         self._stamp(scaled[..., 0], inside, table, box[0], box[1])
 

@@ -25,8 +25,8 @@ class Dice(Random):
         index: Number in the stream, from 0.
     """
 
-    def __new__(cls, seed: int, index: int) -> Dice:
-        return super().__new__(cls)
+    def __new__(cls, seed: int, index: int) -> Dice:  # noqa: D102
+        return super().__new__(cls)  # Random's own takes one argument
 
     def __init__(self, seed: int, index: int) -> None:
         super().__init__(f"scene {seed}/{index}")

@@ -11,7 +11,9 @@ from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.stage import Stage
 
 
-def finish(canvas: Canvas, stage: Stage, is_road: np.ndarray, dice: Dice) -> tuple[np.ndarray, np.ndarray]:
+def finish(
+    canvas: Canvas, stage: Stage, is_road: np.ndarray, dice: Dice
+) -> tuple[np.ndarray, np.ndarray]:
     """The finished picture, uint8 of (H, W, 3), and its labels, uint8 of (H, W)."""
     pixels = canvas.pixels_HW4
     if stage.weather == "rain":
@@ -33,7 +35,9 @@ def _reflect(pixels: np.ndarray, stage: Stage, is_road: np.ndarray, dice: Dice) 
     mirrored = pixels[horizon - num_rows : horizon, :, :3][::-1]
     mirrored = cv2.blur(np.ascontiguousarray(mirrored), (3, 15))
     target = pixels[horizon : horizon + num_rows, :, :3]
-    puddles = cv2.resize(textures.noise_patch(dice.spot(), 1, 160, 120), (pixels.shape[1], num_rows))
+    puddles = cv2.resize(
+        textures.noise_patch(dice.spot(), 1, 160, 120), (pixels.shape[1], num_rows)
+    )
     share = np.clip((puddles.astype(np.float32) - 90) / 130, 0.05, 0.55)
     # Towards us we look down on the road more steeply, and it mirrors less.
     share *= np.linspace(1, 0, num_rows, dtype=np.float32)[:, None]
@@ -86,4 +90,6 @@ def _developed(image: np.ndarray, stage: Stage, dice: Dice) -> np.ndarray:
         noise = np.tile(noise, (height // 512 + 1, width // 704 + 1, 1))
     top, left = dice.randrange(64), dice.randrange(64)
     strength = float(dice.uniform(1.0, 4.0) * (2 if stage.weather == "dusk" else 1)) / 32
-    return cv2.addWeighted(image, 1.0, noise[top : top + height, left : left + width], strength, -128 * strength)
+    return cv2.addWeighted(
+        image, 1.0, noise[top : top + height, left : left + width], strength, -128 * strength
+    )

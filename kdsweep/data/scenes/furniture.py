@@ -1,21 +1,19 @@
-"""What stands on pavements and verges: poles, signs, traffic lights, trees and small things."""
+"""What stands on pavements and verges: poles, signs, traffic lights and small things."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, pi, sin
 
 import numpy as np
 
 from kdsweep.data import carla
-from kdsweep.data.scenes import textures
-from kdsweep.data.scenes.brush import Brush, Shadow, Thing
+from kdsweep.data.scenes.brush import Brush, Shadow, Thing, pole_shadow
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.light import TOWARDS_CAMERA
-from kdsweep.data.scenes.structures import foliage
-from kdsweep.data.scenes.textures import Mipmap
 
-_METALS = np.array([(150, 154, 158), (96, 100, 104), (60, 66, 62), (118, 92, 66), (190, 190, 186)], np.float64)
+_METALS = np.array(
+    [(150, 154, 158), (96, 100, 104), (60, 66, 62), (118, 92, 66), (190, 190, 186)], np.float64
+)
 _RED, _BLUE, _WHITE, _YELLOW = (190, 28, 32), (28, 70, 165), (228, 228, 222), (225, 180, 30)
 _GREEN, _BLACK, _GREY = (30, 105, 70), (26, 26, 28), (128, 130, 132)
 
@@ -33,9 +31,6 @@ _FACES = (
     (16, 0.0, _GREY, _GREY),
     (4, 0.5, _GREY, _GREY),
 )
-
-
-_CIRCLE = [(cos(i * pi / 6), sin(i * pi / 6)) for i in range(12)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,14 @@ class Lamp(Thing):
 
     def paint(self, brush: Brush) -> None:
         """See :meth:`Thing.paint`."""
-        brush.post(self.s, self.z, (0, self.height), (self.thickness, self.thickness * 0.6), self.colour, carla.POLE)
+        brush.post(
+            self.s,
+            self.z,
+            (0, self.height),
+            (self.thickness, self.thickness * 0.6),
+            self.colour,
+            carla.POLE,
+        )
         if not self.arm:
             return
         end, thick = self.s + self.arm, self.thickness * 0.4
@@ -89,7 +91,7 @@ class Lamp(Thing):
 
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
         """See :meth:`Thing.shadows`."""
-        return [_pole_shadow(self.s, self.z, self.height, self.thickness, reach)]
+        return [pole_shadow(self.s, self.z, self.height, self.thickness, reach)]
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,15 @@ class Sign(Thing):
             w, h = (0.5, 0.12) if self.mark == 1 else (0.12, 0.42)
             w, h = w * self.radius, h * self.radius
             ink = _BLACK if inside in (_WHITE, _YELLOW) else _WHITE
-            points = [(self.s + x, self.height + y, self.z - 0.03) for x, y in ((-w, -h), (-w, h), (w, h), (w, -h))]
+            points = [
+                (self.s + x, self.height + y, self.z - 0.03)
+                for x, y in ((-w, -h), (-w, h), (w, h), (w, -h))
+            ]
             brush.face(points, ink, TOWARDS_CAMERA, carla.TRAFFIC_SIGN)
 
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
         """See :meth:`Thing.shadows`."""
-        return [_pole_shadow(self.s, self.z, self.height, 0.1, reach)]
+        return [pole_shadow(self.s, self.z, self.height, 0.1, reach)]
 
 
 @dataclass(frozen=True)
@@ -166,14 +171,24 @@ class TrafficLight(Thing):
         brush.post(self.s, self.z, (0, height), (0.18, 0.14), self.colour, carla.POLE)
         if self.arm:
             end = self.s + self.arm
-            beam = [(self.s, height - 0.12, self.z), (self.s, height, self.z), (end, height, self.z), (end, height - 0.12, self.z)]
+            beam = [
+                (self.s, height - 0.12, self.z),
+                (self.s, height, self.z),
+                (end, height, self.z),
+                (end, height - 0.12, self.z),
+            ]
             brush.face(beam, self.colour, TOWARDS_CAMERA, carla.POLE)
             self._paint_head(brush, end, height - 0.45)
         self._paint_head(brush, self.s, 2.75)
 
     def _paint_head(self, brush: Brush, s: float, middle: float) -> None:
         z = self.z - 0.05
-        housing = [(s - 0.2, middle - 0.5, z), (s - 0.2, middle + 0.5, z), (s + 0.2, middle + 0.5, z), (s + 0.2, middle - 0.5, z)]
+        housing = [
+            (s - 0.2, middle - 0.5, z),
+            (s - 0.2, middle + 0.5, z),
+            (s + 0.2, middle + 0.5, z),
+            (s + 0.2, middle - 0.5, z),
+        ]
         brush.face(housing, (34, 36, 36), TOWARDS_CAMERA, carla.TRAFFIC_SIGN)
         for lamp, colour in enumerate(((255, 40, 30), (255, 180, 30), (40, 255, 120))):
             centre = (s, middle + 0.3 - 0.3 * lamp, z - 0.02)
@@ -183,55 +198,7 @@ class TrafficLight(Thing):
 
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
         """See :meth:`Thing.shadows`."""
-        return [_pole_shadow(self.s, self.z, 3.0, 0.16, reach)]
-
-
-@dataclass(frozen=True)
-class Plant(Thing):
-    """A tree or a bush.
-
-    Attributes:
-        s, z: Where its stem is.
-        size: Width and height in metres.
-        sprite: What it looks like.
-        dark, bright: Colours of its leaves.
-        flip: Whether it is mirrored.
-        behind: Depth of the row of houses or the fence it stands behind; it is painted before them.
-    """
-
-    s: float
-    z: float
-    size: tuple[float, float]
-    sprite: Mipmap
-    dark: np.ndarray
-    bright: np.ndarray
-    flip: bool
-    behind: float | None = None
-
-    @property
-    def depth(self) -> float:
-        """Where it stands, or behind what it stands behind."""
-        return self.z if self.behind is None else self.behind + self.z * 1e-4
-
-    def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
-        # Light comes to a crown from above and through it, whichever way it faces.
-        normal = (0.0, 0.55, -0.35)
-        table = brush.light.table(self.dark, self.bright, normal, self.z, carla.VEGETATION)
-        brush.upright(self.sprite, self.s, self.z, self.size, table, self.flip)
-
-    def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
-        if self.behind is not None:
-            return []
-        width, height = self.size
-        s, z = self.s + reach[0] * height * 0.6, self.z + reach[1] * height * 0.6
-        right, forward = reach[0] * height * 0.35, reach[1] * height * 0.35 + width * 0.25
-        ring = [(s + c * width * 0.45 + d * right, z + d * forward) for c, d in _CIRCLE]
-        shadows = [Shadow(ring, dappled=True)]
-        if height > 2.5:
-            shadows.append(_pole_shadow(self.s, self.z, height * 0.5, 0.3, reach))
-        return shadows
+        return [pole_shadow(self.s, self.z, 3.0, 0.16, reach)]
 
 
 @dataclass(frozen=True)
@@ -268,7 +235,13 @@ class Crate(Thing):
             return
         brush.box(s, (0, height), z, self.colour, carla.OTHER)
         if height > 0.7:
-            brush.box((s[0] - 0.03, s[1] + 0.03), (height * 0.86, height), (z[0] - 0.03, z[1]), self.colour * 0.6, carla.OTHER)
+            brush.box(
+                (s[0] - 0.03, s[1] + 0.03),
+                (height * 0.86, height),
+                (z[0] - 0.03, z[1]),
+                self.colour * 0.6,
+                carla.OTHER,
+            )
 
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
         """See :meth:`Thing.shadows`."""
@@ -303,24 +276,6 @@ def draw_traffic_light(dice: Dice, s: float, z: float, towards_road: int) -> Tra
     return TrafficLight(s, z, arm, dice.randrange(3), draw_metal(dice))
 
 
-def draw_tree(dice: Dice, s: float, z: float, behind: float | None = None) -> Plant:
-    """A tree."""
-    height = dice.uniform(3.5, 13)
-    dark, bright = foliage(dice)
-    sprite = textures.trees()[dice.randrange(len(textures.trees()))]
-    width = height * dice.uniform(0.65, 1.1)
-    return Plant(s, z, (width, height), sprite, dark, bright, dice.chance(0.5), behind)
-
-
-def draw_bush(dice: Dice, s: float, z: float, behind: float | None = None) -> Plant:
-    """A bush."""
-    height = dice.uniform(0.4, 2.0)
-    dark, bright = foliage(dice)
-    sprite = textures.bushes()[dice.randrange(len(textures.bushes()))]
-    size = (height * dice.uniform(1.3, 2.2), height)
-    return Plant(s, z, size, sprite, dark, bright, dice.chance(0.5), behind)
-
-
 def draw_crate(dice: Dice, s: float, z: float) -> Crate:
     """One of the many small things that stand about."""
     bench = dice.chance(0.25)
@@ -329,12 +284,3 @@ def draw_crate(dice: Dice, s: float, z: float) -> Crate:
         size = (0.5, 0.9, 1.7)
     colour = dice.triple(30, 220) * 0.5 + dice.uniform(30, 220) * 0.5
     return Crate(s, z, size, colour, bench)
-
-
-def _pole_shadow(s: float, z: float, height: float, width: float, reach: tuple[float, float]) -> Shadow:
-    right, forward = reach[0] * height, reach[1] * height
-    w = max(width, 0.12) / 2
-    # A shadow straight away from us has its breadth across the road, one to the side along it.
-    a, b = (w, 0.0) if abs(forward) > abs(right) else (0.0, w)
-    tip = (s + right, z + forward)
-    return Shadow([(s - a, z - b), (s + a, z + b), (tip[0] + a, tip[1] + b), (tip[0] - a, tip[1] - b)])

@@ -19,25 +19,37 @@ from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.stage import Line, Road, Stage
 
 _ROAD, _WALK, _KERB, _BEYOND_LEFT, _BEYOND_RIGHT, _WHITE, _YELLOW = range(7)
-_LABELS = (carla.ROAD, carla.SIDEWALK, carla.SIDEWALK, carla.NONE, carla.NONE, carla.ROAD_LINE, carla.ROAD_LINE)
+_LABELS = (
+    carla.ROAD,
+    carla.SIDEWALK,
+    carla.SIDEWALK,
+    carla.NONE,
+    carla.NONE,
+    carla.ROAD_LINE,
+    carla.ROAD_LINE,
+)
 
 _OPEN_GROUND = np.array(
-    [(92, 118, 52), (70, 92, 46), (150, 140, 88), (128, 110, 84), (150, 146, 138), (110, 128, 70)], np.float64
+    [(92, 118, 52), (70, 92, 46), (150, 140, 88), (128, 110, 84), (150, 146, 138), (110, 128, 70)],
+    np.float64,
 )
-_PAVING = np.array([(158, 154, 148), (128, 126, 126), (172, 158, 136), (150, 110, 96), (104, 104, 106)], np.float64)
+_PAVING = np.array(
+    [(158, 154, 148), (128, 126, 126), (172, 158, 136), (150, 110, 96), (104, 104, 106)], np.float64
+)
 
 
 _SHADOW_SIGHT = 55.0
 """Shadows of things farther away than this are too thin to see."""
 
 
-def paint_ground(canvas: Canvas, stage: Stage, things: Sequence[Thing], dice: Dice) -> np.ndarray:
+def paint_ground(
+    canvas: Canvas, stage: Stage, ground: Ground, things: Sequence[Thing], dice: Dice
+) -> np.ndarray:
     """Paints the ground.
 
     Returns:
         Where the road is, bool of (H, W), for reflections on wet days.
     """
-    ground = stage.camera.ground()
     surface_RW = _surfaces(stage.road, ground, stage.camera)
     grey_RW = _roughness(ground, surface_RW, stage.road, dice)
     _paint_lines(surface_RW, grey_RW, stage, ground, dice)
@@ -110,7 +122,9 @@ def _roughness(ground: Ground, surface_RW: np.ndarray, road: Road, dice: Dice) -
     strength = np.float32(dice.uniform(0.12, 0.45)), np.float32(dice.uniform(0.04, 0.22))
     grey = 128 + (fine - 128) * (strength[0] * near_R) + (broad - 128) * strength[1]
     beyond = (surface_RW == _BEYOND_LEFT) | (surface_RW == _BEYOND_RIGHT)
-    rough = 128 + (fine - 128) * (np.float32(0.75) * np.sqrt(near_R)) + (broad - 128) * np.float32(0.55)
+    rough = (
+        128 + (fine - 128) * (np.float32(0.75) * np.sqrt(near_R)) + (broad - 128) * np.float32(0.55)
+    )
     grey = np.where(beyond, rough, grey)
     grey = _with_patches(grey, ground, road, dice)
     if dice.chance(0.7):
@@ -140,7 +154,10 @@ def _with_patches(grey: np.ndarray, ground: Ground, road: Road, dice: Dice) -> n
             grey[across] += inside * np.float32(dice.uniform(-32, 20))
     for _ in range(dice.weighted({0: 0.5, 1: 0.3, 2: 0.2})):
         middle = np.float32(dice.uniform(road.left, road.right))
-        wander = 0.35 * np.sin(z_R * dice.uniform(0.3, 1.5) + dice.uniform(0, 6)) + dice.gauss(0, 0.1) * z_R
+        wander = (
+            0.35 * np.sin(z_R * dice.uniform(0.3, 1.5) + dice.uniform(0, 6))
+            + dice.gauss(0, 0.1) * z_R
+        )
         width = np.maximum(0.015, 0.35 * z_R / 300)
         crack = np.abs(s_RW - middle - wander[:, None].astype(np.float32)) < width[:, None]
         crack[z_R > dice.uniform(8, 30)] = False
@@ -159,7 +176,9 @@ def _laid_out(
     return noise.ravel()[rows * textures.NOISE_SIZE + columns].astype(np.float32)
 
 
-def _paint_lines(surface_RW: np.ndarray, grey_RW: np.ndarray, stage: Stage, ground: Ground, dice: Dice) -> None:
+def _paint_lines(
+    surface_RW: np.ndarray, grey_RW: np.ndarray, stage: Stage, ground: Ground, dice: Dice
+) -> None:
     """Markings, worn in places."""
     road, s_RW, z_R = stage.road, ground.s_RW, ground.z_R
     marked = np.zeros(surface_RW.shape, np.uint8)
@@ -232,7 +251,9 @@ def _palette(stage: Stage, dice: Dice) -> np.ndarray:
     paving = _PAVING[dice.randrange(len(_PAVING))] * dice.uniform(0.75, 1.2)
     if dice.chance(0.25):
         paving = asphalt * dice.uniform(0.85, 1.2)
-    beyond = [_OPEN_GROUND[dice.randrange(len(_OPEN_GROUND))] * dice.uniform(0.8, 1.2) for _ in range(2)]
+    beyond = [
+        _OPEN_GROUND[dice.randrange(len(_OPEN_GROUND))] * dice.uniform(0.8, 1.2) for _ in range(2)
+    ]
     white = np.full(3, dice.uniform(175, 240))
     yellow = np.array([215.0, 165, 45]) * dice.uniform(0.8, 1.1)
     palette = np.stack([asphalt, paving, paving * dice.uniform(0.75, 1.3), *beyond, white, yellow])

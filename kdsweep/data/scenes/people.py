@@ -13,6 +13,9 @@ from kdsweep.data.scenes.light import TOWARDS_CAMERA
 
 _SKIN = np.array([(232, 190, 165), (198, 150, 118), (140, 98, 72), (86, 60, 46)], np.float64)
 
+_DETAIL = 7.0
+"""Pixels a metre from which arms and clothes are painted."""
+
 
 @dataclass(frozen=True)
 class Person(Thing):
@@ -48,6 +51,13 @@ class Person(Thing):
     def paint(self, brush: Brush) -> None:
         """See :meth:`Thing.paint`."""
         step, half = self.stride, self.breadth / 2
+        if brush.camera.pixels_per_metre(self.z) < _DETAIL:
+            self._shape(brush, [(0, 0.5), (-step, 0), (step, 0)], self.legs)
+            trunk = [(-half, 0.82), (half, 0.82), (half * 0.8, 0.45), (-half * 0.8, 0.45)]
+            self._shape(brush, trunk, self.top)
+            head = (self.s, 0.91 * self.height, self.z)
+            brush.disc(head, 0.06 * self.height, self.skin * 0.8, carla.PEDESTRIAN, 6)
+            return
         self._limb(brush, (0.0, 0.52), (-step, 0.0), 0.1, self.legs * 0.8)
         self._limb(brush, (0.0, 0.52), (step, 0.0), 0.1, self.legs)
         self._limb(brush, (-half, 0.8), (-half + step * 0.8, 0.47), 0.055, self.top * 0.8)
@@ -55,21 +65,42 @@ class Person(Thing):
         if self.skirt:
             trunk = [(-half, 0.82), (half, 0.82), (half * 1.05, 0.28), (-half * 1.05, 0.28)]
         self._shape(brush, trunk, self.top)
-        self._shape(brush, [(0.15 * half, 0.82), (half, 0.82), (half * 0.8, 0.5), (0.2 * half, 0.5)], self.top * 1.15)
+        self._shape(
+            brush,
+            [(0.15 * half, 0.82), (half, 0.82), (half * 0.8, 0.5), (0.2 * half, 0.5)],
+            self.top * 1.15,
+        )
         self._limb(brush, (half, 0.8), (half - step * 0.8, 0.47), 0.055, self.top)
         if self.bag is not None:
-            self._shape(brush, [(half, 0.62), (half + 0.1, 0.62), (half + 0.11, 0.42), (half - 0.02, 0.42)], self.bag)
+            self._shape(
+                brush,
+                [(half, 0.62), (half + 0.1, 0.62), (half + 0.11, 0.42), (half - 0.02, 0.42)],
+                self.bag,
+            )
         self._head(brush)
 
     def _head(self, brush: Brush) -> None:
         for height, size, colour in ((0.925, 0.062, self.hair), (0.9, 0.05, self.skin)):
-            brush.disc((self.s, height * self.height, self.z), size * self.height, colour, carla.PEDESTRIAN, 10)
+            brush.disc(
+                (self.s, height * self.height, self.z),
+                size * self.height,
+                colour,
+                carla.PEDESTRIAN,
+                10,
+            )
 
     def _limb(
-        self, brush: Brush, start: tuple[float, float], end: tuple[float, float], width: float, colour: np.ndarray
+        self,
+        brush: Brush,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        width: float,
+        colour: np.ndarray,
     ) -> None:
         (x0, y0), (x1, y1), w = start, end, width / 2
-        self._shape(brush, [(x0 - w, y0), (x0 + w, y0), (x1 + w * 0.8, y1), (x1 - w * 0.8, y1)], colour)
+        self._shape(
+            brush, [(x0 - w, y0), (x0 + w, y0), (x1 + w * 0.8, y1), (x1 - w * 0.8, y1)], colour
+        )
 
     def _shape(self, brush: Brush, points: list[tuple[float, float]], colour: np.ndarray) -> None:
         """A polygon in shares of the height, around the place where they stand."""

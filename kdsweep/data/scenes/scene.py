@@ -37,15 +37,17 @@ def render(seed: int, index: int, height: int = 300, width: int = 400) -> Scene:
     Args:
         seed: The stream.
         index: Number in the stream.
-        height, width: Size in pixels.
+        height: In pixels.
+        width: In pixels.
     """
     dice = Dice(seed, index)
     stage = draw_stage(dice, height, width)
     things = place_things(dice, stage)
     canvas = Canvas(height, width)
     paint_sky(canvas, stage, dice)
-    paint_backdrop(canvas, stage, dice)
-    is_road = paint_ground(canvas, stage, things, dice)
+    ground = stage.camera.ground()
+    paint_backdrop(canvas, stage, ground, dice)
+    is_road = paint_ground(canvas, stage, ground, things, dice)
     brush = Brush(canvas, stage.camera, stage.light)
     for thing in things:
         thing.paint(brush)

@@ -7,13 +7,22 @@ import numpy as np
 
 from kdsweep.data import carla
 from kdsweep.data.scenes import textures
+from kdsweep.data.scenes.camera import Ground
 from kdsweep.data.scenes.canvas import Canvas
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.light import TOWARDS_CAMERA
+from kdsweep.data.scenes.plants import foliage
 from kdsweep.data.scenes.stage import Stage
-from kdsweep.data.scenes.structures import PAINTS, foliage
+from kdsweep.data.scenes.structures import PAINTS
 
-_CLOUDINESS = {"clear": 0.3, "cloudy": 0.95, "overcast": 0.35, "rain": 0.45, "fog": 0.0, "dusk": 0.6}
+_CLOUDINESS = {
+    "clear": 0.3,
+    "cloudy": 0.95,
+    "overcast": 0.35,
+    "rain": 0.45,
+    "fog": 0.0,
+    "dusk": 0.6,
+}
 _COARSE = 4
 
 
@@ -54,9 +63,9 @@ def _add_sun(sky: np.ndarray, stage: Stage) -> None:
     sky += glare[..., None] * np.array([1.0, 0.92, 0.75], np.float32)
 
 
-def paint_backdrop(canvas: Canvas, stage: Stage, dice: Dice) -> None:
+def paint_backdrop(canvas: Canvas, stage: Stage, ground: Ground, dice: Dice) -> None:
     """Paints what stands at the end of the view, farthest first."""
-    base = stage.camera.ground().top + 3
+    base = ground.top + 3
     if dice.chance(0.5):
         top = _outline(dice, canvas.width, base, dice.uniform(6, 30), 0)
         hill = np.array([dice.uniform(60, 120), dice.uniform(80, 130), dice.uniform(60, 130)])
@@ -72,7 +81,9 @@ def paint_backdrop(canvas: Canvas, stage: Stage, dice: Dice) -> None:
 
 def _outline(dice: Dice, width: int, base: int, height: float, roughness: int) -> np.ndarray:
     """Upper edge of a strip, in rows; with gaps where it dips below its foot."""
-    wave = textures.noise_patch(dice.spot(), roughness, 1, 256)[0].astype(np.float32) / 128 - dice.uniform(0.1, 0.7)
+    wave = textures.noise_patch(dice.spot(), roughness, 1, 256)[0].astype(
+        np.float32
+    ) / 128 - dice.uniform(0.1, 0.7)
     scaled = cv2.resize(wave[None], (width, 1), interpolation=cv2.INTER_LINEAR)[0]
     return base - scaled * height * width / 400
 
@@ -105,13 +116,18 @@ def _paint_roofs(canvas: Canvas, stage: Stage, base: int, dice: Dice) -> None:
     column = dice.uniform(-30, 0)
     tallest = dice.uniform(8, 40) * canvas.width / 400
     while column < canvas.width:
-        wide = dice.uniform(8, 36) * canvas.width / 400
+        wide = dice.uniform(12, 40) * canvas.width / 400
         if dice.chance(0.7):
             height = dice.uniform(0.3, 1.0) * tallest
             paint = PAINTS[dice.randrange(len(PAINTS))] * dice.uniform(0.7, 1.1)
             table = stage.light.table(paint * 0.2, paint, TOWARDS_CAMERA, 130.0, carla.BUILDING)
             texture = textures.facades()[dice.randrange(len(textures.facades()))].levels[2]
             rows = max(4, min(len(texture), int(height)))
-            corners = [(column, base - height), (column + wide, base - height), (column + wide, base), (column, base)]
-            canvas.quad(texture[-rows:], np.array(corners), table)
+            corners = [
+                (column, base - height),
+                (column + wide, base - height),
+                (column + wide, base),
+                (column, base),
+            ]
+            canvas.quad(texture[-rows:], corners, table)
         column += wide

@@ -112,11 +112,11 @@ def draw_stage(dice: Dice, height: int, width: int) -> Stage:
 
 
 def _draw_bends(dice: Dice) -> tuple[float, float, float]:
-    """Straight roads, wide bends and, now and then, tight ones (a radius of 80 m)."""
-    sharpness = dice.weighted({2e-4: 0.35, 2e-3: 0.4, 5e-3: 0.25})
-    bend = max(-7e-3, min(7e-3, dice.gauss(0, sharpness)))
+    """Straight roads, wide bends and, now and then, tight ones (radii down to 36 m)."""
+    sharpness = dice.weighted({2e-4: 0.3, 2e-3: 0.35, 5e-3: 0.2, 1e-2: 0.15})
+    bend = max(-0.014, min(0.014, dice.gauss(0, sharpness)))
     # A camera in a bend looks along the road's direction where it is, not where it leads.
-    return dice.gauss(0, 0.035) - 6 * bend, bend, dice.gauss(0, sharpness / 300)
+    return dice.gauss(0, 0.035) - 6 * bend, bend, dice.gauss(0, min(sharpness, 3e-3) / 300)
 
 
 def _draw_rises(dice: Dice) -> tuple[float, float]:
@@ -137,7 +137,7 @@ def _draw_road(dice: Dice, setting: str) -> Road:
     lanes += [((i + 0.5) * lane, 1) for i in range(num_away)]
     lines = _draw_lines(dice, lane, num_towards, num_away)
     chance = {"city": 1.0, "suburb": 0.9, "outskirts": 0.55, "country": 0.12}[setting]
-    sidewalks = tuple(dice.uniform(1.4, 4.5) if dice.random() < chance else 0.0 for _ in range(2))
+    sidewalks = tuple(dice.uniform(1.8, 5.5) if dice.random() < chance else 0.0 for _ in range(2))
     crossing = zebra = None
     if setting != "country" and dice.chance(0.35):
         start = dice.uniform(14, 50)
@@ -146,7 +146,9 @@ def _draw_road(dice: Dice, setting: str) -> Road:
         start = crossing[0] - 4.5 if crossing else dice.uniform(9, 35)
         zebra = (start, start + 3.2)
     wear = dice.uniform(0.0, 0.5)
-    return Road(left, right, tuple(lanes), (sidewalks[0], sidewalks[1]), tuple(lines), crossing, zebra, wear)
+    return Road(
+        left, right, tuple(lanes), (sidewalks[0], sidewalks[1]), tuple(lines), crossing, zebra, wear
+    )
 
 
 def _draw_lines(dice: Dice, lane: float, num_towards: int, num_away: int) -> list[Line]:

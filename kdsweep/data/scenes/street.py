@@ -9,15 +9,14 @@ import numpy as np
 from kdsweep.data.scenes.brush import Thing
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.furniture import (
-    draw_bush,
     draw_crate,
     draw_lamp,
     draw_metal,
     draw_sign,
     draw_traffic_light,
-    draw_tree,
 )
 from kdsweep.data.scenes.people import draw_person
+from kdsweep.data.scenes.plants import draw_bush, draw_tree
 from kdsweep.data.scenes.stage import Road, Stage
 from kdsweep.data.scenes.structures import (
     Awning,
@@ -34,10 +33,18 @@ _SIGHT = 110.0
 
 _ROWS = {
     # what stands along the road in one stretch of it, with weights, for each setting
-    "city": {"tower": 7, "wall": 1, "fence": 0.7, "park": 1, "yard": 0.8},
+    "city": {"tower": 6, "wall": 1.5, "fence": 1, "park": 1, "yard": 0.8},
     "suburb": {"house": 4.5, "wall": 1.3, "fence": 1.5, "hedge": 1.3, "park": 1, "yard": 0.5},
-    "outskirts": {"house": 1, "tower": 0.8, "wall": 2, "fence": 2.5, "park": 2, "yard": 1.5, "field": 1},
-    "country": {"house": 0.6, "wall": 0.7, "fence": 2, "hedge": 1.3, "park": 3.5, "field": 2.5},
+    "outskirts": {
+        "house": 1,
+        "tower": 0.8,
+        "wall": 2,
+        "fence": 2.5,
+        "park": 2,
+        "yard": 1.5,
+        "field": 1,
+    },
+    "country": {"house": 0.6, "wall": 1, "fence": 2, "hedge": 1.3, "park": 3.5, "field": 2.5},
 }
 _TRAFFIC = {"city": 1.0, "suburb": 0.8, "outskirts": 0.7, "country": 0.45}
 _WALKERS = {"city": 4.5, "suburb": 2.4, "outskirts": 0.9, "country": 0.25}
@@ -102,17 +109,23 @@ def _stretch(
         for _ in range(dice.randrange(1, 6)):
             yield draw_crate(dice, edge + side * dice.uniform(0.4, 6), dice.uniform(start, end))
         if dice.chance(0.4):
-            yield draw_vehicle(dice, edge + side * dice.uniform(3, 7), start + 1, dice.chance(0.5), parked=True)
+            yield draw_vehicle(
+                dice, edge + side * dice.uniform(3, 7), start + 1, dice.chance(0.5), parked=True
+            )
         yield draw_building(dice, side, edge + side * dice.uniform(8, 16), z, tall=dice.chance(0.4))
         return
     if row == "field":
         yield from _greenery(dice, side, edge, z, (0.5, 14), 0.1)
         return
     if row != "park" and dice.chance(0.45):
-        yield draw_building(dice, side, edge + side * dice.uniform(4, 12), z, tall=dice.chance(0.25))
+        yield draw_building(
+            dice, side, edge + side * dice.uniform(4, 12), z, tall=dice.chance(0.25)
+        )
         yield from _greenery(dice, side, edge, z, (0.8, 3.5), 0.08, behind=end)
         return
-    yield from _greenery(dice, side, edge, z, (0.8, 16), 0.45, behind=None if row == "park" else end)
+    yield from _greenery(
+        dice, side, edge, z, (0.8, 16), 0.45, behind=None if row == "park" else end
+    )
 
 
 def _greenery(
@@ -190,7 +203,9 @@ def _traffic(dice: Dice, stage: Stage) -> Iterator[Thing]:
         z = dice.uniform(2, 9)
         while z < 75:
             if dice.chance(0.7) and _is_clear(road, z, 6):
-                yield draw_vehicle(dice, road.kerb(side) - side * 1.05, max(z, 3.2), side > 0, parked=True)
+                yield draw_vehicle(
+                    dice, road.kerb(side) - side * 1.05, max(z, 3.2), side > 0, parked=True
+                )
             z += dice.uniform(5.8, 7.5)
 
 

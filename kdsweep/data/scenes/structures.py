@@ -14,6 +14,7 @@ from kdsweep.data.scenes.brush import Brush, Point, Shadow, Thing
 from kdsweep.data.scenes.camera import NEAR
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.light import TOWARDS_CAMERA
+from kdsweep.data.scenes.plants import foliage
 from kdsweep.data.scenes.textures import Mipmap
 
 _FLOOR, _BAY = 3.2, 3.0
@@ -21,23 +22,16 @@ _RUN = 9.0
 """Longest piece of anything along the road, so that it can follow bends and fade with distance."""
 
 PAINTS = np.array(
-    [(214, 208, 198), (186, 172, 150), (150, 84, 66), (122, 118, 116), (196, 160, 110), (92, 90, 96),
-     (170, 186, 196), (205, 190, 140), (140, 120, 100), (226, 226, 224), (104, 66, 54), (126, 146, 128),
-     (88, 104, 126), (196, 140, 126)],
+    [(214, 208, 198), (186, 172, 150), (150, 84, 66), (122, 118, 116), (196, 160, 110),
+     (92, 90, 96), (170, 186, 196), (205, 190, 140), (140, 120, 100), (226, 226, 224),
+     (104, 66, 54), (126, 146, 128), (88, 104, 126), (196, 140, 126)],
     np.float64,
 )  # fmt: skip
 """Colours of plaster, brick, concrete and wood, shared by buildings and walls."""
 
-_TILES = np.array([(120, 62, 48), (70, 66, 66), (96, 84, 76), (138, 92, 66), (58, 64, 74)], np.float64)
-
-_LEAVES = {
-    (105, 150, 60): 0.45,
-    (58, 92, 52): 0.25,
-    (150, 172, 120): 0.12,
-    (190, 120, 45): 0.1,
-    (165, 150, 100): 0.08,
-}
-"""Green, dark, pale, autumn and dry leaves, with how often they occur."""
+_TILES = np.array(
+    [(120, 62, 48), (70, 66, 66), (96, 84, 76), (138, 92, 66), (58, 64, 74)], np.float64
+)
 
 
 @dataclass(frozen=True)
@@ -84,12 +78,19 @@ class Building(Thing):
             across = min(1.0, self.reach / _BAY / textures.FACADE_BAYS)
             table = self._table(brush, TOWARDS_CAMERA, near)
             left, right = sorted((self.s, back))
-            corners: list[Point] = [(left, top, near), (right, top, near), (right, 0, near), (left, 0, near)]
+            corners: list[Point] = [
+                (left, top, near),
+                (right, top, near),
+                (right, 0, near),
+                (left, 0, near),
+            ]
             if self.roof:
                 ridge = (left + right) / 2
                 brush.face(
                     [(left, top, near), (ridge, top + self.roof, near), (right, top, near)],
-                    self.paint_colour * 0.85, TOWARDS_CAMERA, carla.BUILDING,
+                    self.paint_colour * 0.85,
+                    TOWARDS_CAMERA,
+                    carla.BUILDING,
                 )
             brush.panel(texture, corners, table, (0, 1 - floors, across, 1))
         num_runs = max(1, round((far - near) / _RUN))
@@ -100,7 +101,12 @@ class Building(Thing):
             table = self._table(brush, road_side, (start + end) / 2)
             if self.roof:
                 self._paint_roof(brush, start, end)
-            corners = [(self.s, top, end), (self.s, top, start), (self.s, 0, start), (self.s, 0, end)]
+            corners = [
+                (self.s, top, end),
+                (self.s, top, start),
+                (self.s, 0, start),
+                (self.s, 0, end),
+            ]
             brush.panel(texture, corners, table, (0, 1 - floors, bays, 1))
 
     def _paint_roof(self, brush: Brush, start: float, end: float) -> None:
@@ -113,7 +119,9 @@ class Building(Thing):
         ]
         steep = hypot(self.roof, self.reach / 2)
         normal = (-self.side * self.roof / steep, self.reach / 2 / steep, 0.0)
-        table = brush.light.table(self.tiles * 0.6, self.tiles * 1.3, normal, (start + end) / 2, carla.BUILDING)
+        table = brush.light.table(
+            self.tiles * 0.6, self.tiles * 1.3, normal, (start + end) / 2, carla.BUILDING
+        )
         brush.panel(textures.masonry()[self.facade % 12], slope, table)
 
     def _table(self, brush: Brush, normal: tuple[float, float, float], z: float) -> np.ndarray:
@@ -183,7 +191,12 @@ class Barrier(Thing):
             normal = (-float(self.side), 0.0, 0.0)
             table = brush.light.table(self.dark, self.bright, normal, middle, self.label)
             low, high = self.clearance, self.height
-            corners: list[Point] = [(self.s, high, end), (self.s, high, start), (self.s, low, start), (self.s, low, end)]
+            corners: list[Point] = [
+                (self.s, high, end),
+                (self.s, high, start),
+                (self.s, low, start),
+                (self.s, low, end),
+            ]
             shown = min(1.0, (end - start) / self.panel_length)
             brush.panel(self.texture, corners, table, (0, 0, shown, 1))
             if self.clearance:
@@ -196,7 +209,12 @@ class Barrier(Thing):
         """See :meth:`Thing.shadows`."""
         near, far = max(self.z[0], NEAR), self.z[1]
         right, forward = reach[0] * self.height, reach[1] * self.height
-        outline = [(self.s, near), (self.s, far), (self.s + right, far + forward), (self.s + right, near + forward)]
+        outline = [
+            (self.s, near),
+            (self.s, far),
+            (self.s + right, far + forward),
+            (self.s + right, near + forward),
+        ]
         return [Shadow(outline, dappled=self.label == carla.FENCE)]
 
 
@@ -214,7 +232,9 @@ def draw_building(dice: Dice, side: int, s: float, z: tuple[float, float], tall:
         facade=dice.randrange(len(textures.facades())),
         roof=dice.uniform(1.5, 3.8) if pitched else 0.0,
         tiles=_TILES[dice.randrange(len(_TILES))] * dice.uniform(0.8, 1.2),
-        panes=tuple(dice.uniform(0.05, 0.55) * dice.choice((-1, 1, 1)) for _ in range(textures.PANE)),
+        panes=tuple(
+            dice.uniform(0.05, 0.55) * dice.choice((-1, 1, 1)) for _ in range(textures.PANE)
+        ),
     )
 
 
@@ -228,11 +248,15 @@ def draw_wall(dice: Dice, side: int, s: float, z: tuple[float, float]) -> Barrie
 
 def draw_fence(dice: Dice, side: int, s: float, z: tuple[float, float]) -> Barrier:
     """A fence that can be looked through."""
-    colour = np.array([(150, 155, 160), (120, 88, 60), (225, 225, 220), (60, 66, 60), (96, 70, 58)])[dice.randrange(5)]
+    colour = np.array(
+        [(150, 155, 160), (120, 88, 60), (225, 225, 220), (60, 66, 60), (96, 70, 58)]
+    )[dice.randrange(5)]
     texture = textures.fences()[dice.randrange(len(textures.fences()))]
     height = dice.weighted({1.1: 0.45, 1.6: 0.35, 2.6: 0.2})
     length = dice.uniform(4, 8)
-    return Barrier(carla.FENCE, s, z, height, texture, colour * 0.3, colour * 1.15, side, panel_length=length)
+    return Barrier(
+        carla.FENCE, s, z, height, texture, colour * 0.3, colour * 1.15, side, panel_length=length
+    )
 
 
 def draw_guardrail(dice: Dice, side: int, s: float, z: tuple[float, float]) -> Barrier:
@@ -240,7 +264,16 @@ def draw_guardrail(dice: Dice, side: int, s: float, z: tuple[float, float]) -> B
     steel = np.array([188.0, 192, 196]) * dice.uniform(0.6, 1.15)
     texture = textures.masonry()[0]
     return Barrier(
-        carla.FENCE, s, z, 0.78, texture, steel * 0.6, steel * 1.1, side, clearance=0.42, panel_length=4.0
+        carla.FENCE,
+        s,
+        z,
+        0.78,
+        texture,
+        steel * 0.6,
+        steel * 1.1,
+        side,
+        clearance=0.42,
+        panel_length=4.0,
     )
 
 
@@ -249,7 +282,9 @@ def draw_hedge(dice: Dice, side: int, s: float, z: tuple[float, float]) -> Barri
     dark, bright = foliage(dice)
     texture = textures.hedges()[dice.randrange(len(textures.hedges()))]
     height = dice.uniform(0.7, 2.6)
-    return Barrier(carla.VEGETATION, s, z, height, texture, dark, bright, side, panel_length=dice.uniform(4, 8))
+    return Barrier(
+        carla.VEGETATION, s, z, height, texture, dark, bright, side, panel_length=dice.uniform(4, 8)
+    )
 
 
 @dataclass(frozen=True)
@@ -282,14 +317,20 @@ class Awning(Thing):
             for s in (outer, self.s):
                 brush.post(s, z, (0, height), (0.12, 0.12), self.colour * 0.7, carla.OTHER)
         left, right = sorted((self.s, outer))
-        brush.box((left - 0.2, right + 0.2), (height, height + 0.3), (self.z - 0.2, self.z + length), self.colour, carla.OTHER)
-        brush.box((left, right), (0.4, 0.5), (self.z + length * 0.5, self.z + length), self.colour * 0.8, carla.OTHER)
-
-
-def foliage(dice: Dice) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of leaves in the dark and in the light: mostly greens, also autumn and dry ones."""
-    bright = np.array(dice.weighted(_LEAVES)) * dice.triple(0.75, 1.2)
-    return bright * dice.uniform(0.08, 0.25), bright * 1.3
+        brush.box(
+            (left - 0.2, right + 0.2),
+            (height, height + 0.3),
+            (self.z - 0.2, self.z + length),
+            self.colour,
+            carla.OTHER,
+        )
+        brush.box(
+            (left, right),
+            (0.4, 0.5),
+            (self.z + length * 0.5, self.z + length),
+            self.colour * 0.8,
+            carla.OTHER,
+        )
 
 
 def _painted(dice: Dice) -> np.ndarray:

@@ -83,10 +83,14 @@ class Mipmap:
         return chosen
 
 
-def _bank(num: int) -> Callable[[Callable[[np.random.Generator], np.ndarray]], Callable[[], Sequence[Mipmap]]]:
+def _bank(
+    num: int,
+) -> Callable[[Callable[[np.random.Generator], np.ndarray]], Callable[[], Sequence[Mipmap]]]:
     """Turns a function that draws one texture into one that returns ``num`` of them, drawn once."""
 
-    def decorate(draw: Callable[[np.random.Generator], np.ndarray]) -> Callable[[], Sequence[Mipmap]]:
+    def decorate(
+        draw: Callable[[np.random.Generator], np.ndarray],
+    ) -> Callable[[], Sequence[Mipmap]]:
         seed = sum(map(ord, draw.__name__))
 
         @cache
@@ -106,7 +110,11 @@ FACADE_FLOORS, FACADE_BAYS = 8, 8
 def facades(rng: np.random.Generator) -> np.ndarray:
     """Fronts of 8 floors by 8 bays of windows; the lowest floor is the ground floor."""
     height, width = FACADE_FLOORS * FLOOR_PIXELS, FACADE_BAYS * BAY_PIXELS
-    wall = 200 + (noise_patch(_spot(rng), int(rng.integers(1, 4)), height, width).astype(np.float32) - 128) * 0.25
+    wall = (
+        200
+        + (noise_patch(_spot(rng), int(rng.integers(1, 4)), height, width).astype(np.float32) - 128)
+        * 0.25
+    )
     style = rng.choice(["plain", "bricks", "panels", "glass"], p=[0.4, 0.25, 0.2, 0.15])
     if style == "bricks":
         wall[::4] -= 28
@@ -162,7 +170,11 @@ def masonry(rng: np.random.Generator) -> np.ndarray:
         for row in range(0, height, 6):
             wall[row : row + 6, (row // 6 % 2) * 6 :: 12] -= 30
     elif style == "stone":
-        blocks = cv2.resize(rng.uniform(-35, 35, (8, 20)).astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+        blocks = cv2.resize(
+            rng.uniform(-35, 35, (8, 20)).astype(np.float32),
+            (width, height),
+            interpolation=cv2.INTER_NEAREST,
+        )
         wall += blocks
     wall[:5] += 30  # coping
     wall[5:7] -= 50
@@ -175,7 +187,9 @@ def masonry(rng: np.random.Generator) -> np.ndarray:
 def fences(rng: np.random.Generator) -> np.ndarray:
     """Fences that can be looked through, (64, 256, 2): pickets, rails, mesh or bars."""
     height, width = 64, 256
-    grey = np.clip(170 + (noise_patch(_spot(rng), 2, height, width).astype(np.float32) - 128) * 0.4, 20, 255).astype(np.uint8)
+    grey = np.clip(
+        170 + (noise_patch(_spot(rng), 2, height, width).astype(np.float32) - 128) * 0.4, 20, 255
+    ).astype(np.uint8)
     solid = np.zeros((height, width), np.uint8)
     style = rng.choice(["pickets", "rails", "mesh", "bars", "boards"])
     post = int(rng.choice([32, 64]))
@@ -223,7 +237,9 @@ def trees(rng: np.random.Generator) -> np.ndarray:
     style = rng.choice(["broad", "cone", "slender", "thin"], p=[0.45, 0.25, 0.15, 0.15])
     bottom = rng.uniform(0.6, 0.8) if style in ("broad", "thin") else rng.uniform(0.85, 0.95)
     if style == "cone":
-        room = 0.46 * (y - 0.02) / bottom * (1 + 0.25 * np.sin(y * rng.uniform(25, 45))) - np.abs(x - 0.5)
+        room = 0.46 * (y - 0.02) / bottom * (1 + 0.25 * np.sin(y * rng.uniform(25, 45))) - np.abs(
+            x - 0.5
+        )
         density = np.where(y < bottom, room * 6, -1.0)
     elif style == "slender":
         room = 1 - ((x - 0.5) / 0.2) ** 2 - ((y - bottom / 2 - 0.02) / (bottom / 2)) ** 2
@@ -240,7 +256,9 @@ def trees(rng: np.random.Generator) -> np.ndarray:
     crown = density + 1.9 * ragged > gaps
     lit = 0.75 + 0.35 * (0.5 - y) + 0.2 * np.clip(density, -0.5, 1)
     grey = _leaves(rng, size, size) * np.clip(lit, 0.2, 1.1)
-    trunk = (np.abs(x - 0.5 - 0.015 * np.sin(y * 9)) < 0.018 + 0.022 * np.clip(y - 0.5, 0, 1)) & (y > 0.45)
+    trunk = (np.abs(x - 0.5 - 0.015 * np.sin(y * 9)) < 0.018 + 0.022 * np.clip(y - 0.5, 0, 1)) & (
+        y > 0.45
+    )
     bark = 60 + 40 * (x < 0.5) + ragged * 40
     grey = np.where(trunk & ~crown, bark, grey)
     solid = np.where(crown | trunk, 255, 0).astype(np.uint8)
