@@ -175,7 +175,9 @@ def _open_to_ranges(properties: dict[str, Any], keys: Any) -> None:
 
 
 def _or_range(value: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [value, *_range(value)["anyOf"]]}
+    # A tag may range over the names of its sisters, whose schemas stand elsewhere.
+    choices = [{"$ref": "#/$defs/Range"}] if "const" in value else _range(value)["anyOf"]
+    return {"anyOf": [value, *choices]}
 
 
 def _range(value: dict[str, Any]) -> dict[str, Any]:

@@ -246,12 +246,19 @@ def _build(
     errors += compiler.errors or _corner_errors(root, document)
     if errors:
         raise located(document, errors)
+    filled = section_with_defaults(Job, tree)
+    labels = compiler.labels
+    again = Compiler(labels)
+    again.branch(filled)
+    for error in again.errors:  # choices that were distinct only as long as defaults were left out
+        error.problem = "with its defaults filled in, this choice equals another one"
+        raise located(document, [error])
     space = Space(
-        tree=section_with_defaults(Job, tree),
+        tree=filled,
         sweep=sections.sweep,
         resources=sections.resources,
         tracking=sections.tracking,
-        labels=compiler.labels,
+        labels=labels,
         text=text,
         document=document if document.file else None,
     )

@@ -287,6 +287,15 @@ def test_resolved_pins_the_defaults_also_of_sub_trees() -> None:
     )
 
 
+def test_choices_that_come_to_the_same_are_an_error() -> None:
+    source = tiny()
+    source["student"] = {"values": [{}, {"encoder": "resnet18"}]}
+    with pytest.raises(SpecError) as caught:
+        load_space(source)
+    assert caught.value.problem == "with its defaults filled in, this choice equals another one"
+    assert caught.value.path == ("student", "values", 1)
+
+
 def test_a_resolved_space_that_is_no_longer_valid_is_an_error(space: Space) -> None:
     resolved = space.resolved()
     resolved["train"]["epochs"] = 0
