@@ -10,9 +10,10 @@ from typing import Any
 from kdsweep.errors import ConfigPath, SpecError, dotted
 from kdsweep.spec.checking import unknown_key
 from kdsweep.spec.data import BaseDataSpec
-from kdsweep.spec.document import Document, Mark, parse_value
+from kdsweep.spec.document import Document, parse_value
 from kdsweep.spec.grammar import RANGE_KEYS, is_range
 from kdsweep.spec.places import Place
+from kdsweep.spec.yaml_reader import Mark
 
 _ANYTHING = Place(Any)
 

@@ -147,6 +147,13 @@ class Space:
             SpecError: There are infinitely many student architectures.
         """
         student = Branch((), {"student": self._root.children["student"]})
+        for range_, _ in ranges(student):
+            if range_.num_options() is None:
+                raise SpecError(
+                    "infinitely many student architectures, each of which needs a control",
+                    path=range_.path,
+                    hint="use `values`, or set sweep.controls to none",
+                )
         jobs: dict[str, Job] = {}
         for options in combinations(student, lambda range_: range_.options()):
             pick = taking(options, lambda range_: range_.middle())
@@ -260,7 +267,7 @@ def _build(
         tracking=sections.tracking,
         labels=labels,
         text=text,
-        document=document if document.file else None,
+        document=document,
     )
     try:
         _check_search(space)
@@ -270,18 +277,11 @@ def _build(
 
 
 def _check_search(space: Space) -> None:
-    """What the sampler and the controls need the space to be."""
+    """Raise a SpecError unless the sampler and the controls can do with the space."""
     if space.sweep.sampler == "grid":
         space._must_be_finite()
-    if space.sweep.controls == "none":
-        return
-    for range_, _ in ranges(space._root):
-        if range_.path[0] == "student" and range_.num_options() is None:
-            raise SpecError(
-                "infinitely many student architectures, each of which needs a control",
-                path=range_.path,
-                hint="use `values`, or set sweep.controls to none",
-            )
+    if space.sweep.controls == "shared":
+        space.controls()
 
 
 def _corner_errors(root: Branch, document: Document) -> list[SpecError]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from kdsweep.errors import SpecError
 from kdsweep.spec import Job, dump_yaml, load_job
-from kdsweep.spec.document import Mark, parse_document, read_document
+from kdsweep.spec.document import parse_document, read_document
+from kdsweep.spec.yaml_reader import Mark
 
 
 def read(text: str) -> dict:

@@ -257,6 +257,14 @@ def test_students_that_come_out_alike_share_a_control() -> None:
     ]
 
 
+def test_controls_of_infinitely_many_students() -> None:
+    source = tiny(sweep={"controls": "none"})
+    source["student"]["options"] = {"x": {"min": 0.0, "max": 1.0}}
+    space = load_space(source)
+    with pytest.raises(SpecError, match="infinitely many student architectures"):
+        space.controls()
+
+
 def test_resolved_comes_back_equal(space: Space, conditional: Space) -> None:
     for one in (space, conditional, load_space(tiny())):
         resolved = json.loads(json.dumps(one.resolved()))
