@@ -154,11 +154,6 @@ class Experiment:
         return self.path / "report"
 
     @property
-    def scratch(self) -> Path:
-        """What Ray writes while a sweep runs; deleted at the end, never read."""
-        return self.path / ".ray"
-
-    @property
     def trials(self) -> Path:
         """Parent of the trials' folders."""
         return self.path / "trials"

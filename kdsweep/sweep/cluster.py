@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from pathlib import Path
 from kdsweep.errors import ResourceError
 from kdsweep.sweep.resources import Node
 
-_TEMP_PREFIX = "kdsweep-ray-"
+# Not the user's TMPDIR: the paths of Ray's sockets below it may have 107 bytes.
+_TEMP = Path("/tmp")
+_TEMP_PREFIX = ".kdsweep-ray-"
 
 # Read by Ray and Tune when they are imported or a run starts.
 QUIET = {
@@ -37,12 +41,14 @@ class Cluster:
     Attributes:
         nodes: Its machines.
         is_own: Whether it was started by this process and ends with it.
+        scratch: Folder for what Ray writes during a sweep, the same on all machines.
         dashboard: Address of the dashboard; ``None`` if it has none.
         problem: Why there is no dashboard, if it could not be started.
     """
 
     nodes: tuple[Node, ...]
     is_own: bool
+    scratch: Path
     dashboard: str | None
     problem: str | None = None
 
@@ -64,12 +70,13 @@ def environment(**more: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connect(address: str | None) -> Iterator[Cluster]:
+def connect(address: str | None, shared: Path) -> Iterator[Cluster]:
     """Start Ray here, or join a running cluster; leave nothing behind at the end.
 
     Args:
         address: Of a running cluster (``auto`` finds one on this machine); ``None`` starts one,
             unless the environment variable ``RAY_ADDRESS`` names one.
+        shared: Folder that all machines of a running cluster see; used only there.
 
     Raises:
         ResourceError: There is no cluster at the address.
@@ -87,18 +94,22 @@ def connect(address: str | None) -> Iterator[Cluster]:
                 "  try:     ray start --head on one machine, or leave --address (and RAY_ADDRESS) "
                 "out to start one for this sweep"
             ) from error
+        shared.mkdir(parents=True, exist_ok=True)
+        remove_stale_folders(shared)
+        folder = _temporary_folder(shared)
         try:
-            yield Cluster(_nodes(), False, _url(context))
+            yield Cluster(_nodes(), False, folder, _url(context))
         finally:
             ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
         return
-    remove_stale_folders()
+    remove_stale_folders(_TEMP)
     # A folder of our own: Ray's default one is shared with every other Ray of this machine, and
     # grows by some megabytes with each run.
-    folder = tempfile.mkdtemp(prefix=f"{_TEMP_PREFIX}{os.getpid()}-", dir="/tmp")
+    folder = _temporary_folder(_TEMP)
     try:
         problem = None
-        own = {"address": "local", "_temp_dir": folder, **quiet}
+        own = {"address": "local", "_temp_dir": str(folder), **quiet}
         try:
             context = ray.init(include_dashboard=True, dashboard_host="127.0.0.1", **own)
         except Exception as error:
@@ -107,19 +118,25 @@ def connect(address: str | None) -> Iterator[Cluster]:
             problem = str(error).strip().splitlines()[0]
             context = ray.init(include_dashboard=False, **own)
         try:
-            yield Cluster(_nodes(), True, _url(context), problem)
+            yield Cluster(_nodes(), True, folder, _url(context), problem)
         finally:
             ray.shutdown()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_stale_folders(parent: Path = Path("/tmp")) -> None:
-    """Delete the folders of sweeps that were killed before they could do it themselves."""
-    for folder in parent.glob(f"{_TEMP_PREFIX}*"):
-        found = re.match(rf"{_TEMP_PREFIX}(\d+)-", folder.name)
+def remove_stale_folders(parent: Path) -> None:
+    """Delete the folders of sweeps on this machine that were killed before they could do it."""
+    prefix = f"{_TEMP_PREFIX}{socket.gethostname()}-"
+    for folder in parent.glob(f"{glob.escape(prefix)}*"):
+        found = re.match(r"(\d+)-", folder.name.removeprefix(prefix))
         if found and not _is_alive(int(found[1])):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folder(parent: Path) -> Path:
+    prefix = f"{_TEMP_PREFIX}{socket.gethostname()}-{os.getpid()}-"
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
 
 
 def _is_alive(pid: int) -> bool:

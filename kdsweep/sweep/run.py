@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
-import shutil
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError, SpecError
 from kdsweep.spec import Space, dump_yaml
@@ -21,13 +20,17 @@ from kdsweep.store import Event, Experiment, Ledger
 from kdsweep.store.atomic import write_json, write_text
 from kdsweep.store.provenance import environment, mask_secrets
 from kdsweep.sweep import cluster
-from kdsweep.sweep.driver import Driver, Listener, exit_code
+from kdsweep.sweep.driver import Driver, exit_code
 from kdsweep.sweep.mirror import StudyMirror
+from kdsweep.sweep.prelude import Prelude
 from kdsweep.sweep.progress import Mode, Outcome, Progress, make_progress
-from kdsweep.sweep.resources import plan
+from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption, blocked
 from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import check_sampler
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.tune import Link
 
 RUNNER = "kdsweep.trial"
 
@@ -77,7 +80,7 @@ def run_sweep(
         return experiment
 
     shown = progress if isinstance(progress, Progress) else make_progress(progress)
-    session = _Session(space, shown, command, runner, address)
+    session = _Session(space, shown, command, runner, address, Path(experiments))
     return session.run(create)
 
 
@@ -129,6 +132,7 @@ def resume_sweep(
             command,
             runner,
             address,
+            opened.path.parent,
             max_hours=max_hours,
             max_gpu_hours=max_gpu_hours,
         )
@@ -136,7 +140,18 @@ def resume_sweep(
 
 
 class _Session:
-    """One session of a sweep, from checks to the last line."""
+    """One session of a sweep, from checks to the last line.
+
+    Args:
+        space: The search space.
+        progress: Shows what happens.
+        command: The command line, for the record.
+        runner: Module that holds ``check_job``, ``prepare`` and ``run_job``.
+        address: Ray cluster to join.
+        shared: Folder of experiments.
+        max_hours: Replaces the space's budget.
+        max_gpu_hours: Replaces the space's budget.
+    """
 
     def __init__(
         self,
@@ -145,6 +160,7 @@ class _Session:
         command: Sequence[str],
         runner: str,
         address: str | None,
+        shared: Path,
         *,
         max_hours: float | None = None,
         max_gpu_hours: float | None = None,
@@ -154,19 +170,27 @@ class _Session:
         self._command = shlex.join(mask_secrets(command))
         self._runner = runner
         self._address = address
+        self._shared = shared
         self._max_hours = max_hours or space.sweep.max_hours
         self._max_gpu_hours = max_gpu_hours or space.sweep.max_gpu_hours
         self._interruption = Interruption()
+        self._deadline: float | None = None
 
     def run(
         self, open_experiment: Callable[[], Experiment], ledger: Ledger | None = None
     ) -> Outcome:
-        """Check everything, start Ray, run trials, stop Ray."""
+        """Start Ray, check everything, run trials, stop Ray.
+
+        Args:
+            open_experiment: Gives the experiment's folder; called when all checks have passed.
+            ledger: The experiment's ledger, if it is open already.
+        """
         check_sampler(self._space.sweep.sampler)
         self._interruption.install()
         try:
+            # What this stack closes outlives Ray: the ledger's lock is held while a worker may
+            # still write.
             with ExitStack() as stack:
-                # Freed after Ray has ended: while a worker may still write, the lock is held.
                 outcome = self._run(stack, open_experiment, ledger)
         finally:
             self._progress.abort()
@@ -180,85 +204,106 @@ class _Session:
         open_experiment: Callable[[], Experiment],
         ledger: Ledger | None,
     ) -> Outcome:
-        preflight = Preflight(self._space, self._runner)
         with ExitStack() as ray_stack:
             ray_stack.enter_context(cluster.environment())
+            importing = Thread(target=import_module, args=["kdsweep.sweep.tune"], daemon=True)
+            importing.start()
             with blocked():
-                joined = ray_stack.enter_context(cluster.connect(self._address))
+                joined = ray_stack.enter_context(cluster.connect(self._address, self._shared))
+            # Ray has handlers of its own.
             self._interruption.install()
-            data = preflight.wait(lambda: self._interruption.reason is not None)
-            if data is None:
-                return Outcome(None, 130, self._interruption.reason or "sigint")
+            importing.join()
             sweep = self._space.sweep
             resources = plan(joined.nodes, self._space.resources, sweep.max_concurrent)
-            experiment = open_experiment()
-            if ledger is None:
-                ledger = stack.enter_context(Ledger.open(experiment.ledger))
-            self._introduce(experiment, joined, data)
-            driver = Driver(
-                self._space,
-                experiment,
-                ledger,
-                resources,
-                max_hours=self._max_hours,
-                max_gpu_hours=self._max_gpu_hours,
-            )
-            with closing_listeners(self._listeners(driver, experiment)) as listeners:
-                driver.listeners.extend(listeners)
+
+            def begin(data: dict[str, Any]) -> Driver:
+                nonlocal ledger
+                experiment = open_experiment()
+                if ledger is None:
+                    ledger = stack.enter_context(Ledger.open(experiment.ledger))
+                self._introduce(experiment, joined, data)
+                driver = Driver(
+                    self._space,
+                    experiment,
+                    ledger,
+                    resources,
+                    max_hours=self._max_hours,
+                    max_gpu_hours=self._max_gpu_hours,
+                )
+                driver.listeners.append(self._progress)
+                for listener in self._recorders(driver, experiment):
+                    driver.listeners.append(listener)
+                    stack.callback(listener.close)
                 driver.begin(self._command, data)
-                self._train(driver, experiment)
-                driver.end()
-        return make_outcome(driver.sweep, experiment, notice=data.get("notice"))
+                return driver
 
-    def _train(self, driver: Driver, experiment: Experiment) -> None:
-        # Tune is imported here: it reads its settings when it is imported.
-        from kdsweep.sweep.tune import LeaveSweepError, run_tune
+            driver = self._train(begin, resources, joined.scratch)
+            if driver is None:
+                return Outcome(None, 130, self._interruption.reason or "sigint")
+            driver.end()
+        notice = driver.sweep.header["data"].get("notice")
+        return make_outcome(driver.sweep, driver.experiment, notice=notice)
 
-        deadline: float | None = None
+    def _train(
+        self, begin: Callable[[dict[str, Any]], Driver], resources: Plan, scratch: Path
+    ) -> Driver | None:
+        """Run everything; ``None`` if it was interrupted before anything was there to resume."""
+        # Imported here: Tune reads its settings when it is imported.
+        from kdsweep.sweep.tune import Link, run_tune
 
-        def on_step() -> None:
-            nonlocal deadline
-            if self._interruption.reason is not None:
-                driver.pause(self._interruption.reason)
-            driver.check_budgets()
-            self._progress.tick(driver.sweep)
-            if driver.pausing is not None:
-                now = time.monotonic()
-                if deadline is None:
-                    deadline = now + GRACE_SECONDS[driver.pausing]
-                if now >= deadline:
-                    raise LeaveSweepError
-
-        shutil.rmtree(experiment.scratch, ignore_errors=True)
-        experiment.scratch.mkdir()
+        prelude = Prelude(self._space.jobs_to_check(), resources.slots)
+        link = Link(resources, self._runner, prelude, begin, lambda: self._step(link))
         # Tune creates at most this many trials ahead of the machines.
-        pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(driver.plan.slots)}
+        pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(resources.slots)}
         try:
             with cluster.environment(**pending), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                run_tune(driver, experiment.scratch, on_step, runner=self._runner)
-        except LeaveSweepError:
-            pass
+                run_tune(link, scratch)
+        except SpecError as error:
+            raise self._space.locate(error) from None
+        except KdsweepError:
+            raise
         except Exception as error:
+            if link.driver is None:
+                raise
+            experiment = link.driver.experiment
             raise KdsweepError(
                 f"{experiment.path}: the sweep broke off: {error}\n"
                 f"  try:     {resume_command(experiment)} goes on from the last line of the ledger"
             ) from error
-        finally:
-            shutil.rmtree(experiment.scratch, ignore_errors=True)
+        return link.driver
 
-    def _listeners(self, driver: Driver, experiment: Experiment) -> list[Listener]:
+    def _step(self, link: Link) -> None:
+        """A turn in Tune's loop: signals, budgets, progress."""
+        from kdsweep.sweep.tune import LeaveSweepError
+
+        reason, driver = self._interruption.reason, link.driver
+        if driver is None:
+            if reason is not None:
+                raise LeaveSweepError
+            return
+        if reason is not None:
+            driver.pause(reason)
+        driver.check_budgets()
+        self._progress.tick(driver.sweep)
+        if driver.pausing is not None:
+            now = time.monotonic()
+            if self._deadline is None:
+                self._deadline = now + GRACE_SECONDS[driver.pausing]
+            if now >= self._deadline:
+                raise LeaveSweepError
+
+    def _recorders(
+        self, driver: Driver, experiment: Experiment
+    ) -> tuple[TrackerListener, StudyMirror]:
         from kdsweep.tracking import open_tracker
 
-        name = experiment.name
-        tracker = open_tracker(
-            self._space.tracking, experiment.wandb, name, warn=self._progress.note
-        )
-        return [
-            self._progress,
+        note, name = self._progress.note, experiment.name
+        tracker = open_tracker(self._space.tracking, experiment.wandb, name, warn=note)
+        return (
             TrackerListener(tracker),
-            StudyMirror(experiment.study_db, name, driver.study, self._progress.note),
-        ]
+            StudyMirror(experiment.study_db, name, driver.study, note),
+        )
 
     def _introduce(
         self, experiment: Experiment, joined: cluster.Cluster, data: dict[str, Any]
@@ -274,50 +319,6 @@ class _Session:
             )
         elif joined.problem is not None:
             note(f"warning: Ray's dashboard could not be started: {joined.problem}")
-
-
-class Preflight:
-    """Checks jobs and prepares data in a thread, while Ray starts.
-
-    Args:
-        space: The search space.
-        runner: Module that holds ``check_job`` and ``prepare``.
-    """
-
-    def __init__(self, space: Space, runner: str) -> None:
-        self._space = space
-        self._runner = runner
-        self._result: dict[str, Any] | None = None
-        self._error: BaseException | None = None
-        # A daemon: on Ctrl-C nobody waits for a data set to be decoded.
-        self._thread = threading.Thread(target=self._work, name="kdsweep-preflight", daemon=True)
-        self._thread.start()
-
-    def wait(self, is_interrupted: Callable[[], bool]) -> dict[str, Any] | None:
-        """What ``prepare`` returned, or ``None`` after an interruption.
-
-        Raises:
-            KdsweepError: Whatever is wrong with the space, its data or weights.
-        """
-        while self._thread.is_alive():
-            if is_interrupted():
-                return None
-            self._thread.join(0.05)
-        if isinstance(self._error, SpecError):
-            raise self._space.locate(self._error)
-        if self._error is not None:
-            raise self._error
-        return None if is_interrupted() else self._result
-
-    def _work(self) -> None:
-        try:
-            runner = importlib.import_module(self._runner)
-            jobs = self._space.jobs_to_check()
-            for job in jobs:
-                runner.check_job(job)
-            self._result = runner.prepare(jobs)
-        except BaseException as error:
-            self._error = error
 
 
 class TrackerListener:
@@ -352,17 +353,6 @@ class TrackerListener:
     def close(self) -> None:
         """Send what is left."""
         self._tracker.close()
-
-
-@contextmanager
-def closing_listeners(listeners: list[Listener]) -> Iterator[list[Listener]]:
-    """Close those listeners that hold something, whatever happens."""
-    try:
-        yield listeners
-    finally:
-        for listener in listeners:
-            if isinstance(listener, TrackerListener | StudyMirror):
-                listener.close()
 
 
 def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:

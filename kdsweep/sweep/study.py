@@ -25,6 +25,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -190,7 +191,7 @@ def make_sampler(space: Space, seed: int) -> BaseSampler:
                 warn_independent_sampling=False,
             )
         if name == "cmaes":
-            return samplers.CmaEsSampler(
+            return _CmaEs(
                 seed=seed,
                 warn_independent_sampling=False,
                 # Halving leaves few complete trials, too few to learn from alone.
@@ -199,6 +200,26 @@ def make_sampler(space: Space, seed: int) -> BaseSampler:
         if name == "gp":
             return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
         return samplers.RandomSampler(seed=seed)
+
+
+class _CmaEs(optuna.samplers.CmaEsSampler):
+    """CMA-ES that can learn from pruned trials in conditional spaces.
+
+    Optuna's own looks for the parameters that all complete trials have, and then fails on a pruned
+    trial that lacks one of them.
+    """
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The numbers that all trials have, the pruned ones too."""
+        shared = IntersectionSearchSpace(include_pruned=True).calculate(study)
+        return {
+            name: distribution
+            for name, distribution in shared.items()
+            if isinstance(distribution, FloatDistribution | IntDistribution)
+            and not distribution.single()
+        }
 
 
 def check_sampler(name: str) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
-import importlib
 import json
 import os
 import re
@@ -20,16 +20,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from ray.tune import Trainable
+import ray
+from ray.tune import PlacementGroupFactory, Trainable
 
-from kdsweep.errors import NonFiniteLossError
+from kdsweep.errors import KdsweepError, NonFiniteLossError
 from kdsweep.spec import Job
 from kdsweep.store import TrialFolder
-from kdsweep.training.report import EpochReport
+from kdsweep.sweep.prelude import load_runner, run_errand
 
+_LOCK_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = re.compile(
     r"CUDA out of memory|can't allocate memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED", re.IGNORECASE
@@ -40,9 +41,16 @@ _LOADER_DIED = re.compile(r"DataLoader worker .*(killed|exited unexpectedly)", r
 class KdsweepTrial(Trainable):
     """A Ray Tune trainable that consumes the epoch reports of ``run_job``.
 
-    Its configuration is one JSON text under ``payload``: the attempt, the module that holds
-    ``run_job``, the device and the number of threads.
+    Its configuration is one JSON text under ``payload``: an attempt or an errand, the module that
+    holds ``run_job``, and the resources.
     """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        """The resources of a trial, for Tune."""
+        payload = json.loads(config["payload"])
+        wanted = {"CPU": payload["cpus"], "GPU": payload["gpus"]}
+        return PlacementGroupFactory([{name: n for name, n in wanted.items() if n}])
 
     def setup(self, config: dict[str, Any]) -> None:
         """Prepare the process, then take the first attempt."""
@@ -51,7 +59,7 @@ class KdsweepTrial(Trainable):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._streams: tuple[int, int] | None = None
         self._failed = False
-        self._reports: Iterator[EpochReport] = iter(())
+        self._results: Iterator[dict[str, Any]] = iter(())
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -68,13 +76,13 @@ class KdsweepTrial(Trainable):
         """Train one epoch.
 
         Returns:
-            One JSON text under ``payload``: the report, or how the attempt failed.
+            One JSON text under ``payload``, as the driver or the prelude takes it.
         """
         if self._failed:
             raise RuntimeError("this attempt has failed, and its process is not to be used again")
+        _name_process(self._title)
         try:
-            report = next(self._reports, None)
-            result = {"ended": True} if report is None else {"report": report.to_json()}
+            result = next(self._results, None) or {"ended": True}
         except (Exception, SystemExit) as error:
             result = {"failed": self._describe(error)}
             self._failed = True
@@ -92,6 +100,9 @@ class KdsweepTrial(Trainable):
         payload = json.loads(config["payload"])
         self._title = str(payload["title"])
         self._failed = False
+        if payload["kind"] == "errand":
+            self._results = run_errand(payload["runner"], payload["jobs"])
+            return
         self._redirect(TrialFolder(payload["folder"]).create().log)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         print(
@@ -99,7 +110,7 @@ class KdsweepTrial(Trainable):
             f"on {socket.gethostname()}",
             flush=True,
         )
-        self._reports = _run(payload)
+        self._results = _train(payload)
 
     def _describe(self, error: BaseException) -> dict[str, str]:
         text = "".join(traceback.format_exception(error))
@@ -116,10 +127,10 @@ class KdsweepTrial(Trainable):
                 os.dup2(saved, descriptor)
 
     def _free(self) -> None:
-        reports, self._reports = self._reports, iter(())
+        results, self._results = self._results, iter(())
         with contextlib.suppress(Exception):
-            reports.close()  # type: ignore[attr-defined]
-        del reports
+            results.close()  # type: ignore[attr-defined]
+        del results
         if self._failed:
             gc.collect()
             torch = sys.modules.get("torch")
@@ -135,11 +146,6 @@ class KdsweepTrial(Trainable):
         with log.open("ab") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-
-
-def load_runner(name: str) -> ModuleType:
-    """The module that holds ``check_job``, ``prepare`` and ``run_job``."""
-    return importlib.import_module(name)
 
 
 def classify(error: BaseException) -> str:
@@ -164,14 +170,46 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _run(payload: dict[str, Any]) -> Iterator[EpochReport]:
-    """The reports of one attempt; imports what it needs only when the first one is asked for."""
+def _train(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The reports of one attempt; nothing happens before the first one is asked for."""
     job = Job.model_validate_json(json.dumps(payload["job"]))
-    runner = load_runner(payload["runner"])
-    yield from runner.run_job(
-        job,
-        TrialFolder(payload["folder"]),
-        device=payload["device"],
-        num_threads=payload["num_threads"],
-        metric=payload["metric"],
-    )
+    folder = TrialFolder(payload["folder"])
+    with _alone_in(folder):
+        reports = load_runner(payload["runner"]).run_job(
+            job,
+            folder,
+            device=payload["device"],
+            num_threads=payload["cpus"],
+            metric=payload["metric"],
+        )
+        with contextlib.closing(reports):
+            for report in reports:
+                yield {"report": report.to_json()}
+
+
+@contextlib.contextmanager
+def _alone_in(folder: TrialFolder) -> Iterator[None]:
+    """Hold the trial's folder, so that no worker of a killed driver still writes into it."""
+    with (folder.path / ".lock").open("w") as file:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise KdsweepError(
+                        f"{folder.path}: another process is training this trial\n"
+                        "  try:     find and end it (it holds the file .lock), then kdsweep resume"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+def _name_process(title: str) -> None:
+    """Let process lists, nvidia-smi and the dashboard's list of workers show the trial's name.
+
+    Ray shows an actor by the name it was created under, and this one serves many trials.
+    """
+    with contextlib.suppress(AttributeError):
+        ray._raylet.setproctitle(f"ray::{title}")

@@ -8,7 +8,8 @@ nothing that Tune saves is ever read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from ray.tune import (
     RunConfig,
     TuneConfig,
     Tuner,
-    with_resources,
 )
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from kdsweep.sweep.driver import Attempt, Driver
+from kdsweep.sweep.prelude import Errand, Prelude
+from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.trainable import KdsweepTrial
 
 
@@ -39,22 +41,118 @@ class LeaveSweepError(BaseException):
 
 
 class Link:
-    """What the adapters share: the driver, and which Tune trial runs which attempt.
+    """What the adapters share: who decides, and which Tune trial runs what.
 
     Tune pickles its parts into a snapshot that nobody reads; a copy of a link is the link itself,
     and its pickle is empty.
 
     Args:
-        driver: The driver.
+        plan: Resources of each trial.
         runner: Module that holds ``run_job``.
-        on_step: Called about ten times a second, from Tune's loop.
+        prelude: What workers do before the first trial.
+        begin: Makes the driver, once the prelude says that everything is in order.
+        on_step: Called about ten times a second, from Tune's loop. May raise
+            :class:`LeaveSweepError`.
+
+    Attributes:
+        driver: The driver; ``None`` before there is one.
+        running: What each Tune trial runs.
+        error: What went wrong in this process.
     """
 
-    def __init__(self, driver: Driver, runner: str, on_step: Callable[[], None]) -> None:
-        self.driver = driver
+    def __init__(
+        self,
+        plan: Plan,
+        runner: str,
+        prelude: Prelude,
+        begin: Callable[[dict[str, Any]], Driver],
+        on_step: Callable[[], None],
+    ) -> None:
+        self.plan = plan
         self.runner = runner
+        self.prelude = prelude
+        self.begin = begin
         self.on_step = on_step
-        self.attempts: dict[str, Attempt] = {}
+        self.driver: Driver | None = None
+        self.running: dict[str, Attempt | Errand] = {}
+        self.error: Exception | None = None
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Leave Tune's loop with an error of ours as it is.
+
+        Tune would turn it into text, and tidy up for a quarter of a minute before it says so.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise LeaveSweepError from error
+
+    def next_payload(self, trial_id: str) -> dict[str, Any] | None:
+        """What the next Tune trial is to do; ``None`` if there is nothing at the moment."""
+        payload: dict[str, Any] = {
+            "runner": self.runner,
+            "cpus": self.plan.cpus_per_trial,
+            "gpus": self.plan.gpus_per_trial,
+        }
+        errand = self.prelude.next_errand()
+        if errand is not None:
+            self.running[trial_id] = errand
+            return {
+                **payload,
+                "kind": "errand",
+                "title": f"kdsweep worker {errand.slot}",
+                "jobs": errand.jobs,
+            }
+        attempt = self.driver.next_attempt() if self.driver is not None else None
+        if attempt is None:
+            return None
+        assert self.driver is not None
+        self.running[trial_id] = attempt
+        return {
+            **payload,
+            "kind": "trial",
+            "title": attempt.title,
+            "attempt": attempt.attempt,
+            "folder": attempt.folder,
+            "job": attempt.job,
+            "device": self.plan.device,
+            "metric": self.driver.space.sweep.metric,
+        }
+
+    def started(self, trial_id: str) -> None:
+        """A worker begins with a Tune trial."""
+        what = self.running[trial_id]
+        if isinstance(what, Errand):
+            self.prelude.started(what)
+        else:
+            assert self.driver is not None
+            self.driver.started(what)
+
+    def reported(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether a Tune trial stops after a result."""
+        what = self.running[trial_id]
+        if isinstance(what, Attempt):
+            assert self.driver is not None
+            return self.driver.reported(what, result)
+        stop = self.prelude.reported(what, result)
+        if self.prelude.error is not None:
+            raise self.prelude.error
+        if self.prelude.data is not None and self.driver is None:
+            self.driver = self.begin(self.prelude.data)
+        return stop
+
+    def crashed(self, trial: TuneTrial) -> None:
+        """A Tune trial ended with an error; telling of it twice does no harm."""
+        what = self.running.get(trial.trial_id)
+        if isinstance(what, Attempt) and self.driver is not None and self.driver.is_active(what):
+            self.driver.crashed(what, *_cause(trial))
+        elif isinstance(what, Errand):
+            del self.running[trial.trial_id]
+            self.prelude.crashed(what, _cause(trial)[1])
+            if self.prelude.error is not None:
+                raise self.prelude.error
 
     def __deepcopy__(self, _: dict[int, Any]) -> Link:
         return self
@@ -64,31 +162,21 @@ class Link:
 
 
 class SweepSearcher(Searcher):
-    """Hands out the driver's attempts as Tune trials."""
+    """Hands out errands and attempts as Tune trials."""
 
     def __init__(self, link: Link) -> None:
         super().__init__()
         self._link = link
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next attempt's configuration; ``None`` for later, ``FINISHED`` for never."""
+        """The configuration of the next Tune trial; ``None`` for later, ``FINISHED`` for never."""
+        with self._link.guarded():
+            payload = self._link.next_payload(trial_id)
+        if payload is not None:
+            # One text instead of a tree: Tune flattens and copies configurations all the time.
+            return {"payload": json.dumps(payload)}
         driver = self._link.driver
-        attempt = driver.next_attempt()
-        if attempt is None:
-            return Searcher.FINISHED if driver.is_finished else None
-        self._link.attempts[trial_id] = attempt
-        payload = {
-            "title": attempt.title,
-            "attempt": attempt.attempt,
-            "folder": attempt.folder,
-            "job": attempt.job,
-            "runner": self._link.runner,
-            "device": driver.plan.device,
-            "num_threads": driver.plan.cpus_per_trial,
-            "metric": driver.space.sweep.metric,
-        }
-        # One text instead of a tree: Tune flattens and copies configurations with each result.
-        return {"payload": json.dumps(payload)}
+        return Searcher.FINISHED if driver is not None and driver.is_finished else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -103,7 +191,7 @@ class SweepSearcher(Searcher):
 
 
 class SweepScheduler(FIFOScheduler):
-    """Asks the driver about each result, and tells it of failures."""
+    """Asks about each result, and passes failures on."""
 
     def __init__(self, link: Link) -> None:
         super().__init__()
@@ -115,19 +203,18 @@ class SweepScheduler(FIFOScheduler):
         Tune calls the scheduler before everything else, so nothing acts on a result before the
         line with the decision is on the disk.
         """
-        attempt = self._link.attempts[trial.trial_id]
-        stop = self._link.driver.reported(attempt, json.loads(result["payload"]))
+        with self._link.guarded():
+            stop = self._link.reported(trial.trial_id, json.loads(result["payload"]))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, controller: Any, trial: TuneTrial) -> None:
         """A worker died, or failed outside of the training."""
-        attempt = self._link.attempts[trial.trial_id]
-        failure, message = _cause(trial)
-        self._link.driver.crashed(attempt, failure, message)
+        with self._link.guarded():
+            self._link.crashed(trial)
 
 
 class SweepCallback(Callback):
-    """Tells the driver when an attempt starts, and gives it a turn in Tune's loop."""
+    """Tells when a Tune trial starts, and gives the sweep a turn in Tune's loop."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -135,39 +222,34 @@ class SweepCallback(Callback):
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """A worker begins with an attempt."""
-        self._link.driver.started(self._link.attempts[trial.trial_id])
+        """A worker begins with a Tune trial."""
+        with self._link.guarded():
+            self._link.started(trial.trial_id)
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         """Look for trials that Tune has given up without a word, then take a turn."""
-        self._find_lost(trials)
-        self._link.on_step()
-
-    def _find_lost(self, trials: list[TuneTrial]) -> None:
-        # A worker that cannot be reset fails its next trial, and Tune tells nobody of that.
-        # Only the youngest trials can be alive: the list keeps every trial of the session.
-        driver = self._link.driver
-        for trial in trials[-4 * driver.plan.slots :]:
-            attempt = self._link.attempts.get(trial.trial_id)
-            if trial.status == TuneTrial.ERROR and attempt and driver.is_active(attempt):
-                failure, message = _cause(trial)
-                driver.crashed(attempt, failure, message)
+        # A worker that cannot be reset fails its next trial, and Tune tells nobody of that. Only
+        # the youngest trials can be alive: the list keeps every trial of the session.
+        with self._link.guarded():
+            for trial in trials[-4 * self._link.plan.slots :]:
+                if trial.status == TuneTrial.ERROR:
+                    self._link.crashed(trial)
+            self._link.on_step()
 
 
-def run_tune(driver: Driver, scratch: Path, on_step: Callable[[], None], *, runner: str) -> None:
-    """Run the driver's attempts until it has no more, in the Ray that is initialised.
+def run_tune(link: Link, scratch: Path) -> None:
+    """Run errands and attempts until there are no more, in the Ray that is initialised.
 
     Args:
-        driver: The driver.
+        link: What to run.
         scratch: Folder for what Tune insists on writing; on shared storage if there are several
             machines.
-        on_step: Called about ten times a second. May raise :class:`LeaveSweepError`.
-        runner: Module that holds ``run_job``.
+
+    Raises:
+        KdsweepError: Nothing could start, or the sweep cannot go on.
     """
-    link = Link(driver, runner, on_step)
-    resources = {"CPU": driver.plan.cpus_per_trial, "GPU": driver.plan.gpus_per_trial}
     tuner = Tuner(
-        with_resources(KdsweepTrial, {k: v for k, v in resources.items() if v}),
+        KdsweepTrial,
         tune_config=TuneConfig(
             num_samples=-1,
             search_alg=SweepSearcher(link),
@@ -184,7 +266,11 @@ def run_tune(driver: Driver, scratch: Path, on_step: Callable[[], None], *, runn
             checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except LeaveSweepError:
+        if link.error is not None:
+            raise link.error from None
 
 
 def _cause(trial: TuneTrial) -> tuple[str, str]:

@@ -120,7 +120,7 @@ def test_a_killed_driver_lets_go_of_the_ledger_and_loses_no_appended_line(path):
         "from pathlib import Path\n"
         "from kdsweep.store import Ledger\n"
         f"ledger = Ledger.open(Path({str(path)!r}))\n"
-        "child = subprocess.Popen(['sleep', '30'])\n"
+        "child = subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True)\n"
         "while True:\n"
         "    print(ledger.append({'event': 'epoch'})['seq'], flush=True)\n"

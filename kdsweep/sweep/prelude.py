@@ -1,0 +1,157 @@
+"""What workers do before the first trial: check the jobs, prepare the data, import what trains.
+
+Importing torch and its companions takes a core up to ten seconds. So the checks that need them do
+not run in the driver but in the worker that trains the first trial afterwards, while the other
+workers import them too. And no trial starts before every worker is up: Ray Tune gives a worker
+that comes free to a trial whose own worker is still starting, and drops that one, so that short
+trials would keep a sweep on a single slot.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import pickle
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from kdsweep.errors import KdsweepError
+from kdsweep.spec import Job
+
+# A worker may never come up (a cluster that others use too); trials then start without it.
+PATIENCE_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Something a worker does before its first trial.
+
+    Attributes:
+        slot: Number of the slot, from 0.
+        jobs: Jobs to check and prepare, as JSON; empty for a worker that only imports.
+    """
+
+    slot: int
+    jobs: tuple[dict[str, Any], ...] = ()
+
+
+class Prelude:
+    """Hands out one errand for each slot, and says when the trials may begin.
+
+    Args:
+        jobs: Jobs that together show every choice of a space.
+        slots: Trials at a time.
+        clock: Source of monotonic time.
+
+    Attributes:
+        data: What ``prepare`` returned; ``None`` before it has.
+        error: Why nothing can start.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        checked = tuple(job.model_dump(mode="json") for job in jobs)
+        self._errands = [Errand(0, checked), *(Errand(slot) for slot in range(1, slots))]
+        self._handed_out = 0
+        self._missing = slots
+        self._clock = clock
+        self._prepared_at: float | None = None
+        self.data: dict[str, Any] | None = None
+        self.error: KdsweepError | None = None
+
+    def next_errand(self) -> Errand | None:
+        """The next errand, or ``None`` if all have been handed out."""
+        if self._handed_out == len(self._errands):
+            return None
+        self._handed_out += 1
+        return self._errands[self._handed_out - 1]
+
+    def started(self, errand: Errand) -> None:
+        """A worker is up."""
+        self._missing -= 1
+
+    def reported(self, errand: Errand, result: dict[str, Any]) -> bool:
+        """Take what a worker sent: ``{"prepared": …}``, ``{"refused": …}`` or ``{"ready": true}``.
+
+        Returns:
+            Whether the worker goes on to trials.
+        """
+        if "refused" in result:
+            self.error = restore_error(result["refused"])
+        elif "prepared" in result:
+            self.data = result["prepared"]
+            self._prepared_at = self._clock()
+        return self.is_over
+
+    def crashed(self, errand: Errand, message: str) -> None:
+        """A worker died: a worry only if it was the one that checks."""
+        if errand.jobs:
+            self.error = KdsweepError(f"the worker that prepared the data died: {message}")
+        else:
+            self._missing -= 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trials may begin."""
+        if self._prepared_at is None:
+            return False
+        return self._missing <= 0 or self._clock() - self._prepared_at > PATIENCE_SECONDS
+
+
+# ---------------------------------------------------------------------------------------------
+# In the worker
+
+
+def run_errand(runner: str, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Import the runner, check and prepare jobs if there are any, then wait to be relieved.
+
+    Yields:
+        What :meth:`Prelude.reported` takes.
+    """
+    try:
+        module = load_runner(runner)
+        if jobs:
+            checked = [Job.model_validate_json(json.dumps(job)) for job in jobs]
+            for job in checked:
+                module.check_job(job)
+            yield {"prepared": module.prepare(checked)}
+    except Exception as error:
+        yield {"refused": keep_error(error)}
+    while True:
+        yield {"ready": True}
+        time.sleep(_POLL_SECONDS)
+
+
+def load_runner(name: str) -> ModuleType:
+    """The module that holds ``check_job``, ``prepare`` and ``run_job``."""
+    return importlib.import_module(name)
+
+
+def keep_error(error: Exception) -> str:
+    """An error as text that :func:`restore_error` understands.
+
+    What kdsweep raises on purpose crosses the border as it is. Of everything else only the words:
+    its class may not exist, or not unpickle, in the driver.
+    """
+    if not isinstance(error, KdsweepError):
+        text = "".join(traceback.format_exception(error))
+        error = KdsweepError(f"checking the jobs and preparing the data failed\n{text}")
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return base64.b64encode(pickle.dumps(error)).decode("ascii")
+
+
+def restore_error(text: str) -> KdsweepError:
+    """The error that a worker of this sweep kept."""
+    error = pickle.loads(base64.b64decode(text))
+    assert isinstance(error, KdsweepError), type(error)
+    return error

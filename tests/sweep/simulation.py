@@ -1,0 +1,158 @@
+"""Sweeps without Ray: the driver, with workers that are generators in this process."""
+
+import copy
+import json
+import random
+
+import fake_training
+
+from kdsweep.spec import Job, Space, load_space
+from kdsweep.store import Experiment, Ledger, TrialFolder, read_ledger
+from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.resources import Plan
+
+SPACE = {
+    "name": "tiny",
+    "data": {"source": "roadscenes", "image_size": [32, 32]},
+    "teacher": {"encoder": {"values": ["resnet34", "resnet50"]}},
+    "student": {"encoder": {"values": ["resnet18", "mobilenet_v2"]}},
+    "distill": {
+        "pixel_kl": {
+            "values": [
+                {"weight": 1.0, "temperature": {"values": [1.0, 4.0]}},
+                {"weight": {"min": 0.1, "max": 10.0, "distribution": "log_uniform_values"}},
+            ]
+        }
+    },
+    "train": {
+        "epochs": 9,
+        "lr": {"min": 1.0e-4, "max": 1.0e-1, "distribution": "log_uniform_values"},
+    },
+    "sweep": {"trials": 14},
+    "tracking": {"wandb": {"mode": "off"}},
+}
+
+
+def make_space(**sections) -> Space:
+    """The space above; keyword arguments update its sections, or replace what is no mapping."""
+    tree = copy.deepcopy(SPACE)
+    for name, value in sections.items():
+        if isinstance(value, dict) and isinstance(tree.get(name), dict):
+            tree[name].update(value)
+        else:
+            tree[name] = value
+    return load_space(tree)
+
+
+class Simulation:
+    """One experiment, run by drivers that may be dropped at any event.
+
+    Args:
+        path: Parent folder.
+        space: The search space.
+        slots: Trials at a time.
+    """
+
+    def __init__(self, path, space, slots=1):
+        self.space = space
+        self.slots = slots
+        self.experiment = Experiment.create(path, space.name)
+        self.now = 1_000_000.0
+
+    def driver(self, **options):
+        """A new driver on the experiment's ledger."""
+        ledger = Ledger.open(self.experiment.ledger)
+        plan = Plan(self.slots, 1, options.pop("gpus_per_trial", 0.0))
+        driver = Driver(self.space, self.experiment, ledger, plan, **options)
+        driver.ledger = ledger
+        return driver
+
+    def run(self, seed=0, max_events=None, **options):
+        """One session; after ``max_events`` ledger lines it is dropped as if it were killed.
+
+        Which worker reports next is drawn at random, but the same seed gives the same order.
+        """
+        driver = self.driver(**options)
+        try:
+            driver.begin("test", fake_training.DATA)
+            self._work(driver, random.Random(seed), max_events)
+            driver.end()
+        except _KilledError:
+            pass
+        finally:
+            driver.ledger.close()
+        return driver
+
+    def _work(self, driver, order, max_events):
+        workers = {}
+
+        def check():
+            if max_events is not None and len(driver.ledger.events) >= max_events:
+                raise _KilledError
+
+        while True:
+            while (attempt := driver.next_attempt()) is not None:
+                check()
+                workers[attempt.trial] = (attempt, self._reports(attempt))
+                driver.started(attempt)
+                check()
+            if not workers:
+                assert driver.is_finished
+                return
+            number = order.choice(sorted(workers))
+            attempt, reports = workers[number]
+            if driver.reported(attempt, next(reports)) or not driver.is_active(attempt):
+                del workers[number]
+            check()
+            driver.check_budgets()
+
+    def _reports(self, attempt):
+        folder = TrialFolder(attempt.folder).create()
+        job = Job.model_validate_json(json.dumps(attempt.job))
+        reports = fake_training.run_job(
+            job, folder, device="cpu", num_threads=1, metric=self.space.sweep.metric
+        )
+        while True:
+            try:
+                report = next(reports, None)
+            except Exception as error:
+                from kdsweep.sweep.trainable import classify
+
+                failed = {"class": classify(error), "message": str(error), "traceback": "…"}
+                yield {"failed": failed}
+                return
+            yield {"ended": True} if report is None else {"report": report.to_json()}
+
+    def events(self):
+        """The ledger."""
+        return read_ledger(self.experiment.ledger)
+
+    def trained(self, number):
+        """The epochs that a trial's workers trained, in order."""
+        path = self.experiment.trial(number).path / "trained.txt"
+        return [int(line.split()[0]) for line in path.read_text().splitlines()]
+
+
+class _KilledError(Exception):
+    """The driver was killed here."""
+
+
+def essence(events):
+    """What a sweep decided, without when, in which session and in which attempt it did."""
+    kept = []
+    for event in events:
+        if event["event"] in ("sweep", "trial", "epoch", "fail", "done"):
+            dropped = ("seq", "time", "attempt", "traceback")
+            kept.append({k: v for k, v in event.items() if k not in dropped})
+    return kept
+
+
+def ended(events):
+    """How often each trial ended."""
+    counts = {}
+    for event in events:
+        if event["event"] == "epoch" and event["stop"] is not None:
+            counts[event["trial"]] = counts.get(event["trial"], 0) + 1
+        if event["event"] == "fail" and not event["retry"]:
+            counts[event["trial"]] = counts.get(event["trial"], 0) + 1
+    return counts

@@ -1,0 +1,107 @@
+"""The sampler's history is a function of the ledger: live and replayed studies are equal."""
+
+import pytest
+from simulation import Simulation, make_space
+
+from kdsweep.errors import SpecError
+from kdsweep.sweep import study as study_module
+from kdsweep.sweep.study import Study, check_sampler
+
+FINITE = {
+    "distill": {"pixel_kl": {"weight": 1.0, "temperature": {"values": [1.0, 2.0]}}},
+    "train": {"epochs": 3, "lr": {"values": [1.0e-3, 1.0e-2]}},
+}
+
+
+def facts(study):
+    return {
+        number: (t.state, t.params, t.distributions, t.values, t.intermediate_values)
+        for number, t in study.trials().items()
+    }
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp"])
+def test_a_replayed_study_equals_the_live_one_and_draws_the_same(tmp_path, sampler):
+    # Enough trials for the sampler to leave its random start, some of them failed.
+    teacher = {"encoder": {"values": ["resnet34", "resnet50"]}}
+    teacher["options"] = {"values": [{}, {"behave": "nan", "at": 4}]}
+    space = make_space(sweep={"sampler": sampler, "trials": 40}, teacher=teacher)
+    simulation = Simulation(tmp_path, space, slots=3)
+    live = simulation.run(seed=1, max_events=110)
+    assert live.sweep.running(), "the run is dropped while trials are running"
+    states = {t.state.name for t in live.study.trials().values()}
+    assert {"COMPLETE", "PRUNED", "RUNNING"} <= states
+
+    replayed = Study(space)
+    for event in simulation.events():
+        replayed.apply(event)
+    assert facts(replayed) == facts(live.study)
+    number = len(live.sweep.trials)
+    for ahead in range(3):
+        ours, theirs = live.study.ask(number + ahead), replayed.ask(number + ahead)
+        assert ours == theirs
+        event = {"event": "trial", "kind": "search", "trial": number + ahead}
+        for one in (live.study, replayed):
+            one.apply({**event, "params": ours.params})
+
+
+def test_states_and_values_are_those_of_the_ledger(tmp_path):
+    teacher = {"options": {"values": [{}, {"behave": "error"}]}}
+    simulation = Simulation(tmp_path, make_space(teacher=teacher), slots=2)
+    driver = simulation.run()
+    names = {"complete": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    seen = set()
+    for number, trial in driver.study.trials().items():
+        known = driver.sweep.trials[number]
+        assert trial.state.name == names[known.state]
+        assert trial.intermediate_values == known.values
+        if known.state == "complete":
+            assert trial.value == known.best
+        if known.state == "stopped":
+            assert trial.value == known.last
+        seen.add(known.state)
+    assert seen == set(names)
+    assert not any(
+        t.is_control for n, t in driver.sweep.trials.items() if n in driver.study.trials()
+    )
+
+
+def test_the_seed_decides_what_is_drawn(tmp_path):
+    drawn = []
+    for index, seed in enumerate((5, 5, 6)):
+        space = make_space(sweep={"seed": seed, "trials": 12})
+        driver = Simulation(tmp_path / str(index), space).run()
+        drawn.append([t.params for t in driver.sweep.trials.values()])
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_a_grid_is_walked_in_order_and_to_its_end(tmp_path):
+    space = make_space(sweep={"sampler": "grid", "trials": 100}, **FINITE)
+    driver = Simulation(tmp_path, space, slots=2).run()
+    drawn = [t.params for t in driver.sweep.trials.values() if not t.is_control]
+    assert drawn == list(space.grid())
+    assert len(drawn) == 16
+
+
+def test_a_grid_with_fewer_trials_is_cut_off(tmp_path):
+    space = make_space(sweep={"sampler": "grid", "trials": 5}, **FINITE)
+    driver = Simulation(tmp_path, space).run()
+    drawn = [t.params for t in driver.sweep.trials.values() if not t.is_control]
+    assert drawn == list(space.grid())[:5]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_finite_space_is_trained_point_by_point_without_repeats(tmp_path, sampler):
+    space = make_space(sweep={"sampler": sampler, "trials": 100}, **FINITE)
+    driver = Simulation(tmp_path, space, slots=2).run()
+    drawn = [tuple(t.params.items()) for t in driver.sweep.trials.values() if not t.is_control]
+    assert len(drawn) == len(set(drawn)) == space.num_points() == 16
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+    check_sampler("cmaes")
+    monkeypatch.setattr(study_module.importlib.util, "find_spec", lambda name: None)
+    check_sampler("tpe")
+    with pytest.raises(SpecError, match=r"kdsweep\[samplers\]"):
+        check_sampler("cmaes")
