@@ -184,16 +184,17 @@ def train(
 ) -> None:
     """Train one job here, without Ray."""
     from kdsweep.api import new_single_folder
-    from kdsweep.spec import load_job
+    from kdsweep.spec import read_job
     from kdsweep.store import TrialFolder
     from kdsweep.trial import check_job, prepare, run_job
 
-    loaded = load_job(job, set_ or (), data or ())
+    file = read_job(job, set_ or (), data or ())
+    loaded = file.job
     try:
         check_job(loaded)
         data_facts = prepare([loaded])
     except SpecError as error:
-        raise _located(job, error) from None
+        raise file.locate(error) from None
     folder = TrialFolder(out or new_single_folder(loaded.name))
     show = _EpochLines(loaded, _console()) if not (quiet or as_json) else None
     if show and data_facts["notice"]:
@@ -248,15 +249,14 @@ def validate(
 ) -> None:
     """Check search spaces or jobs without training anything; exit code 2 if one is not valid."""
     from kdsweep.spec import load_space
-    from kdsweep.trial import check_job
+    from kdsweep.trial import check_jobs
 
     num_bad = 0
     for file in files:
         try:
             space = load_space(file, set_ or (), data or ())
             try:
-                for job in space.jobs_to_check():
-                    check_job(job)
+                check_jobs(space.jobs_to_check())
             except SpecError as error:
                 raise space.locate(error) from None
         except SpecError as error:
@@ -273,11 +273,12 @@ def _extent(num_points: int | None) -> str:
     return "one job" if num_points == 1 else f"{num_points} combinations"
 
 
-def _located(file: Path, error: SpecError) -> SpecError:
-    """The error with its line in the job's file."""
-    from kdsweep.spec import load_space
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of search spaces, for editors that complete and check YAML."""
+    from kdsweep.spec.reference import json_schema
 
-    return load_space(file).locate(error)
+    print(json.dumps(json_schema(), indent=2))
 
 
 def _console() -> Console:

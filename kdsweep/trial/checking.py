@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,29 +19,48 @@ from kdsweep.models import (
     fetch_weights,
     inspect_network,
 )
+from kdsweep.trial.cohort import class_weights
 
 if TYPE_CHECKING:
     from kdsweep.spec.job import Job
     from kdsweep.spec.model import ModelSpec
 
+Inspected = dict[tuple[Any, ...], SegmentationNetwork]
 
-from kdsweep.trial.cohort import class_weights
+
+def check_jobs(jobs: Iterable[Job]) -> None:
+    """:func:`check_job` for several jobs; a network that several of them use is built once.
+
+    Raises:
+        SpecError: Of the first job that has one.
+    """
+    inspected: Inspected = {}
+    for job in jobs:
+        check_job(job, inspected)
 
 
-def check_job(job: Job) -> None:
+def check_job(job: Job, inspected: Inspected | None = None) -> None:
     """Refuse a job whose networks, taps or sizes do not fit together.
 
     Networks are built without memory for their weights and run on images without pixels, so this
     takes a fraction of a second whatever their size.
 
+    Args:
+        job: The job.
+        inspected: Networks that were looked at already; grows.
+
     Raises:
         SpecError: With the place in the job.
     """
     networks = {}
+    inspected = {} if inspected is None else inspected
     for role, model in (("teacher", job.teacher), ("student", job.student)):
         if model is not None:
+            key = (model.model_dump_json(), job.data.image_size, job.train.batch_size)
             try:
-                networks[role] = _inspect(job, model)
+                if key not in inspected:
+                    inspected[key] = _inspect(job, model)
+                networks[role] = inspected[key]
             except SpecError as error:
                 if error.path and error.path[0] in type(model).model_fields:
                     error.path = (role, *error.path)
