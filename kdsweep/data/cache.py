@@ -224,5 +224,10 @@ def writing_cache(home: Path) -> Iterator[None]:
 def _require_space(draft: Path, num_frames: int, image_size: tuple[int, int]) -> None:
     """Fails before the work rather than in its middle."""
     needed = num_frames * image_size[0] * image_size[1] * 4
-    if shutil.disk_usage(draft).free < needed:
+    if free_bytes(draft) < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk that a folder lies on."""
+    return shutil.disk_usage(folder).free

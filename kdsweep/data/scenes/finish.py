@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 
+from kdsweep.data import carla
 from kdsweep.data.scenes import textures
+from kdsweep.data.scenes.camera import Ground
 from kdsweep.data.scenes.canvas import Canvas
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.stage import Stage
 
+_LEAST_ROLL = 0.15
+"""Degrees below which a tilt cannot be seen."""
+
 
 def finish(
-    canvas: Canvas, stage: Stage, is_road: np.ndarray, dice: Dice
+    canvas: Canvas, stage: Stage, ground: Ground, dice: Dice
 ) -> tuple[np.ndarray, np.ndarray]:
     """The finished picture, uint8 of (H, W, 3), and its labels, uint8 of (H, W)."""
     pixels = canvas.pixels_HW4
+    image, labels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), cv2.extractChannel(pixels, 3)
     if stage.weather == "rain":
-        _reflect(pixels, stage, is_road, dice)
-    image = np.ascontiguousarray(pixels[..., :3])
-    labels = np.ascontiguousarray(pixels[..., 3])
-    image, labels = _rolled(image, labels, stage.roll)
+        _reflect(image, labels, ground, dice)
+    if abs(stage.roll) > _LEAST_ROLL:
+        image, labels = _rolled(image, labels, stage.roll)
     if stage.weather == "rain":
         _add_streaks(image, dice)
     image = cv2.GaussianBlur(image, (0, 0), dice.uniform(0.35, 0.85) * image.shape[1] / 400)
     return _developed(image, stage, dice), labels
 
 
-def _reflect(pixels: np.ndarray, stage: Stage, is_road: np.ndarray, dice: Dice) -> None:
+def _reflect(image: np.ndarray, labels: np.ndarray, ground: Ground, dice: Dice) -> None:
     """A wet road mirrors what stands above it, dimly and smeared."""
-    height = pixels.shape[0]
-    horizon = int(np.clip(stage.camera.ground().top, 8, height - 8))
+    height, width = labels.shape
+    horizon = int(np.clip(ground.top, 8, height - 8))
     num_rows = min(horizon, height - horizon)
-    mirrored = pixels[horizon - num_rows : horizon, :, :3][::-1]
-    mirrored = cv2.blur(np.ascontiguousarray(mirrored), (3, 15))
-    target = pixels[horizon : horizon + num_rows, :, :3]
-    puddles = cv2.resize(
-        textures.noise_patch(dice.spot(), 1, 160, 120), (pixels.shape[1], num_rows)
-    )
+    mirrored = cv2.blur(image[horizon - num_rows : horizon][::-1].copy(), (3, 15))
+    wet = slice(horizon, horizon + num_rows)
+    puddles = cv2.resize(textures.noise_patch(dice.spot(), 1, 160, 120), (width, num_rows))
     share = np.clip((puddles.astype(np.float32) - 90) / 130, 0.05, 0.55)
     # Towards us we look down on the road more steeply, and it mirrors less.
     share *= np.linspace(1, 0, num_rows, dtype=np.float32)[:, None]
-    share *= is_road[horizon : horizon + num_rows]
-    target[:] = target + (mirrored.astype(np.float32) - target) * share[..., None]
+    share *= (labels[wet] == carla.ROAD) | (labels[wet] == carla.ROAD_LINE)
+    image[wet] = image[wet] + (mirrored.astype(np.float32) - image[wet]) * share[..., None]
 
 
 def _rolled(image: np.ndarray, labels: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
@@ -81,15 +85,21 @@ def _developed(image: np.ndarray, stage: Stage, dice: Dice) -> np.ndarray:
     levels = (np.arange(256) / 255) ** gamma
     table = np.clip(((levels[:, None] - 0.5) * contrast + 0.5) * gains * 255, 0, 255)
     image = cv2.LUT(image, table.astype(np.uint8)[:, None])
-    rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    columns = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    vignette = 1 - np.float32(dice.uniform(0, 0.22)) * (rows * rows + columns * columns)
-    image = cv2.multiply(image, cv2.merge([vignette] * 3), dtype=cv2.CV_8U)
+    vignette = cv2.convertScaleAbs(_corners(height, width), None, -dice.uniform(0, 56), 255)
+    image = cv2.multiply(image, cv2.merge([vignette] * 3), None, 1 / 255)
     noise = textures.grain()
     if height > noise.shape[0] - 64 or width > noise.shape[1] - 64:
         noise = np.tile(noise, (height // 512 + 1, width // 704 + 1, 1))
     top, left = dice.randrange(64), dice.randrange(64)
-    strength = float(dice.uniform(1.0, 4.0) * (2 if stage.weather == "dusk" else 1)) / 32
+    strength = dice.uniform(1.0, 4.0) * (2 if stage.weather == "dusk" else 1) / 32
     return cv2.addWeighted(
         image, 1.0, noise[top : top + height, left : left + width], strength, -128 * strength
     )
+
+
+@cache
+def _corners(height: int, width: int) -> np.ndarray:
+    """Squared distance from the middle, 2 in the corners, float32 of (height, width)."""
+    rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    columns = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    return rows * rows + columns * columns

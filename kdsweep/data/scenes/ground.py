@@ -13,8 +13,8 @@ import numpy as np
 from kdsweep.data import carla
 from kdsweep.data.scenes import textures
 from kdsweep.data.scenes.brush import Thing
-from kdsweep.data.scenes.camera import NEAR, Camera, Ground
-from kdsweep.data.scenes.canvas import Canvas
+from kdsweep.data.scenes.camera import NEAR, Ground
+from kdsweep.data.scenes.canvas import Canvas, looked_up
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.stage import Line, Road, Stage
 
@@ -38,19 +38,21 @@ _PAVING = np.array(
 )
 
 
+_REACH, _STEP = 60.0, 0.05
+"""How far to the sides surfaces are told apart, and how finely, in metres."""
+
+_KERB_WIDTH, _CORNER = 0.18, 2.5
+"""Width of the kerb, and radius of its corners, in metres."""
+
 _SHADOW_SIGHT = 55.0
 """Shadows of things farther away than this are too thin to see."""
 
 
 def paint_ground(
     canvas: Canvas, stage: Stage, ground: Ground, things: Sequence[Thing], dice: Dice
-) -> np.ndarray:
-    """Paints the ground.
-
-    Returns:
-        Where the road is, bool of (H, W), for reflections on wet days.
-    """
-    surface_RW = _surfaces(stage.road, ground, stage.camera)
+) -> None:
+    """Paints the ground, with the shadows of what stands on it."""
+    surface_RW = _surfaces(stage.road, ground)
     grey_RW = _roughness(ground, surface_RW, stage.road, dice)
     _paint_lines(surface_RW, grey_RW, stage, ground, dice)
     shade_RW = _shade(stage, ground, things, canvas)
@@ -58,19 +60,16 @@ def paint_ground(
     # One lookup gives a pixel's colour and label: by shade, surface and brightness.
     entry = (shade_RW >> 5).astype(np.int32) * table.shape[1] + surface_RW
     entry = entry * 256 + grey_RW.astype(np.uint8)
-    packed = table.reshape(-1, 4).view(np.uint32).ravel()
-    lit = packed[entry].view(np.uint8).reshape(*entry.shape, 4)
-    haze = np.array([*stage.light.haze, 0], np.float32)
-    clear_R = np.exp(-ground.z_R / stage.light.visibility).astype(np.float32)
-    far = int(np.searchsorted(-ground.z_R, -0.02 * stage.light.visibility))
-    away = lit[:far]
-    share = np.repeat(clear_R[:far, None, None], 4, axis=2)
+    lit = looked_up(entry, table)
+    # Haze, which changes nothing on the rows close by; the fourth channel is the label.
+    visibility = stage.light.visibility
+    far = int(np.searchsorted(-ground.z_R, -0.02 * visibility))
+    clear = np.exp(-ground.z_R[:far] / visibility).astype(np.float32)
+    share = np.repeat(clear[:, None, None], 4, axis=2)
     share[..., 3] = 1
-    away[:] = haze * (1 - share) + away * share
+    haze = np.array([*stage.light.haze, 0], np.float32)
+    lit[:far] = lit[:far] * share + haze * (1 - share)
     canvas.pixels_HW4[ground.top :] = lit
-    is_road = np.zeros((canvas.height, canvas.width), bool)
-    is_road[ground.top :] = (surface_RW == _ROAD) | (surface_RW >= _WHITE)
-    return is_road
 
 
 def _colour_table(stage: Stage, palette: np.ndarray) -> np.ndarray:
@@ -86,46 +85,51 @@ def _colour_table(stage: Stage, palette: np.ndarray) -> np.ndarray:
     return table
 
 
-def _surfaces(road: Road, ground: Ground, camera: Camera) -> np.ndarray:
+def _surfaces(road: Road, ground: Ground) -> np.ndarray:
     """Which surface each pixel shows, uint8 of (R, W)."""
-    s_RW = ground.s_RW
-    surface = np.full(s_RW.shape, _ROAD, np.uint8)
-    kerb_width = np.maximum(0.16, 0.6 * ground.z_R / camera.focal)[:, None].astype(np.float32)
+    s = np.arange(-_REACH, _REACH, _STEP)
+    across = np.full(len(s), _ROAD, np.uint8)
     for side, beyond in ((-1, _BEYOND_LEFT), (1, _BEYOND_RIGHT)):
-        outward = (s_RW - np.float32(road.kerb(side))) * side
-        wide = road.sidewalk(side)
-        surface[outward > wide] = beyond
+        outward, wide = (s - road.kerb(side)) * side, road.sidewalk(side)
+        across[outward > wide] = beyond
         if wide:
-            surface[(outward > 0) & (outward <= wide)] = _WALK
-            surface[(outward > 0) & (outward <= kerb_width)] = _KERB
+            across[(outward > 0) & (outward <= wide)] = _WALK
+            across[(outward > 0) & (outward <= _KERB_WIDTH)] = _KERB
+    place = ground.s_RW * np.float32(1 / _STEP) + np.float32(_REACH / _STEP)
+    surface = across.take(place.astype(np.int32), mode="clip")
     if road.crossing:
         start, end = road.crossing
-        rows = (ground.z_R >= start) & (ground.z_R <= end)
-        surface[rows] = _ROAD
-        # Rounded corners, where pavement meets the crossing road.
-        for side in (-1, 1):
-            for depth, ahead in ((start, -1), (end, 1)):
-                near = (ground.z_R - depth) * ahead
-                for row in np.flatnonzero((near > 0) & (near < 2.5)):
-                    inset = 2.5 - np.sqrt(max(0.0, 6.25 - (2.5 - near[row]) ** 2))
-                    outward = (s_RW[row] - road.kerb(side)) * side
-                    surface[row, (outward > 0) & (outward < inset)] = _ROAD
+        surface[(ground.z_R >= start) & (ground.z_R <= end)] = _ROAD
+        for row in np.flatnonzero((ground.z_R > start - _CORNER) & (ground.z_R < end + _CORNER)):
+            _round_corner(surface[row], ground.s_RW[row], float(ground.z_R[row]), road)
     return surface
+
+
+def _round_corner(surface_W: np.ndarray, s_W: np.ndarray, z: float, road: Road) -> None:
+    """Rounds the kerb off where the crossing road meets ours, in one row."""
+    assert road.crossing is not None
+    near = max(road.crossing[0] - z, z - road.crossing[1])
+    if near <= 0:
+        return
+    inset = _CORNER - np.sqrt(max(0.0, _CORNER**2 - (_CORNER - near) ** 2))
+    for side in (-1, 1):
+        outward = (s_W - np.float32(road.kerb(side))) * side
+        surface_W[(outward > 0) & (outward < inset)] = _ROAD
 
 
 def _roughness(ground: Ground, surface_RW: np.ndarray, road: Road, dice: Dice) -> np.ndarray:
     """Brightness of the surface's texture, float32 of (R, W); 128 is its plain colour."""
     s_RW, z_R = ground.s_RW, ground.z_R[:, None]
-    fine = _laid_out(s_RW, z_R, textures.noise(3), 0.012, dice)
-    broad = _laid_out(s_RW, z_R, textures.noise(1), 0.09, dice)
-    near_R = (1 / (1 + z_R / 14)).astype(np.float32)
-    strength = np.float32(dice.uniform(0.12, 0.45)), np.float32(dice.uniform(0.04, 0.22))
-    grey = 128 + (fine - 128) * (strength[0] * near_R) + (broad - 128) * strength[1]
-    beyond = (surface_RW == _BEYOND_LEFT) | (surface_RW == _BEYOND_RIGHT)
-    rough = (
-        128 + (fine - 128) * (np.float32(0.75) * np.sqrt(near_R)) + (broad - 128) * np.float32(0.55)
-    )
-    grey = np.where(beyond, rough, grey)
+    fine = _laid_out(s_RW, z_R, 3, 0.012, dice)
+    broad = _laid_out(s_RW, z_R, 1, 0.09, dice)
+    # Open ground is rougher than what is paved, and all of it is smoother farther away.
+    near = (1 / (1 + z_R / 14)).astype(np.float32)
+    strengths = np.full((2, 7), dice.uniform(0.12, 0.45), np.float32)
+    strengths[1] = dice.uniform(0.04, 0.22)
+    strengths[0, _BEYOND_LEFT : _BEYOND_RIGHT + 1] = 0.75
+    strengths[1, _BEYOND_LEFT : _BEYOND_RIGHT + 1] = 0.55
+    grey = 128 + fine * (strengths[0].take(surface_RW) * near)
+    grey += broad * strengths[1].take(surface_RW)
     grey = _with_patches(grey, ground, road, dice)
     if dice.chance(0.7):
         slab = np.float32(dice.uniform(0.4, 1.6))
@@ -166,14 +170,21 @@ def _with_patches(grey: np.ndarray, ground: Ground, road: Road, dice: Dice) -> n
 
 
 def _laid_out(
-    s_RW: np.ndarray, z_R: np.ndarray, noise: np.ndarray, scale: float, dice: Dice
+    s_RW: np.ndarray, z_R: np.ndarray, number: int, scale: float, dice: Dice
 ) -> np.ndarray:
-    """Noise as if painted on the ground, float32 of (R, W); one texel is ``scale`` metres."""
-    last = textures.NOISE_SIZE - 1
-    shift = dice.randrange(textures.NOISE_SIZE), dice.randrange(textures.NOISE_SIZE)
+    """Noise as if painted on the ground, as deviations from its mean, float32 of (R, W).
+
+    Args:
+        s_RW: Place across the road of each pixel.
+        z_R: Depth of each row, (R, 1).
+        number: Which noise.
+        scale: Metres that one texel covers.
+        dice: Shifts it.
+    """
+    last, shift = textures.NOISE_SIZE - 1, dice.spot()
     columns = ((s_RW * np.float32(1 / scale)).astype(np.int32) + shift[0]) & last
     rows = ((z_R * np.float32(1 / scale)).astype(np.int32) + shift[1]) & last
-    return noise.ravel()[rows * textures.NOISE_SIZE + columns].astype(np.float32)
+    return textures.deviations(number).take(rows * textures.NOISE_SIZE + columns)
 
 
 def _paint_lines(
@@ -205,8 +216,8 @@ def _paint_lines(
         half = np.where(stem, 0.12, head)
         marked[(np.abs(s_RW - lane) < half[:, None].astype(np.float32)) & rows[:, None]] = _WHITE
     if road.wear:
-        worn = _laid_out(s_RW, z_R[:, None], textures.noise(2), 0.02, dice)
-        marked[worn < 60 + 75 * road.wear] = 0
+        worn = _laid_out(s_RW, z_R[:, None], 2, 0.02, dice)
+        marked[worn < 75 * road.wear - 68] = 0
     put = marked > 0
     surface_RW[put] = marked[put]
     grey_RW[put] = grey_RW[put] * 0.5 + 64

@@ -47,8 +47,8 @@ def render(seed: int, index: int, height: int = 300, width: int = 400) -> Scene:
     paint_sky(canvas, stage, dice)
     ground = stage.camera.ground()
     paint_backdrop(canvas, stage, ground, dice)
-    is_road = paint_ground(canvas, stage, ground, things, dice)
+    paint_ground(canvas, stage, ground, things, dice)
     brush = Brush(canvas, stage.camera, stage.light)
     for thing in things:
         thing.paint(brush)
-    return Scene(*finish(canvas, stage, is_road, dice))
+    return Scene(*finish(canvas, stage, ground, dice))

@@ -8,7 +8,7 @@ import numpy as np
 from kdsweep.data import carla
 from kdsweep.data.scenes import textures
 from kdsweep.data.scenes.camera import Ground
-from kdsweep.data.scenes.canvas import Canvas
+from kdsweep.data.scenes.canvas import Canvas, looked_up
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.light import TOWARDS_CAMERA
 from kdsweep.data.scenes.plants import foliage
@@ -107,8 +107,7 @@ def _fill(
     table = stage.light.table(dark, bright, TOWARDS_CAMERA, z, label)
     region = canvas.pixels_HW4[first : first + len(grey)]
     inside = np.arange(first, first + len(region))[:, None] >= top[None, :]
-    coloured = cv2.LUT(cv2.merge([grey[: len(region)]] * 4), table[None])
-    cv2.copyTo(coloured, inside.astype(np.uint8), region)
+    cv2.copyTo(looked_up(grey[: len(region)], table), inside.astype(np.uint8), region)
 
 
 def _paint_roofs(canvas: Canvas, stage: Stage, base: int, dice: Dice) -> None:

@@ -18,8 +18,8 @@ from kdsweep.data.scenes.plants import foliage
 from kdsweep.data.scenes.textures import Mipmap
 
 _FLOOR, _BAY = 3.2, 3.0
-_RUN = 9.0
-"""Longest piece of anything along the road, so that it can follow bends and fade with distance."""
+_RUN = 12.0
+"""Length of one piece of a long wall: pieces follow bends and fade with distance."""
 
 PAINTS = np.array(
     [(214, 208, 198), (186, 172, 150), (150, 84, 66), (122, 118, 116), (196, 160, 110),

@@ -43,6 +43,12 @@ def noise_patch(spot: tuple[int, int], number: int, height: int, width: int) -> 
 
 
 @cache
+def deviations(number: int) -> np.ndarray:
+    """The noise as deviations from its mean, float32 of (512 · 512,)."""
+    return noise(number).ravel().astype(np.float32) - 128
+
+
+@cache
 def _doubled(number: int) -> np.ndarray:
     """The noise twice over, so that cut-outs may cross its edge."""
     return np.tile(noise(number), (2, 2))
@@ -240,7 +246,7 @@ def trees(rng: np.random.Generator) -> np.ndarray:
         room = 0.46 * (y - 0.02) / bottom * (1 + 0.25 * np.sin(y * rng.uniform(25, 45))) - np.abs(
             x - 0.5
         )
-        density = np.where(y < bottom, room * 6, -1.0)
+        density = np.minimum(room * 6, (bottom - y) * 14)
     elif style == "slender":
         room = 1 - ((x - 0.5) / 0.2) ** 2 - ((y - bottom / 2 - 0.02) / (bottom / 2)) ** 2
         density = room * 1.2

@@ -1,0 +1,94 @@
+"""Decoding and resizing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import make_data
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsweep.data.pictures import (
+    FrameError,
+    mask_palette,
+    read_mask,
+    read_rgb,
+    resize_image,
+    resize_labels,
+)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_pictures_of_all_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(make_data.picture(0)).convert(mode).save(path)
+    image = read_rgb(path)
+    assert image.shape == (*make_data.SIZE, 3)
+    assert image.dtype == np.uint8
+
+
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    path = make_data.save(tmp_path / "a.png", np.zeros((4, 4), np.uint16))
+    for read in (read_rgb, read_mask):
+        with pytest.raises(FrameError, match="8 bits"):
+            read(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_cut_off_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    path = make_data.save(tmp_path / f"a{suffix}", make_data.picture(0, (64, 64)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(FrameError, match=rf"a{suffix}: .*(decoded|is an empty file|is no picture)"):
+        read_rgb(path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("no picture")
+    with pytest.raises(FrameError, match="is no picture"):
+        read_mask(path)
+    with pytest.raises(FrameError, match="is not there"):
+        read_mask(tmp_path / "b.png")
+
+
+def test_palette_masks_give_their_indices(tmp_path: Path) -> None:
+    mask = make_data.ids(0, 3)
+    path = make_data.save(tmp_path / "a.png", mask, [9, 9, 9, 1, 2, 3, 4, 5, 6] + [0] * 759)
+    assert (read_mask(path) == mask).all()
+    palette = mask_palette(path)
+    assert palette is not None
+    assert palette[1].tolist() == [1, 2, 3]
+    assert mask_palette(make_data.save(tmp_path / "b.png", mask)) is None
+
+
+def test_shrinking_averages_images_and_takes_labels_at_centres() -> None:
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    small = resize_image(image, (2, 2))
+    assert np.abs(small[0, 0] - image[:2, :2].mean(axis=(0, 1))).max() <= 0.5
+    labels = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    assert resize_labels(labels, (2, 2)).tolist() == [[7, 10], [25, 28]]
+
+
+def test_sizes_that_fit_are_left_alone() -> None:
+    image, labels = make_data.picture(0), make_data.ids(0, 5)
+    assert resize_image(image, make_data.SIZE) is image
+    assert resize_labels(labels, make_data.SIZE) is labels
+
+
+def test_labels_keep_every_class_share() -> None:
+    labels = np.zeros((300, 400), np.uint8)
+    labels[:, ::40] = 1  # lines of one pixel in forty: a majority vote would erase them
+    small = resize_labels(labels, (96, 128))
+    assert small.mean() == pytest.approx(labels.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (24, 32), (5, 40)])
+def test_image_and_labels_stay_aligned(size: tuple[int, int]) -> None:
+    # A picture whose brightness is its label: resized alike, they still agree.
+    ramp = np.linspace(0, 200, 16).astype(np.uint8)[None].repeat(12, 0)
+    image = resize_image(ramp[..., None].repeat(3, 2), size)
+    labels = resize_labels(ramp, size)
+    assert np.abs(image[..., 0].astype(int) - labels).max() <= 14

@@ -1,0 +1,137 @@
+"""What every source must do; a new source joins with one line in SPECS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import make_data
+import numpy as np
+import pytest
+
+from kdsweep.data import SOURCES, open_data
+from kdsweep.errors import DataError, SpecError
+from kdsweep.labels import VOID
+from kdsweep.spec.data import (
+    BaseDataSpec,
+    CamvidData,
+    CityscapesData,
+    FolderData,
+    LyftData,
+    RoadscenesData,
+)
+
+SIZE = (8, 12)
+STEMS = [f"frame_{i}" for i in range(10)]
+
+
+def _lyft(root: Path) -> LyftData:
+    make_data.lyft_part(root / "dataA" / "dataA", STEMS)
+    return LyftData(source="lyft", path=str(root), image_size=SIZE)
+
+
+def _camvid(root: Path) -> CamvidData:
+    return CamvidData(source="camvid", path=str(make_data.camvid(root)), image_size=SIZE)
+
+
+def _cityscapes(root: Path) -> CityscapesData:
+    path = str(make_data.cityscapes(root))
+    return CityscapesData(source="cityscapes", path=path, image_size=SIZE)
+
+
+def _folder(root: Path) -> FolderData:
+    return FolderData(source="folder", path=str(make_data.folder(root, STEMS)), image_size=SIZE)
+
+
+def _roadscenes(root: Path) -> RoadscenesData:
+    return RoadscenesData(
+        scenes=4, val_scenes=2, test_scenes=1, scene_size=(60, 80), path=str(root), image_size=SIZE
+    )
+
+
+SPECS: dict[str, Callable[[Path], BaseDataSpec]] = {
+    "lyft": _lyft,
+    "camvid": _camvid,
+    "cityscapes": _cityscapes,
+    "folder": _folder,
+    "roadscenes": _roadscenes,
+}
+
+
+def test_every_source_is_tested() -> None:
+    assert sorted(SPECS) == SOURCES.names()
+
+
+@pytest.fixture(params=SPECS)
+def spec(request: pytest.FixtureRequest, tmp_path: Path, cache: Path) -> BaseDataSpec:
+    made = SPECS[request.param](tmp_path / "data")
+    return made.model_copy(update={"cache": str(cache)})
+
+
+def test_opens_with_consistent_arrays(spec: BaseDataSpec) -> None:
+    data = open_data(spec)
+    assert data.name == spec.source
+    assert data.palette.shape == (data.num_classes, 3)
+    assert data.palette.dtype == np.uint8
+    assert len(set(data.classes)) == data.num_classes
+    for split in (data.train, data.val):
+        assert split.images_NHWC.shape == (len(split), *SIZE, 3)
+        assert split.labels_NHW.shape == (len(split), *SIZE)
+        assert split.images_NHWC.dtype == split.labels_NHW.dtype == np.uint8
+        labels = np.asarray(split.labels_NHW)
+        assert (labels[labels != VOID] < data.num_classes).all()
+        assert (labels != VOID).any()
+        assert len(set(split.names)) == len(split)
+    assert not set(data.train.names) & set(data.val.names)
+
+
+def test_opening_again_gives_the_same(spec: BaseDataSpec) -> None:
+    first, second = open_data(spec), open_data(spec)
+    assert first.train.names == second.train.names
+    assert (first.train.images_NHWC == second.train.images_NHWC).all()
+    assert (first.val.labels_NHW == second.val.labels_NHW).all()
+
+
+def test_subsets_are_evenly_spaced(spec: BaseDataSpec) -> None:
+    every = open_data(spec).train.names
+    some = open_data(spec.model_copy(update={"num_train": 2, "num_val": 1}))
+    assert some.train.names == (every[len(every) // 4], every[3 * len(every) // 4])
+    assert len(some.val) == 1
+    assert open_data(spec.model_copy(update={"num_train": 1000})).train.names == every
+
+
+def test_only_generated_data_carries_a_notice(spec: BaseDataSpec) -> None:
+    data = open_data(spec)
+    assert data.embedded == (spec.source == "roadscenes")
+    assert (data.notice is not None) == data.embedded
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "roadscenes"])
+def test_a_missing_folder_says_what_is_expected(name: str, tmp_path: Path, cache: Path) -> None:
+    spec = SPECS[name](tmp_path / "data").model_copy(update={"cache": str(cache)})
+    source = {"lyft": "kaggle", "camvid": "SegNet", "cityscapes": "cityscapes-dataset.com"}
+    for path in (None, str(tmp_path / "nowhere")):
+        with pytest.raises(DataError) as caught:
+            open_data(spec.model_copy(update={"path": path}))
+        message = str(caught.value)
+        assert source.get(name, "") in message
+        assert "layout:  PATH is the folder that holds" in message
+        assert (
+            f"--data {name}=PATH" in message if path is None else "nowhere is not there" in message
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "roadscenes"])
+def test_a_folder_of_another_kind_says_what_is_expected(
+    name: str, tmp_path: Path, cache: Path
+) -> None:
+    spec = SPECS[name](tmp_path / "data")
+    other = tmp_path / "other"
+    (other / "holiday").mkdir(parents=True)
+    with pytest.raises(DataError, match="no folder"):
+        open_data(spec.model_copy(update={"path": str(other), "cache": str(cache)}))
+
+
+def test_an_unknown_source_is_a_spec_error() -> None:
+    with pytest.raises(SpecError, match="unknown data source"):
+        SOURCES.get("camvit", ("data", "source"))

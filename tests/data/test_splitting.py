@@ -1,0 +1,107 @@
+"""Hold-outs that keep neighbours together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdsweep.data.source import Frame
+from kdsweep.data.splitting import Holdout, Recording, evenly_spaced, natural_order
+
+
+def _recordings(lengths: Sequence[int]) -> list[Recording]:
+    return [
+        Recording("part", [Frame(f"{r}/{i}", Path("i"), Path("m")) for i in range(length)])
+        for r, length in enumerate(lengths)
+    ]
+
+
+def _num_borders(lengths: Sequence[int], holdout: Holdout) -> int:
+    """How often neighbours of one recording are on different sides."""
+    splits = holdout.split(_recordings(lengths))
+    side = {frame.name: name for name, frames in splits.items() for frame in frames}
+    return sum(
+        side[f"{r}/{i}"] != side[f"{r}/{i + 1}"]
+        for r, length in enumerate(lengths)
+        for i in range(length - 1)
+    )
+
+
+def test_blocks_are_drawn_whole() -> None:
+    holdout = Holdout(val=0.2, test=0.1, block=50, seed=0)
+    splits = holdout.split(_recordings([1000]))
+    assert {name: len(frames) for name, frames in splits.items()} == {
+        "train": 700,
+        "val": 200,
+        "test": 100,
+    }
+    # 6 blocks of 50 held out: at most two borders each.
+    assert _num_borders([1000], holdout) <= 12
+    numbers = [int(frame.name.split("/")[1]) for frame in splits["val"]]
+    assert numbers == sorted(numbers)
+
+
+def test_short_recordings_are_held_out_whole() -> None:
+    # The frames published as a sample: six of one recording, two of one frame each.
+    holdout = Holdout(val=0.2, test=0.0, block=50, seed=0)
+    splits = holdout.split(_recordings([6, 1, 1]))
+    assert [frame.name for frame in splits["val"]] == ["1/0", "2/0"]
+    assert _num_borders([6, 1, 1], holdout) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_short_recording_gives_one_run(seed: int) -> None:
+    holdout = Holdout(val=0.2, test=0.0, block=50, seed=seed)
+    splits = holdout.split(_recordings([20]))
+    assert 2 <= len(splits["val"]) <= 6
+    assert _num_borders([20], holdout) <= 2
+
+
+def test_the_seed_chooses_the_blocks() -> None:
+    drawn = [
+        tuple(f.name for f in Holdout(0.2, 0.0, 10, seed).split(_recordings([300]))["val"])
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8).filter(lambda x: sum(x) >= 4),
+    val=st.floats(0.05, 0.6),
+    test=st.sampled_from([0.0, 0.2, 0.35]),
+    block=st.integers(1, 60),
+)
+def test_every_frame_is_in_one_split_and_none_is_empty(
+    lengths: list[int], val: float, test: float, block: int
+) -> None:
+    splits = Holdout(val, test, block, seed=3).split(_recordings(lengths))
+    names = [frame.name for frames in splits.values() for frame in frames]
+    assert len(names) == len(set(names)) == sum(lengths)
+    assert splits["train"]
+    assert splits["val"]
+
+
+def test_one_frame_leaves_val_empty() -> None:
+    splits = Holdout(0.2, 0.0, 50, 0).split(_recordings([1]))
+    assert len(splits["train"]) == 1
+    assert not splits["val"]
+
+
+def test_evenly_spaced_covers_the_whole() -> None:
+    frames = list(_recordings([100])[0].frames)
+    chosen = [int(frame.name.split("/")[1]) for frame in evenly_spaced(frames, 4)]
+    assert chosen == [12, 37, 62, 87]
+    assert evenly_spaced(frames, None) == frames
+    assert evenly_spaced(frames, 500) == frames
+
+
+def test_natural_order() -> None:
+    names = ["f_10", "f_9", "f_9a", "a/2", "a/10"]
+    ordered = sorted(map(Path, names), key=natural_order)
+    assert [p.as_posix() for p in ordered] == ["a/2", "a/10", "f_9", "f_9a", "f_10"]
