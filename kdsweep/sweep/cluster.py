@@ -70,13 +70,14 @@ def environment(**more: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connect(address: str | None, shared: Path) -> Iterator[Cluster]:
+def connect(address: str | None, shared: Path, *, dashboard: bool = True) -> Iterator[Cluster]:
     """Start Ray here, or join a running cluster; leave nothing behind at the end.
 
     Args:
         address: Of a running cluster (``auto`` finds one on this machine); ``None`` starts one,
             unless the environment variable ``RAY_ADDRESS`` names one.
         shared: Folder that all machines of a running cluster see; used only there.
+        dashboard: Whether a cluster that is started here has a dashboard.
 
     Raises:
         ResourceError: There is no cluster at the address.
@@ -111,10 +112,12 @@ def connect(address: str | None, shared: Path) -> Iterator[Cluster]:
         problem = None
         own = {"address": "local", "_temp_dir": str(folder), **quiet}
         try:
-            context = ray.init(include_dashboard=True, dashboard_host="127.0.0.1", **own)
+            context = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **own)
         except Exception as error:
             # Anything can be wrong with a web server; a sweep does not need one.
             ray.shutdown()
+            if not dashboard:
+                raise
             problem = str(error).strip().splitlines()[0]
             context = ray.init(include_dashboard=False, **own)
         try:

@@ -46,6 +46,7 @@ def run_sweep(
     address: str | None = None,
     progress: Progress | Mode = "quiet",
     command: Sequence[str] | None = None,
+    dashboard: bool = True,
     runner: str = RUNNER,
 ) -> Outcome:
     """Run a search space from the start, in a new experiment.
@@ -57,6 +58,7 @@ def run_sweep(
             unless ``RAY_ADDRESS`` is set.
         progress: How to show progress.
         command: The command line, for the record; this process's if left out.
+        dashboard: Whether a Ray that is started here has its dashboard.
         runner: Module that holds ``check_job``, ``prepare`` and ``run_job``.
 
     Returns:
@@ -80,7 +82,9 @@ def run_sweep(
         return experiment
 
     shown = progress if isinstance(progress, Progress) else make_progress(progress)
-    session = _Session(space, shown, command, runner, address, Path(experiments))
+    session = _Session(
+        space, shown, command, runner, address, Path(experiments), dashboard=dashboard
+    )
     return session.run(create)
 
 
@@ -90,6 +94,7 @@ def resume_sweep(
     address: str | None = None,
     progress: Progress | Mode = "quiet",
     command: Sequence[str] | None = None,
+    dashboard: bool = True,
     runner: str = RUNNER,
     max_hours: float | None = None,
     max_gpu_hours: float | None = None,
@@ -101,6 +106,7 @@ def resume_sweep(
         address: As for :func:`run_sweep`.
         progress: As for :func:`run_sweep`.
         command: As for :func:`run_sweep`.
+        dashboard: As for :func:`run_sweep`.
         runner: As for :func:`run_sweep`.
         max_hours: Replaces the space's budget of hours in this session.
         max_gpu_hours: Replaces the space's budget of GPU-hours in this session.
@@ -133,6 +139,7 @@ def resume_sweep(
             runner,
             address,
             opened.path.parent,
+            dashboard=dashboard,
             max_hours=max_hours,
             max_gpu_hours=max_gpu_hours,
         )
@@ -149,6 +156,7 @@ class _Session:
         runner: Module that holds ``check_job``, ``prepare`` and ``run_job``.
         address: Ray cluster to join.
         shared: Folder of experiments.
+        dashboard: Whether to start Ray's dashboard.
         max_hours: Replaces the space's budget.
         max_gpu_hours: Replaces the space's budget.
     """
@@ -162,6 +170,7 @@ class _Session:
         address: str | None,
         shared: Path,
         *,
+        dashboard: bool,
         max_hours: float | None = None,
         max_gpu_hours: float | None = None,
     ) -> None:
@@ -171,6 +180,7 @@ class _Session:
         self._runner = runner
         self._address = address
         self._shared = shared
+        self._dashboard = dashboard
         self._max_hours = max_hours or space.sweep.max_hours
         self._max_gpu_hours = max_gpu_hours or space.sweep.max_gpu_hours
         self._interruption = Interruption()
@@ -209,7 +219,9 @@ class _Session:
             importing = Thread(target=import_module, args=["kdsweep.sweep.tune"], daemon=True)
             importing.start()
             with blocked():
-                joined = ray_stack.enter_context(cluster.connect(self._address, self._shared))
+                joined = ray_stack.enter_context(
+                    cluster.connect(self._address, self._shared, dashboard=self._dashboard)
+                )
             # Ray has handlers of its own.
             self._interruption.install()
             importing.join()

@@ -102,15 +102,32 @@ class KdsweepTrial(Trainable):
         self._failed = False
         if payload["kind"] == "errand":
             self._results = run_errand(payload["runner"], payload["jobs"])
-            return
-        self._redirect(TrialFolder(payload["folder"]).create().log)
+        else:
+            # Nothing happens before the first step: Tune may give the attempt to another worker.
+            self._results = self._train(payload)
+
+    def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The results of one attempt."""
+        folder = TrialFolder(payload["folder"]).create()
+        self._redirect(folder.log)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         print(
             f"--- {self._title}, attempt {payload['attempt']}: {started}, process {os.getpid()} "
             f"on {socket.gethostname()}",
             flush=True,
         )
-        self._results = _train(payload)
+        job = Job.model_validate_json(json.dumps(payload["job"]))
+        with _alone_in(folder):
+            reports = load_runner(payload["runner"]).run_job(
+                job,
+                folder,
+                device=payload["device"],
+                num_threads=payload["cpus"],
+                metric=payload["metric"],
+            )
+            with contextlib.closing(reports):
+                for report in reports:
+                    yield {"report": report.to_json()}
 
     def _describe(self, error: BaseException) -> dict[str, str]:
         text = "".join(traceback.format_exception(error))
@@ -168,23 +185,6 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _train(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The reports of one attempt; nothing happens before the first one is asked for."""
-    job = Job.model_validate_json(json.dumps(payload["job"]))
-    folder = TrialFolder(payload["folder"])
-    with _alone_in(folder):
-        reports = load_runner(payload["runner"]).run_job(
-            job,
-            folder,
-            device=payload["device"],
-            num_threads=payload["cpus"],
-            metric=payload["metric"],
-        )
-        with contextlib.closing(reports):
-            for report in reports:
-                yield {"report": report.to_json()}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,31 @@
+"""Runs or resumes a sweep of the made-up trainings as a process of its own.
+
+``python sweep_process.py run PARENT SPACE.json`` or ``... resume EXPERIMENT``, with progress as
+JSON lines; further arguments are keyword arguments as ``name=json``.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from kdsweep.spec import load_space
+from kdsweep.sweep import resume_sweep, run_sweep
+
+
+def main():
+    verb, place, *rest = sys.argv[1:]
+    options = {"progress": "json", "runner": "fake_training", "dashboard": False}
+    if verb == "run":
+        space = load_space(json.loads(Path(rest.pop(0)).read_text()))
+    for argument in rest:
+        name, value = argument.split("=", 1)
+        options[name] = json.loads(value)
+    if verb == "run":
+        outcome = run_sweep(space, experiments=Path(place), **options)
+    else:
+        outcome = resume_sweep(place, **options)
+    sys.exit(outcome.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+"""Sweeps through Ray, with real processes that are killed: nothing is lost, nothing is doubled."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_training
+import pytest
+from simulation import SPACE, Simulation, ended, essence, make_space
+
+from kdsweep.errors import ExperimentError, ResourceError, SpecError
+from kdsweep.spec import load_space
+from kdsweep.store import Experiment, Ledger, read_ledger
+from kdsweep.sweep import resume_sweep, run_sweep
+from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.state import State, Sweep
+from kdsweep.sweep.study import Study
+
+pytestmark = [
+    pytest.mark.ray,
+    # Ray leaves sockets and files to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _workers_find_the_made_up_trainings(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def tree(**sections):
+    """The tests' space with some sections updated."""
+    space = copy.deepcopy(SPACE)
+    for name, value in sections.items():
+        space[name] = {**space[name], **value}
+    return space
+
+
+class SweepProcess:
+    """A driver in a process of its own, in a process group of its own."""
+
+    def __init__(self, *arguments):
+        command = [sys.executable, str(HERE / "sweep_process.py"), *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.events = []
+
+    def read_until(self, condition):
+        """Read events until one fulfils the condition."""
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+            if condition(self.events):
+                return
+        raise AssertionError(f"the sweep ended before that: {self.process.stderr.read()}")
+
+    def kill(self, *, tree):
+        """SIGKILL to the driver alone, or to all processes of its session."""
+        pids = session_members(self.process.pid) if tree else [self.process.pid]
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+        self.close()
+
+    def finish(self, timeout=120):
+        """Wait for the end; exit code and standard error."""
+        out, err = self.process.communicate(timeout=timeout)
+        self.events += [json.loads(line) for line in out.splitlines()]
+        return self.process.returncode, err
+
+    def close(self):
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def session_members(leader):
+    """All processes that descend from a process, as far as they are its children's children."""
+    children = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(int(stat[1]), []).append(int(folder.name))
+    found, queue = [], [leader]
+    while queue:
+        found.append(queue.pop())
+        queue += children.get(found[-1], [])
+    return found
+
+
+def num_epochs(count):
+    """A condition: so many epochs were reported in this session."""
+    return lambda events: sum(e["event"] == "epoch" for e in events) >= count
+
+
+def check_whole(experiment, space, num_trials):
+    """No trial lost or doubled, no finished epoch trained again, rungs and history as folded."""
+    events = read_ledger(experiment.ledger)
+    assert ended(events) == dict.fromkeys(range(num_trials), 1)
+    epochs = [(e["trial"], e["epoch"]) for e in events if e["event"] == "epoch"]
+    assert len(epochs) == len(set(epochs))
+    sweep, study = Sweep(), Study(space)
+    for event in events:
+        if event["event"] == "epoch" and not sweep.trials[event["trial"]].is_control:
+            trial = sweep.trials[event["trial"]]
+            if event["epoch"] < trial.epochs:
+                stop = sweep.asha.should_stop(trial.number, event["epoch"], event["value"])
+                assert event["stop"] == ("asha" if stop else None)
+        sweep.apply(event)
+        study.apply(event)
+    num_again = 0
+    for number, trial in sweep.trials.items():
+        assert sorted(trial.values) == list(range(1, trial.epoch + 1))
+        lines = (experiment.trial(number).path / "trained.txt").read_text().splitlines()
+        trained = [int(line.split()[0]) for line in lines]
+        assert sorted(set(trained)) == sorted(trial.values)
+        num_again += len(trained) - len(set(trained))
+        if not trial.is_control:
+            frozen = study.trial(number)
+            assert frozen.intermediate_values == trial.values
+            assert frozen.state.is_finished()
+    rungs = {}
+    for event in events:
+        if event["event"] == "epoch" and not sweep.trials[event["trial"]].is_control:
+            number, epoch = event["trial"], event["epoch"]
+            if sweep.asha.is_rung(epoch):
+                rungs.setdefault(epoch, {})[number] = event["value"]
+    assert sweep.asha.rungs == rungs
+    return events, num_again
+
+
+def test_a_sweep_killed_interrupted_and_paused_goes_on_to_its_end(tmp_path):
+    space_tree = tree(
+        sweep={"trials": 12},
+        teacher={"options": {"seconds": 0.1}},
+        student={"options": {"seconds": 0.1}},
+    )
+    file = tmp_path / "space.json"
+    file.write_text(json.dumps(space_tree))
+    space = load_space(space_tree)
+
+    first = SweepProcess("run", tmp_path, file)
+    first.read_until(num_epochs(9))
+    first.kill(tree=False)
+    experiment = Experiment.open(tmp_path / "latest")
+
+    second = SweepProcess("resume", experiment.path)
+    second.read_until(lambda events: any(e["event"] == "start" for e in events))
+    with pytest.raises(ExperimentError, match=f"process {second.process.pid}"):
+        resume_sweep(experiment.path, runner="fake_training")
+    second.read_until(num_epochs(9))
+    second.kill(tree=True)
+
+    third = SweepProcess("resume", experiment.path)
+    third.read_until(num_epochs(5))
+    third.process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    code, errors = third.finish()
+    assert code == 130, errors
+    assert time.monotonic() - begin < 20
+    assert [e["reason"] for e in third.events if e["event"] == "pause"] == ["sigint"]
+    assert third.events[-1]["event"] == "outcome"
+    assert third.events[-1]["resume_command"] == f"kdsweep resume {experiment.path}"
+    assert errors == ""
+
+    fourth = SweepProcess("resume", experiment.path, "max_hours=0.0001")
+    code, errors = fourth.finish()
+    assert code == 4, errors
+    assert [e["reason"] for e in fourth.events if e["event"] == "pause"] == ["max_hours"]
+
+    fifth = SweepProcess("resume", experiment.path)
+    code, errors = fifth.finish()
+    assert code == 0, errors
+    assert errors == ""
+    events, num_again = check_whole(experiment, space, num_trials=14)
+    # Two kills with two slots: at most the four epochs that were in flight.
+    assert num_again <= 4
+    assert [e["session"] for e in events if e["event"] == "session"] == [1, 2, 3, 4, 5]
+    assert not [e for e in events if e["event"] == "fail"]
+
+    again = resume_sweep(experiment.path, runner="fake_training")
+    assert again.exit_code == 0
+    assert len(read_ledger(experiment.ledger)) == len(events)
+
+
+def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp_path):
+    space_tree = tree(
+        sweep={"trials": 13, "max_concurrent": 1},
+        teacher={"options": {"seconds": 0.05}},
+        train={"epochs": 4},
+    )
+    file = tmp_path / "space.json"
+    file.write_text(json.dumps(space_tree))
+    expected = Simulation(tmp_path / "expected", load_space(space_tree))
+    expected.run()
+
+    process = SweepProcess("run", tmp_path, file)
+    process.read_until(num_epochs(16))
+    process.kill(tree=False)
+    process = SweepProcess("resume", tmp_path / "latest")
+    code, errors = process.finish()
+    assert code == 0, errors
+    events = read_ledger(Experiment.open(tmp_path / "latest").ledger)
+
+    def comparable(events):
+        return [
+            {k: v for k, v in event.items() if k not in ("seconds", "data")}
+            for event in essence(events)
+        ]
+
+    assert comparable(events) == comparable(expected.events())
+
+
+class Watcher(Progress):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.notes = []
+        self.events = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def event(self, sweep, event):
+        self.events.append(event)
+
+
+def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
+    asked_for = [("oom", 1), ("oom", 9), ("nan", 9), ("error", 1)]
+    asked_for += [("exit", 1), ("kill", 9), ("loader", 1)]
+    options = [{"behave": behave, "times": times} for behave, times in asked_for]
+    space = make_space(
+        teacher={"encoder": "resnet34", "options": {"values": [{}, *options]}},
+        student={"encoder": "resnet18"},
+        distill={"pixel_kl": {"weight": 1.0}},
+        train={"epochs": 3, "lr": 1e-3},
+        sweep={"sampler": "grid", "trials": 99, "scheduler": "none", "crash_retries": 1},
+    )
+    watcher = Watcher()
+    outcome = run_sweep(space, experiments=tmp_path, progress=watcher, runner="fake_training")
+    assert outcome.exit_code == 3
+    experiment = Experiment.open(outcome.experiment)
+    events = read_ledger(experiment.ledger)
+    assert events == watcher.events
+    sweep = Sweep(events)
+    fails = {}
+    for event in events:
+        if event["event"] == "fail":
+            fails.setdefault(event["trial"], []).append((event["class"], event["retry"]))
+    seen = {}
+    for number, trial in sweep.trials.items():
+        asked = {} if trial.is_control else trial.job["teacher"]["options"]
+        key = (asked.get("behave"), asked.get("times"))
+        seen[key] = (trial.state, fails.get(number, []))
+    crash = ("crash", True)
+    assert seen == {
+        (None, None): (State.COMPLETE, []),
+        ("oom", 1): (State.COMPLETE, [("oom", True)]),
+        ("oom", 9): (State.FAILED, [("oom", True), ("oom", False)]),
+        ("nan", 9): (State.FAILED, [("nan", False)]),
+        ("error", 1): (State.FAILED, [("error", False)]),
+        ("exit", 1): (State.COMPLETE, [crash]),
+        ("kill", 9): (State.FAILED, [crash, ("crash", False)]),
+        ("loader", 1): (State.COMPLETE, [crash]),
+    }
+    wrong = next(e for e in events if e["event"] == "fail" and e["class"] == "error")
+    assert wrong["message"] == "a bug in the training"
+    assert "misbehave" in wrong["traceback"]
+    log = experiment.trial(wrong["trial"]).log.read_text()
+    assert "a bug in the training" in log
+    assert "epoch 1 begins" in log
+    # A trial's log holds its own lines only, although workers serve many trials.
+    for number, trial in sweep.trials.items():
+        log = experiment.trial(number).log.read_text()
+        assert log.count("--- ") == trial.attempt
+        assert f"--- {number:04d} " in log
+    assert fake_training.DATA["notice"] in watcher.notes
+    dashboard = [note for note in watcher.notes if note.startswith("dashboard:")]
+    assert len(dashboard) == 1
+    assert "ray get-auth-token" in dashboard[0]
+    assert "http://127.0.0.1:" in dashboard[0]
+    assert not list(Path("/tmp").glob(f".kdsweep-ray-*-{os.getpid()}-*"))
+    import optuna
+
+    study = optuna.load_study(storage=f"sqlite:///{experiment.study_db}", study_name=None)
+    assert len(study.trials) == len(sweep.trials) - 1
+    assert sum(t.state.name == "FAIL" for t in study.trials) == 4
+
+
+def test_bad_input_leaves_no_experiment(tmp_path, monkeypatch):
+    unknown = make_space(student={"encoder": "unheard-of"})
+    with pytest.raises(SpecError, match="unknown encoder") as raised:
+        run_sweep(unknown, experiments=tmp_path, runner="fake_training", dashboard=False)
+    assert raised.value.path == ("student", "encoder")
+    greedy = make_space(resources={"cpus_per_trial": 4096})
+    with pytest.raises(ResourceError, match="wait for ever"):
+        run_sweep(greedy, experiments=tmp_path, runner="fake_training", dashboard=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_ledger_is_said_and_a_locked_one_is_left_alone(tmp_path):
+    simulation = Simulation(tmp_path, make_space(sweep={"trials": 2}))
+    from kdsweep.store.atomic import write_json
+
+    write_json(simulation.experiment.spec_json, simulation.space.resolved())
+    simulation.run()
+    path = simulation.experiment.ledger
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"event":"ep')
+    watcher = Watcher()
+    outcome = resume_sweep(simulation.experiment.path, progress=watcher, runner="fake_training")
+    assert outcome.exit_code == 0
+    assert "torn" in watcher.notes[0]
+    assert "nothing left to do" in watcher.notes[1]
+    assert path.read_bytes() == whole
+    with Ledger.open(path), pytest.raises(ExperimentError, match="another driver"):
+        resume_sweep(simulation.experiment.path, runner="fake_training")
