@@ -89,15 +89,19 @@ def _compose(preset: str, image_size: tuple[int, int]) -> albumentations.Compose
             p=0.9,
         )
 
+    def exposure(limit: float, p: float) -> Any:
+        # Relative to the frame's mean: relative to white, dark frames would lose everything.
+        return A.RandomBrightnessContrast(limit, limit, brightness_by_max=False, p=p)
+
     if preset == "light":
-        transforms = [A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(0.15, 0.15, p=0.5)]
+        transforms = [A.HorizontalFlip(p=0.5), exposure(0.15, p=0.5)]
     elif preset == "standard":
         transforms = [
             A.HorizontalFlip(p=0.5),
             crop(0.35),
-            A.RandomBrightnessContrast(0.25, 0.25, p=0.6),
+            exposure(0.25, p=0.6),
             A.RandomGamma((75, 135), p=0.3),
-            A.RGBShift(18, 18, 18, p=0.3),
+            A.RGBShift(10, 10, 10, p=0.3),
             A.OneOf(
                 [
                     A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.2)),
@@ -117,9 +121,9 @@ def _compose(preset: str, image_size: tuple[int, int]) -> albumentations.Compose
                 p=0.3,
             ),
             crop(0.15),
-            A.RandomBrightnessContrast(0.35, 0.35, p=0.7),
+            exposure(0.35, p=0.7),
             A.RandomGamma((60, 160), p=0.4),
-            A.OneOf([A.RGBShift(25, 25, 25), A.HueSaturationValue(12, 40, 0), A.ToGray()], p=0.5),
+            A.OneOf([A.RGBShift(15, 15, 15), A.HueSaturationValue(12, 40, 0), A.ToGray()], p=0.5),
             A.OneOf(
                 [
                     A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 2.0)),
