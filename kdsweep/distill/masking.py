@@ -27,7 +27,8 @@ def valid_fraction(labels_BHW: Tensor, size: Sequence[int]) -> Tensor:
     valid_B1HW = (labels_BHW != VOID).unsqueeze(1).float()
     if tuple(labels_BHW.shape[-2:]) == tuple(size):
         return valid_B1HW.squeeze(1)
-    return F.adaptive_avg_pool2d(valid_B1HW, tuple(size)).squeeze(1)
+    height, width = size
+    return F.adaptive_avg_pool2d(valid_B1HW, (height, width)).squeeze(1)
 
 
 def pool_valid(values_BCHW: Tensor, labels_BHW: Tensor, stride: int) -> tuple[Tensor, Tensor]:
