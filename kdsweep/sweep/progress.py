@@ -309,7 +309,10 @@ def time_left(sweep: Sweep, now: float) -> float | None:
 
 def render(sweep: Sweep, now: float, width: int) -> Group:
     """The live table: one line on the whole, one line per running trial."""
-    return Group(_overview(sweep, now, width), _running_table(sweep, now, width))
+    overview = _overview(sweep, now, width)
+    return (
+        Group(overview, _running_table(sweep, now, width)) if sweep.running() else Group(overview)
+    )
 
 
 def _overview(sweep: Sweep, now: float, width: int) -> Text:
@@ -324,18 +327,19 @@ def _overview(sweep: Sweep, now: float, width: int) -> Text:
             text.append(" · ", "dim").append(f"{sweep.count(state)} {state}", colours[state])
     facts = Text(overflow="ellipsis", no_wrap=True)
     best = sweep.best()
-    if best is not None and best.best is not None:
-        facts.append(f"best {metric_name(sweep)} {best.best:.3f}", "bold green")
-        facts.append(f" {_name(best)}")
+    if best is not None:
+        facts.append(f"best {metric_name(sweep)} {_number(best.best)}", "bold green")
         facts.append(" · ", "dim")
     if sweep.sessions and sweep.sessions[-1].gpus_per_trial:
         facts.append(f"{sweep.gpu_hours(now):.2f} GPU-hours")
     else:
         facts.append(f"{sweep.slot_hours(now):.2f} slot-hours")
     left = time_left(sweep, now)
-    facts.append(" · ", "dim").append("" if left is None else f"about {_duration(left)} left")
-    if left is None:
-        facts.append("first epochs are running")
+    facts.append(" · ", "dim")
+    facts.append("first epochs" if left is None else f"about {_duration(left)} left")
+    if best is not None:
+        # Last, because a narrow terminal cuts it off.
+        facts.append(" · ", "dim").append(f"best is {_name(best)}")
     separator = Text("  │  ", "dim") if text.cell_len + facts.cell_len + 5 <= width else Text("\n")
     return Text.assemble(text, separator, facts, no_wrap=True, overflow="ellipsis")
 

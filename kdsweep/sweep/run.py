@@ -214,6 +214,7 @@ class _Session:
         open_experiment: Callable[[], Experiment],
         ledger: Ledger | None,
     ) -> Outcome:
+        self._progress.note("starting Ray, checking the networks and preparing the data")
         with ExitStack() as ray_stack:
             ray_stack.enter_context(cluster.environment())
             importing = Thread(target=import_module, args=["kdsweep.sweep.tune"], daemon=True)

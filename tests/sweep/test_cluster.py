@@ -1,0 +1,29 @@
+"""Ray's surroundings, without Ray."""
+
+import os
+
+from kdsweep.sweep import cluster
+
+
+def test_variables_are_put_back(monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    monkeypatch.delenv("TUNE_RESULT_BUFFER_LENGTH", raising=False)
+    with cluster.environment(TUNE_MAX_PENDING_TRIALS_PG="3"):
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert os.environ["TUNE_RESULT_BUFFER_LENGTH"] == "1"
+        assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "3"
+    assert "TUNE_MAX_PENDING_TRIALS_PG" not in os.environ
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
+    assert "TUNE_RESULT_BUFFER_LENGTH" not in os.environ
+
+
+def test_only_folders_of_dead_processes_of_this_machine_are_removed(tmp_path):
+    alive = cluster._temporary_folder(tmp_path)
+    prefix = alive.name.removesuffix(alive.name.split(f"-{os.getpid()}-")[1])
+    dead = tmp_path / prefix.replace(f"-{os.getpid()}-", "-4194305-x")
+    elsewhere = tmp_path / f"{cluster._TEMP_PREFIX}another-host-4194305-x"
+    theirs = tmp_path / "ray"
+    for folder in (dead, elsewhere, theirs):
+        folder.mkdir()
+    cluster.remove_stale_folders(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {alive.name, elsewhere.name, theirs.name}

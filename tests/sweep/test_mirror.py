@@ -1,0 +1,52 @@
+"""The copy for optuna-dashboard: complete, and never in the way."""
+
+import optuna
+import pytest
+from simulation import Simulation, make_space
+
+from kdsweep.sweep.mirror import StudyMirror
+
+
+@pytest.fixture
+def driver(tmp_path):
+    return Simulation(tmp_path, make_space(sweep={"trials": 6}), slots=2).run()
+
+
+def replay(driver, mirror):
+    for number in driver.sweep.trials:
+        mirror.event(driver.sweep, {"event": "epoch", "trial": number})
+    mirror.event(driver.sweep, {"event": "done"})
+
+
+def test_ended_search_trials_are_copied_with_their_values(tmp_path, driver):
+    path = tmp_path / "study.db"
+    for _ in range(2):  # a second session makes the file anew
+        warned = []
+        mirror = StudyMirror(path, "tiny", driver.study, warned.append)
+        mirror.close()
+        study = optuna.load_study(storage=f"sqlite:///{path}", study_name="tiny")
+        copied = {t.user_attrs["trial"]: t for t in study.trials}
+        assert warned == []
+        assert set(copied) == set(range(2, 8))
+        for number, trial in driver.study.trials().items():
+            assert copied[number].state == trial.state
+            assert copied[number].params == trial.params
+            assert copied[number].intermediate_values == trial.intermediate_values
+
+
+def test_trials_are_copied_as_they_end(tmp_path, driver, monkeypatch):
+    monkeypatch.setattr(driver.study, "trials", dict)
+    mirror = StudyMirror(tmp_path / "study.db", "tiny", driver.study, pytest.fail)
+    replay(driver, mirror)
+    mirror.close()
+    study = optuna.load_study(storage=f"sqlite:///{tmp_path / 'study.db'}", study_name="tiny")
+    assert sorted(t.user_attrs["trial"] for t in study.trials) == list(range(2, 8))
+
+
+def test_a_file_that_cannot_be_written_is_one_warning(tmp_path, driver):
+    warned = []
+    mirror = StudyMirror(tmp_path / "missing" / "study.db", "tiny", driver.study, warned.append)
+    replay(driver, mirror)
+    mirror.close()
+    assert len(warned) == 1
+    assert "optuna-dashboard" in warned[0]

@@ -1,0 +1,100 @@
+"""What happens before the first trial."""
+
+import sys
+
+import fake_training
+import pytest
+from simulation import make_space
+
+from kdsweep.errors import DataError, KdsweepError, SpecError
+from kdsweep.sweep.prelude import PATIENCE_SECONDS, Prelude, keep_error, restore_error, run_errand
+
+
+@pytest.fixture
+def clock():
+    return [0.0]
+
+
+@pytest.fixture
+def prelude(clock):
+    return Prelude(make_space().jobs_to_check(), slots=3, clock=lambda: clock[0])
+
+
+def errands(prelude):
+    found = []
+    while (errand := prelude.next_errand()) is not None:
+        found.append(errand)
+    return found
+
+
+def test_one_worker_checks_and_the_others_only_import(prelude):
+    found = errands(prelude)
+    assert [e.slot for e in found] == [0, 1, 2]
+    assert [bool(e.jobs) for e in found] == [True, False, False]
+
+
+def test_no_worker_goes_on_before_the_data_are_there_and_all_workers_up(prelude):
+    first, second, third = errands(prelude)
+    prelude.started(first)
+    prelude.started(second)
+    assert not prelude.reported(second, {"ready": True})
+    assert not prelude.reported(first, {"prepared": {"source": "roadscenes"}})
+    assert prelude.data == {"source": "roadscenes"}
+    assert not prelude.reported(second, {"ready": True})
+    prelude.started(third)
+    assert all(prelude.reported(e, {"ready": True}) for e in (first, second, third))
+
+
+def test_a_worker_that_does_not_come_up_is_not_waited_for(prelude, clock):
+    first = prelude.next_errand()
+    prelude.started(first)
+    prelude.reported(first, {"prepared": {}})
+    clock[0] += PATIENCE_SECONDS - 0.1
+    assert not prelude.is_over
+    clock[0] += 0.2
+    assert prelude.is_over
+
+
+def test_a_worker_that_dies_matters_only_if_it_was_to_check(prelude):
+    first, second, third = errands(prelude)
+    prelude.started(first)
+    prelude.started(second)
+    prelude.crashed(third, "killed")
+    assert prelude.error is None
+    assert prelude.reported(first, {"prepared": {}})
+    prelude.crashed(first, "killed")
+    assert "killed" in str(prelude.error)
+
+
+def test_an_errand_checks_prepares_and_then_waits():
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    results = run_errand("fake_training", jobs)
+    assert next(results) == {"prepared": fake_training.DATA}
+    assert next(results) == next(results) == {"ready": True}
+    assert next(run_errand("fake_training", [])) == {"ready": True}
+
+
+def test_what_is_refused_reaches_the_driver_as_it_was_raised(prelude):
+    bad = make_space(student={"encoder": "unheard-of"})
+    jobs = [job.model_dump(mode="json") for job in bad.jobs_to_check()]
+    result = next(run_errand("fake_training", jobs))
+    assert not prelude.reported(prelude.next_errand(), result)
+    assert isinstance(prelude.error, SpecError)
+    assert prelude.error.path == ("student", "encoder")
+    assert prelude.error.value == "unheard-of"
+    assert not restore_error(keep_error(SpecError("no value"))).has_value
+    assert str(restore_error(keep_error(DataError("three files")))) == "three files"
+
+
+def test_what_is_a_bug_reaches_the_driver_in_words(monkeypatch):
+    def broken(jobs):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(fake_training, "prepare", broken)
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    error = restore_error(next(run_errand("fake_training", jobs))["refused"])
+    assert type(error) is KdsweepError
+    assert "ZeroDivisionError: a bug" in str(error)
+    missing = restore_error(next(run_errand("no_such_module", []))["refused"])
+    assert "no_such_module" in str(missing)
+    assert "no_such_module" not in sys.modules

@@ -1,0 +1,188 @@
+"""What a sweep shows: lines, JSON and the live table, at the widths that terminals have."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+from simulation import Simulation, make_space
+
+from kdsweep.sweep.progress import (
+    JsonProgress,
+    LiveProgress,
+    Outcome,
+    PlainProgress,
+    QuietProgress,
+    event_line,
+    make_progress,
+    outcome_lines,
+    render,
+    time_left,
+)
+from kdsweep.sweep.state import State, Sweep
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    teacher = {"encoder": {"values": ["resnet34", "timm-efficientnet-b4"]}}
+    teacher["options"] = {"values": [{}, {"behave": "oom", "times": 1}, {"behave": "nan"}]}
+    simulation = Simulation(tmp_path_factory.mktemp("sweep"), make_space(teacher=teacher), slots=3)
+    simulation.run(seed=2, gpus_per_trial=0.5)
+    return simulation.events()
+
+
+def drawn(sweep, width):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render(sweep, sweep.sessions[-1].end + 90, width))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_live_table_fits_and_names_what_runs_at_every_moment(events, width):
+    sweep, seen = Sweep(), set()
+    for event in events:
+        sweep.apply(event)
+        if not sweep.sessions:
+            continue
+        text = drawn(sweep, width)
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= width
+        num_ended = 16 - sweep.count(State.WAITING) - sweep.count(State.RUNNING)
+        assert f"tiny  {num_ended}/16 ended" in text
+        for trial in sweep.running():
+            row = next(line for line in lines if line.startswith(f"{trial.number:04d} "))
+            assert f"{trial.epoch}/9" in row
+            if trial.last is not None:
+                assert f"{trial.last:.3f}" in row
+        seen |= {trial.number for trial in sweep.running()}
+        if sweep.best() is not None:
+            assert f"best mIoU {sweep.best().best:.3f}" in text
+        assert "GPU-hours" in text
+    assert seen == set(range(16))
+    assert len(drawn(sweep, 200).splitlines()) < len(drawn(sweep, 60).splitlines())
+
+
+def test_time_left_falls_to_nothing(events):
+    sweep, estimates = Sweep(), []
+    for event in events:
+        sweep.apply(event)
+        if event["event"] == "epoch":
+            # Each epoch is said to have taken ten seconds on each of three slots.
+            sweep._gpu_seconds = 0
+            for trial in sweep.trials.values():
+                trial.started, trial.seconds = None, 10.0 * len(trial.values)
+            estimates.append(time_left(sweep, event["time"]))
+    assert estimates[0] > 200
+    assert estimates[-1] == 0
+    assert estimates[len(estimates) // 2] < estimates[0]
+    assert time_left(Sweep(events[:4]), 0) is None
+
+
+def test_plain_lines_tell_every_start_epoch_end_and_failure(events):
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    progress, sweep = PlainProgress(console), Sweep()
+    for event in events:
+        sweep.apply(event)
+        progress.event(sweep, event)
+    lines = console.file.getvalue().splitlines()
+    kinds = ("start", "epoch", "fail")
+    assert len(lines) == sum(event["event"] in kinds for event in events)
+    text = "\n".join(lines)
+    assert "0000 control resnet18  epoch 9/9  mIoU" in text
+    assert "complete (16 of 16 trials ended)" in text
+    assert "stopped at a rung" in text
+    assert "failed (oom, tried again with batch_size 4): no memory left" in text
+    assert "failed (nan, given up): loss is nan" in text
+    assert "started after epoch 1, attempt 2" in text
+
+
+def test_json_lines_are_the_ledgers_events_notes_and_the_outcome(events, tmp_path):
+    file = io.StringIO()
+    progress = JsonProgress(file)
+    progress.note("dashboard: …")
+    for event in events:
+        progress.event(Sweep(), event)
+    outcome = Outcome(tmp_path, 3, "done", num_failed=2, best_value=0.5)
+    progress.close(outcome)
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert lines[0]["event"] == "note"
+    assert lines[1:-1] == events
+    assert lines[-1]["event"] == "outcome"
+    assert lines[-1]["exit_code"] == 3
+    assert lines[-1]["experiment"] == str(tmp_path)
+
+
+def test_quiet_shows_failures_that_end_a_trial_and_how_to_go_on(events, tmp_path):
+    console = Console(file=io.StringIO(), width=80)
+    progress, sweep = QuietProgress(console), Sweep()
+    progress.note("nobody wants to know")
+    for event in events:
+        sweep.apply(event)
+        progress.event(sweep, event)
+        progress.tick(sweep)
+    progress.close(Outcome(tmp_path, 130, "sigint", resume_command="kdsweep resume x"))
+    lines = console.file.getvalue().splitlines()
+    ends = [e for e in events if e["event"] == "fail" and not e["retry"]]
+    assert len(lines) == len(ends) + 1
+    assert lines[-1] == "kdsweep resume x"
+
+
+def test_live_progress_leaves_the_summary_and_nothing_else(events, tmp_path):
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    progress, sweep = LiveProgress(console), Sweep()
+    for event in events:
+        sweep.apply(event)
+        progress.event(sweep, event)
+        if sweep.sessions:
+            progress._next = 0.0
+            progress.tick(sweep)
+    progress.close(Outcome(tmp_path, 0, "done", num_complete=16))
+    text = console.file.getvalue()
+    assert "\x1b[?25h" in text, "the cursor is shown again"
+    assert "\x1b[2Kdone: 16 complete" in text.splitlines()[-1], "in place of the table"
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_terminal", "kind"),
+    [
+        ("auto", True, LiveProgress),
+        ("auto", False, PlainProgress),
+        ("plain", True, PlainProgress),
+        ("live", False, LiveProgress),
+        ("json", True, JsonProgress),
+        ("quiet", True, QuietProgress),
+    ],
+)
+def test_the_mode_decides_and_auto_looks_at_the_terminal(mode, is_terminal, kind):
+    console = Console(file=io.StringIO(), force_terminal=is_terminal)
+    assert type(make_progress(mode, console)) is kind
+
+
+def test_the_outcome_says_what_was_done_what_is_best_and_how_to_go_on(tmp_path):
+    outcome = Outcome(
+        experiment=tmp_path,
+        exit_code=4,
+        reason="max_gpu_hours",
+        num_complete=3,
+        num_failed=1,
+        num_left=9,
+        best_trial=7,
+        best_label="resnet34→resnet18",
+        best_value=0.5678,
+        hours=1.5,
+        gpu_hours=2.25,
+        resume_command="kdsweep resume experiments/x",
+        notice="made-up data",
+    )
+    assert outcome_lines(outcome) == [
+        "paused: the budget of GPU-hours is used up: 3 complete, 1 failed, 9 left  "
+        "(90 min, 2.25 GPU-hours)",
+        "best: 0.568 by trial 0007 resnet34→resnet18",
+        "made-up data",
+        "to go on: kdsweep resume experiments/x",
+    ]
+    assert "before anything was trained" in outcome_lines(Outcome(None, 130, "sigint"))[0]
+
+
+def test_events_without_words_have_no_line(events):
+    assert event_line(Sweep(events), events[0]) is None

@@ -1,0 +1,110 @@
+"""The worker: one trial after another in one process, without Ray around it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdsweep.errors import NonFiniteLossError
+from kdsweep.sweep.trainable import classify
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
+        (MemoryError(), "oom"),
+        (RuntimeError("CUDA out of memory"), "oom"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "oom"),
+        (RuntimeError("CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (NonFiniteLossError("nan"), "nan"),
+        (RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly"), "crash"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "error"),
+        (ValueError("x"), "error"),
+        (SystemExit(3), "error"),
+    ],
+)
+def test_failures_are_classified(error, expected):
+    assert classify(error) == expected
+
+
+SCRIPT = """
+import json, os, subprocess, sys
+from pathlib import Path
+import ray
+ray.util.get_node_ip_address = lambda: "127.0.0.1"
+from simulation import make_space
+from kdsweep.sweep.trainable import KdsweepTrial
+
+parent = Path(sys.argv[1])
+
+def payload(number, **options):
+    space = make_space(teacher={"encoder": "resnet34", "options": options}, train={"epochs": 2})
+    job = space.jobs_to_check()[0].model_dump(mode="json")
+    return {"payload": json.dumps({
+        "kind": "trial", "runner": "fake_training", "cpus": 1, "gpus": 0, "device": "cpu",
+        "title": f"{number:04d} a trial", "attempt": 1, "folder": str(parent / str(number)),
+        "job": job, "metric": "student/miou"})}
+
+def step(trial):
+    result = json.loads(trial.step()["payload"])
+    return sorted(result)[0], result.get("failed", {}).get("class")
+
+errand = {"payload": json.dumps({
+    "kind": "errand", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": []})}
+seen = []
+trial = KdsweepTrial(errand)
+seen.append(step(trial))
+assert trial.reset_config(payload(0))
+seen += [step(trial), step(trial), step(trial)]
+subprocess.run(["echo", "from a child"], check=True)
+assert trial.reset_config(payload(1, behave="oom", at=1))
+seen.append(step(trial))
+assert trial.reset_config(payload(2))
+seen.append(step(trial))
+trial.cleanup()
+os.write(1, b"back on standard output\\n")
+print(json.dumps(seen))
+print(len(os.listdir("/proc/self/fd")))
+for number in range(3, 40):
+    trial.reset_config(payload(number))
+    step(trial)
+trial.cleanup()
+print(len(os.listdir("/proc/self/fd")))
+"""
+
+
+def test_a_worker_serves_many_trials_each_with_its_own_log_and_leaves_nothing_behind(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "back on standard output"
+    assert json.loads(lines[1]) == [
+        ["ready", None],
+        ["report", None],
+        ["report", None],
+        ["ended", None],
+        ["failed", "oom"],
+        ["report", None],
+    ]
+    assert lines[2] == lines[3], "file descriptors leak"
+    log = (tmp_path / "0" / "log.txt").read_text()
+    assert log.startswith("--- 0000 a trial, attempt 1: ")
+    assert log.splitlines()[1:] == ["epoch 1 begins", "epoch 2 begins", "from a child"]
+    failed = (tmp_path / "1" / "log.txt").read_text()
+    assert "MemoryError: no memory left" in failed
+    assert "epoch 2" not in (tmp_path / "2" / "log.txt").read_text()
