@@ -103,8 +103,11 @@ def test_helpers_write_the_same_files(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_helpers_that_die_are_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+@pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
+def test_helpers_that_die_are_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
     scenes = [("train", index) for index in range(33)]
     task = Task(str(tmp_path), 0, (30, 40), scenes)
     told: list[int] = []

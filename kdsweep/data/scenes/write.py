@@ -1,9 +1,8 @@
 """Writing scenes as files in the Lyft layout, on all cores.
 
-``python -m kdsweep.data.scenes.write`` is what the helping processes run: it reads a :class:`Task`
-as JSON from standard input and prints a line for each scene done. Plain processes rather than
-``multiprocessing``, because a user's script may start a sweep without a ``__main__`` guard, and
-rather than threads, because a scene is mostly Python.
+Helping processes read a :class:`Task` as JSON from standard input and print a line for each scene
+done. They are plain processes rather than ``multiprocessing``, because a user's script may start a
+sweep without a ``__main__`` guard, and no threads, because a scene is mostly Python.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,30 +104,36 @@ def _share_out(task: Task, count: int, done: Callable[[int], None]) -> None:
     """Has ``count`` processes draw, and waits for them."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     reader, writer = os.pipe()
-    helpers = []
-    for number in range(count):
-        helper = subprocess.Popen(
-            [sys.executable, "-m", "kdsweep.data.scenes.write"],
-            stdin=subprocess.PIPE,
-            stdout=writer,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            text=True,
-        )
-        assert helper.stdin is not None
-        helper.stdin.write(json.dumps(task._replace(scenes=task.scenes[number::count])))
-        helper.stdin.close()
-        helpers.append(helper)
-    os.close(writer)
-    try:
-        # One pipe for all of them: it ends when the last helper does.
-        with os.fdopen(reader, "rb") as lines:
+    helpers: list[subprocess.Popen[bytes]] = []
+    # One pipe for all of them: it ends when the last helper does.
+    with os.fdopen(reader, "rb") as lines:
+        try:
+            for number in range(count):
+                # A file rather than a pipe: a helper that dies at once cannot break it.
+                with tempfile.TemporaryFile("w+") as order:
+                    json.dump(task._replace(scenes=task.scenes[number::count]), order)
+                    order.seek(0)
+                    helpers.append(
+                        subprocess.Popen(
+                            [sys.executable, "-c", f"from {__name__} import main; main()"],
+                            stdin=order,
+                            stdout=writer,
+                            stderr=subprocess.DEVNULL,
+                            env=environment,
+                        )
+                    )
+            os.close(writer)
+            writer = -1
             for num_done, _ in enumerate(lines, 1):
                 done(num_done)
-    finally:
-        for helper in helpers:
-            helper.kill()
-            helper.wait()
+        except FileNotFoundError:
+            pass  # an embedded Python without a program of its own; the caller draws everything
+        finally:
+            if writer >= 0:
+                os.close(writer)
+            for helper in helpers:
+                helper.kill()
+                helper.wait()
 
 
 def main() -> None:
@@ -138,7 +144,3 @@ def main() -> None:
     for part, index in scenes:
         write_scene(task, part, index)
         print(index, flush=True)
-
-
-if __name__ == "__main__":
-    main()
