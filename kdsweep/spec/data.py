@@ -73,7 +73,7 @@ class BaseDataSpec(Spec):
         path: Folder of the data set; ``--data SOURCE=PATH`` fills it in.
         image_size: (height, width) in pixels that frames are resized to.
         augment: Named augmentation of the training split.
-        num_train: Use only this many training frames, evenly spaced; all if left out.
+        num_train: Use at most so many training frames, evenly spaced; all if left out.
         num_val: Likewise for validation.
         workers: Loader processes; chosen from the trial's CPU share if left out.
         cache: Folder of the decode cache; the user's cache folder if left out.
@@ -91,6 +91,8 @@ class BaseDataSpec(Spec):
 
 class RoadscenesData(BaseDataSpec):
     """Generated driving scenes with CARLA's 13 classes; the embedded default.
+
+    ``path`` is where they are written, the cache folder if left out.
 
     Attributes:
         scenes: Training scenes to generate.

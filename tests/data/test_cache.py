@@ -158,7 +158,7 @@ def test_processes_build_it_together(root: Path, cache: Path) -> None:
     context = multiprocessing.get_context("spawn")
     names: multiprocessing.Queue[tuple[str, ...]] = context.Queue()
     spec = _spec(root, cache)
-    processes = [context.Process(target=_open_in_process, args=(spec, names)) for _ in range(3)]
+    processes = [context.Process(target=_open_in_process, args=(spec, names)) for _ in range(2)]
     for process in processes:
         process.start()
     seen = {names.get(timeout=120) for _ in processes}

@@ -35,12 +35,13 @@ def test_scenes_are_repeatable_across_processes() -> None:
     assert int(done.stdout) == int(render(0, 5, 90, 120).image.sum())
 
 
-@pytest.mark.parametrize("size", [(96, 128), (150, 400), (200, 120)])
+@pytest.mark.parametrize("size", [(8, 8), (40, 700), (96, 128), (200, 120), (600, 800)])
 def test_scenes_come_in_any_shape(size: tuple[int, int]) -> None:
-    scene = render(0, 1, *size)
-    assert scene.image.shape == (*size, 3)
-    assert scene.labels.shape == size
-    assert scene.image.dtype == scene.labels.dtype == np.uint8
+    for index in range(4):
+        scene = render(0, index, *size)
+        assert scene.image.shape == (*size, 3)
+        assert scene.labels.shape == size
+        assert scene.image.dtype == scene.labels.dtype == np.uint8
 
 
 def test_all_classes_occur_and_none_swallows_the_rest() -> None:

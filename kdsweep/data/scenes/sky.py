@@ -103,7 +103,7 @@ def _fill(
     first = max(0, int(top.min()))
     if first >= base:
         return
-    grey = textures.noise_patch(dice.spot(), 3, min(base - first, 512), canvas.width)
+    grey = textures.noise_patch(dice.spot(), 3, base - first, canvas.width)
     table = stage.light.table(dark, bright, TOWARDS_CAMERA, z, label)
     region = canvas.pixels_HW4[first : first + len(grey)]
     inside = np.arange(first, first + len(region))[:, None] >= top[None, :]

@@ -37,9 +37,12 @@ def noise(number: int) -> np.ndarray:
 
 
 def noise_patch(spot: tuple[int, int], number: int, height: int, width: int) -> np.ndarray:
-    """A cut-out of the noise from ``spot`` onwards, uint8 of (height, width); sides up to 512."""
+    """A cut-out of the noise from ``spot`` onwards, uint8 of (height, width); repeats after 512."""
     top, left = spot
-    return _doubled(number)[top : top + height, left : left + width]
+    if max(height, width) <= NOISE_SIZE:
+        return _doubled(number)[top : top + height, left : left + width]
+    rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+    return noise(number).take(rows, 0, mode="wrap").take(columns, 1, mode="wrap")
 
 
 @cache
