@@ -10,6 +10,8 @@ from kdsweep.spec.base import Names, Spec, broken_rule
 
 AugmentPreset = Literal["none", "light", "standard", "strong"]
 ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
+_SceneSide = Annotated[int, Field(ge=16)]
+SceneSize = Annotated[tuple[_SceneSide, _SceneSide], Field(strict=False)]
 
 
 class HoldoutSpec(Spec):
@@ -106,7 +108,7 @@ class RoadscenesData(BaseDataSpec):
     scenes: PositiveInt = 96
     val_scenes: PositiveInt = 48
     test_scenes: int = Field(default=48, ge=0)
-    scene_size: ImageSize = (300, 400)
+    scene_size: SceneSize = (300, 400)
     seed: int = Field(default=0, ge=0)
 
 

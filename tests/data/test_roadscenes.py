@@ -35,7 +35,7 @@ def test_scenes_are_repeatable_across_processes() -> None:
     assert int(done.stdout) == int(render(0, 5, 90, 120).image.sum())
 
 
-@pytest.mark.parametrize("size", [(8, 8), (40, 700), (96, 128), (200, 120), (600, 800)])
+@pytest.mark.parametrize("size", [(16, 16), (40, 700), (96, 128), (200, 120), (600, 800)])
 def test_scenes_come_in_any_shape(size: tuple[int, int]) -> None:
     for index in range(4):
         scene = render(0, index, *size)

@@ -37,7 +37,7 @@ def finish(
 def _reflect(image: np.ndarray, labels: np.ndarray, ground: Ground, dice: Dice) -> None:
     """A wet road mirrors what stands above it, dimly and smeared."""
     height, width = labels.shape
-    horizon = int(np.clip(ground.top, 8, height - 8))
+    horizon = int(np.clip(ground.top, 1, height - 1))
     num_rows = min(horizon, height - horizon)
     mirrored = cv2.blur(image[horizon - num_rows : horizon][::-1].copy(), (3, 15))
     wet = slice(horizon, horizon + num_rows)
