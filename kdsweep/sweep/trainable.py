@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import gc
 import json
+import logging
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ from kdsweep.store import TrialFolder
 from kdsweep.sweep.prelude import load_runner, run_errand
 
 _LOCK_SECONDS = 60.0
+_LOGGER = logging.getLogger("kdsweep")
 _PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = re.compile(
     r"CUDA out of memory|can't allocate memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED", re.IGNORECASE
@@ -116,6 +118,7 @@ class KdsweepTrial(Trainable):
             f"on {socket.gethostname()}",
             flush=True,
         )
+        _log_to_stdout()
         job = Job.model_validate_json(json.dumps(payload["job"]))
         with _alone_in(folder):
             reports = load_runner(payload["runner"]).run_job(
@@ -177,6 +180,16 @@ def classify(error: BaseException) -> str:
     return "error"
 
 
+def _log_to_stdout() -> None:
+    """Let kdsweep's own log lines reach the trial's log; once a process."""
+    if not _LOGGER.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        _LOGGER.addHandler(handler)
+        _LOGGER.setLevel(logging.INFO)
+        _LOGGER.propagate = False
+
+
 def die_with_parent() -> None:
     """Ask the system to kill this process when its parent dies (Linux only).
 
@@ -207,9 +220,6 @@ def _alone_in(folder: TrialFolder) -> Iterator[None]:
 
 
 def _name_process(title: str) -> None:
-    """Let process lists, nvidia-smi and the dashboard's list of workers show the trial's name.
-
-    Ray shows an actor by the name it was created under, and this one serves many trials.
-    """
+    """Let process lists, nvidia-smi and the dashboard's list of workers show the trial's name."""
     with contextlib.suppress(AttributeError):
         ray._raylet.setproctitle(f"ray::{title}")

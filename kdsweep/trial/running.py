@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 
 from kdsweep.trial.cohort import Cohort, build_cohort
+
+_LOGGER = logging.getLogger(__name__)
 
 STUDENT_WEIGHTS = "student.safetensors"
 STUDENT_CARD = "student.json"
@@ -78,6 +81,7 @@ def run_job(
     if saved is not None:
         best = float(saved["best"])
         report = EpochReport.from_json(saved["report"])
+        _LOGGER.info("goes on after epoch %d", report.epoch)
         yield report
         if report.epoch >= job.train.epochs:
             return
@@ -99,6 +103,7 @@ def run_job(
                 "engine": cohort.engine.state_dict(),
             }
             checkpoints.save(report.epoch, partial(save_state, state=state))
+            _LOGGER.info(_log_line(job, report))
             yield report
     finally:
         cohort.close()
@@ -106,6 +111,13 @@ def run_job(
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
+
+
+def _log_line(job: Job, report: EpochReport) -> str:
+    """What a trial's log says of an epoch: all numbers but the timings' parts."""
+    shown = {k: v for k, v in report.metrics.items() if not k.startswith("time/")}
+    numbers = "  ".join(f"{key} {value:.4g}" for key, value in sorted(shown.items()))
+    return f"epoch {report.epoch}/{job.train.epochs}  {report.seconds:.1f} s  {numbers}"
 
 
 def _load_latest(checkpoints: CheckpointFolder, job: Job) -> dict[str, Any] | None:

@@ -1,0 +1,150 @@
+"""A whole sweep with real networks: run, killed, resumed, reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_job import SMALL
+
+import kdsweep
+from kdsweep.spec import Space, load_space
+from kdsweep.store import Experiment, read_ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def make_space(data: Path, cache: Path) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "data": {
+            "source": "folder",
+            "path": str(data),
+            "image_size": [32, 32],
+            "split": {"val": 0.34, "block": 2},
+            "cache": str(cache),
+        },
+        "teacher": {"encoder": "resnet18", "options": SMALL},
+        "student": {"encoder": {"values": ["mobilenet_v2", "resnet18"]}, "options": SMALL},
+        "distill": {
+            "pixel_kl": {"weight": {"min": 0.1, "max": 10, "distribution": "log_uniform_values"}}
+        },
+        "train": {"epochs": 4, "batch_size": 4, "lr": {"values": [0.001, 0.01]}},
+        "sweep": {"trials": 4, "reduction_factor": 2, "seed": 1, "max_concurrent": 2},
+        "tracking": {"wandb": {"mode": "off"}},
+    }
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from kdsweep.cli import main; main()", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def events_until(process: subprocess.Popen[str], num_epochs: int) -> None:
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen += json.loads(line).get("event") == "epoch"
+        if seen >= num_epochs:
+            return
+    raise AssertionError("the sweep ended before it could be killed")
+
+
+def epochs_trained(log: Path) -> list[int]:
+    return [int(n) for n in re.findall(r"  epoch (\d+)/\d+  ", log.read_text())]
+
+
+def test_a_real_sweep_killed_twice_trains_no_finished_epoch_again(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(json.dumps(make_space(tiny_data, tmp_path / "cache")))
+    out = tmp_path / "experiments"
+    process = start("run", file, "--out", out, "--json")
+    events_until(process, 3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    experiment = Experiment.open(out / "latest")
+    process = start("resume", experiment.path, "--json")
+    events_until(process, 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    process = start("resume", experiment.path, "--json")
+    process.communicate(timeout=240)
+    assert process.returncode == 0
+
+    events = read_ledger(experiment.ledger)
+    reported = Counter((e["trial"], e["epoch"]) for e in events if e["event"] == "epoch")
+    assert set(reported.values()) == {1}
+    ends = Counter(e["trial"] for e in events if e["event"] == "epoch" and e["stop"])
+    assert ends == Counter(range(6))  # 4 trials and the controls of 2 students
+    # Every kill interrupts at most one epoch of each running trial; a log line is written when
+    # an epoch's checkpoint is in place, so an epoch that stands twice was trained twice.
+    for number in range(6):
+        trained = epochs_trained(experiment.trial(number).log)
+        assert len(trained) == len(set(trained))
+        assert sorted(trained) == sorted(e for t, e in reported if t == number)
+    starts = [e for e in events if e["event"] == "start"]
+    known: dict[int, int] = {}
+    for event in events:
+        if event["event"] == "epoch":
+            known[event["trial"]] = event["epoch"]
+        elif event in starts:
+            assert event["epoch"] >= known.get(event["trial"], 0)
+    assert len([e for e in events if e["event"] == "session"]) == 3
+
+    results = kdsweep.load(experiment.path)
+    assert results.summary["state"] == "done"
+    assert len(results.trials) == 6
+    gains = results.gains.set_index("trial")
+    trials = results.trials.set_index("number")
+    values = {(e["trial"], e["epoch"]): e["value"] for e in events if e["event"] == "epoch"}
+    for number in trials.index[trials["kind"] == "search"]:
+        last = known[number]
+        control = int(trials.loc[number, "control"])
+        best = max(values[number, e] for e in range(1, last + 1))
+        best_control = max(values[control, e] for e in range(1, last + 1))
+        assert gains.loc[number, "gain"] == pytest.approx(best - best_control)
+    for number in range(6):
+        folder = experiment.trial(number)
+        assert (folder.best / "student.safetensors").is_file()
+        assert not folder.checkpoint.exists()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_run_load_and_train_from_python(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = make_space(tiny_data, tmp_path / "cache")
+    space = load_space(tree, ["sweep.trials=1", "train.epochs=1"])
+    assert isinstance(space, Space)
+    results = kdsweep.run(space)
+    assert results.summary["state"] == "done"
+    again = kdsweep.load("experiments/latest")
+    assert again.trials["value"].tolist() == results.trials["value"].tolist()
+
+    number = int(results.ranked()["number"].iloc[0])
+    job = Path("experiments/latest/trials") / f"{number:04d}" / "job.yaml"
+    training = kdsweep.train(job, num_threads=1)
+    value = results.trials.set_index("number").loc[number, "value"]
+    assert training.best.metrics["student/miou"] == pytest.approx(value)
+    assert (training.folder / "best" / "student.safetensors").is_file()
