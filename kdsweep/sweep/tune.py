@@ -26,6 +26,11 @@ from ray.tune import (
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    remove_placement_group,
+)
 
 from kdsweep.sweep.driver import Attempt, Driver
 from kdsweep.sweep.prelude import Errand, Prelude
@@ -76,6 +81,7 @@ class Link:
         self.driver: Driver | None = None
         self.running: dict[str, Attempt | Errand] = {}
         self.error: Exception | None = None
+        self._signs: dict[str, PlacementGroup] = {}
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -129,13 +135,17 @@ class Link:
         else:
             assert self.driver is not None
             self.driver.started(what)
+            self._signs[trial_id] = put_up_sign(what.title)
 
     def reported(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether a Tune trial stops after a result."""
         what = self.running[trial_id]
         if isinstance(what, Attempt):
             assert self.driver is not None
-            return self.driver.reported(what, result)
+            stop = self.driver.reported(what, result)
+            if stop:
+                self._take_sign_down(trial_id)
+            return stop
         stop = self.prelude.reported(what, result)
         if self.prelude.error is not None:
             raise self.prelude.error
@@ -146,6 +156,7 @@ class Link:
     def crashed(self, trial: TuneTrial) -> None:
         """A Tune trial ended with an error; telling of it twice does no harm."""
         what = self.running.get(trial.trial_id)
+        self._take_sign_down(trial.trial_id)
         if isinstance(what, Attempt) and self.driver is not None and self.driver.is_active(what):
             self.driver.crashed(what, *_cause(trial))
         elif isinstance(what, Errand):
@@ -153,6 +164,11 @@ class Link:
             self.prelude.crashed(what, _cause(trial)[1])
             if self.prelude.error is not None:
                 raise self.prelude.error
+
+    def _take_sign_down(self, trial_id: str) -> None:
+        sign = self._signs.pop(trial_id, None)
+        if sign is not None:
+            remove_placement_group(sign)
 
     def __deepcopy__(self, _: dict[int, Any]) -> Link:
         return self
@@ -271,6 +287,15 @@ def run_tune(link: Link, scratch: Path) -> None:
     except LeaveSweepError:
         if link.error is not None:
             raise link.error from None
+
+
+def put_up_sign(title: str) -> PlacementGroup:
+    """Show the name of a running trial in Ray's dashboard and in ``ray list placement-groups``.
+
+    Ray shows an actor for ever by the name it was created under, and a worker serves many trials.
+    A placement group takes a name, costs two milliseconds, and one byte of memory here.
+    """
+    return placement_group([{"memory": 1}], name=title)
 
 
 def _cause(trial: TuneTrial) -> tuple[str, str]:
