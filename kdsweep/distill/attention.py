@@ -16,6 +16,7 @@ from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
     TapChannels,
+    tapped,
 )
 from kdsweep.distill.masking import valid_fraction
 from kdsweep.distill.projection import match_size
@@ -54,8 +55,7 @@ class Attention(DistillationLoss):
 
 
 def _energy(activations: Activations, tap: str) -> Tensor:
-    features = activations.logits_BKHW if tap == "logits" else activations.taps[tap]
-    return features.float().square().mean(dim=1, keepdim=True)
+    return tapped(activations, tap).square().mean(dim=1, keepdim=True)
 
 
 def _masked_unit(energy_BN: Tensor, weight_BN: Tensor) -> Tensor:

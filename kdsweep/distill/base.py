@@ -27,6 +27,13 @@ class Activations(Protocol):
         """Feature maps by tap name, each of shape (B, C, h, w)."""
 
 
+def tapped(activations: Activations, tap: str) -> Tensor:
+    """The feature map at a tap, or the logits, in float32."""
+    found = activations.logits_BKHW if tap == "logits" else activations.taps[tap]
+    # Under autocast features come in half precision, which squares and softmaxes cannot bear.
+    return found.float()
+
+
 @dataclass(frozen=True)
 class TapChannels:
     """Channels of the feature maps at each tap, for the networks of one pair."""

@@ -16,6 +16,7 @@ from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
     TapChannels,
+    tapped,
 )
 from kdsweep.distill.masking import pool_valid, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
@@ -60,8 +61,8 @@ class ChannelWise(DistillationLoss):
                 student_BChw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.stride)
                 teacher_BChw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.stride)
             else:
-                teacher_BChw = teacher.taps[tap].float()
-                student_BChw = self.projections(tap, student.taps[tap].float())
+                teacher_BChw = tapped(teacher, tap)
+                student_BChw = self.projections(tap, tapped(student, tap))
                 student_BChw = match_size(student_BChw, teacher_BChw.shape[-2:])
                 valid_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:]) > 0
             total = total + self._divergence(student_BChw, teacher_BChw, valid_Bhw)

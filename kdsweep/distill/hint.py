@@ -16,6 +16,7 @@ from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
     TapChannels,
+    tapped,
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
@@ -49,8 +50,8 @@ class Hint(DistillationLoss):
         """See :meth:`DistillationLoss.forward`."""
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         for tap in self.taps:
-            teacher_BChw = _activation(teacher, tap).float()
-            student_BChw = self.projections(tap, _activation(student, tap).float())
+            teacher_BChw = tapped(teacher, tap)
+            student_BChw = self.projections(tap, tapped(student, tap))
             student_BChw = match_size(student_BChw, teacher_BChw.shape[-2:])
             if self.normalize:
                 student_BChw = F.normalize(student_BChw, dim=1)
@@ -61,7 +62,3 @@ class Hint(DistillationLoss):
             weight_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:])
             total = total + masked_mean(squared_Bhw, weight_Bhw)
         return total
-
-
-def _activation(activations: Activations, tap: str) -> Tensor:
-    return activations.logits_BKHW if tap == "logits" else activations.taps[tap]
