@@ -118,6 +118,12 @@ def run(
 def resume(
     experiment: Experiment,
     address: Address = None,
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="New budget of hours, all sessions counted.")
+    ] = None,
+    max_gpu_hours: Annotated[
+        float | None, typer.Option(min=0, help="New budget of GPU-hours, likewise.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +131,12 @@ def resume(
     from kdsweep.sweep import resume_sweep
 
     outcome = resume_sweep(
-        experiment, address=address, progress=_mode(quiet, as_json), command=sys.argv
+        experiment,
+        address=address,
+        progress=_mode(quiet, as_json),
+        command=sys.argv,
+        max_hours=max_hours,
+        max_gpu_hours=max_gpu_hours,
     )
     _finish(outcome, quiet, as_json)
 

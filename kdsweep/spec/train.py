@@ -116,7 +116,7 @@ class TrainSpec(Spec):
         clip_norm: Gradient norm above which gradients are scaled down; ``null`` never.
         supervised: Losses against the labels.
         precision: ``auto`` is bf16 autocast on CUDA devices that have it, else float32.
-        channels_last: NHWC memory layout; ``null`` chooses by device.
+        channels_last: NHWC memory layout, faster on CPUs and GPUs alike; ``null`` means ``true``.
         compile: Compile the networks with ``torch.compile``.
         seed: Seed of initial weights, order of frames, augmentation and dropout.
         teacher: What differs for the teacher.
