@@ -44,6 +44,11 @@ class TrialFolder:
         return self.path / "log.txt"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains the trial."""
+        return self.path / ".lock"
+
+    @property
     def checkpoint(self) -> Path:
         """Folder of the checkpoints that training resumes from."""
         return self.path / "checkpoint"

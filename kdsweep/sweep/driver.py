@@ -115,6 +115,10 @@ class Driver:
         """
         if not self.sweep.header:
             self._write_header(data)
+        for number, job in self._controls.values():
+            # All of them here, but for those that a driver killed in between has written.
+            if number not in self.sweep.trials:
+                self._emit(self._trial_event(number, "control", Draw({}, {}, job)))
         self._emit(
             {
                 "event": "session",
@@ -332,8 +336,6 @@ class Driver:
                 "data": data,
             }
         )
-        for number, job in self._controls.values():
-            self._emit(self._trial_event(number, "control", Draw({}, {}, job)))
 
     def _trial_event(self, number: int, kind: str, draw: Draw) -> Event:
         job = draw.job

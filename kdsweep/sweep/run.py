@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.errors import ExperimentError, KdsweepError, SpecError
 from kdsweep.spec import Space, dump_yaml
 from kdsweep.store import Event, Experiment, Ledger
 from kdsweep.store.atomic import write_json, write_text
@@ -124,7 +124,7 @@ def resume_sweep(
                 f"warning: the ledger's last line was torn ({ledger.num_torn_bytes} bytes); the "
                 "epoch it was about is reported again by its checkpoint"
             )
-        space = Space.from_resolved(json.loads(opened.spec_json.read_text(encoding="utf-8")))
+        space = read_space(opened)
         sweep = Sweep(ledger.events)
         if sweep.header and not sweep.has_work:
             outcome = make_outcome(sweep, opened)
@@ -387,6 +387,22 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
         resume_command=resume_command(experiment) if sweep.has_work else None,
         notice=notice,
     )
+
+
+def read_space(experiment: Experiment) -> Space:
+    """The search space of an experiment.
+
+    Raises:
+        ExperimentError: It cannot be read.
+    """
+    path = experiment.spec_json
+    try:
+        return Space.from_resolved(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ExperimentError(
+            f"{path}: the search space cannot be read: {error}\n"
+            f"  try:     restore the file; kdsweep run {experiment.space_yaml} starts afresh"
+        ) from error
 
 
 def _plain_yaml(space: Space) -> str:

@@ -203,7 +203,7 @@ def die_with_parent() -> None:
 @contextlib.contextmanager
 def _alone_in(folder: TrialFolder) -> Iterator[None]:
     """Hold the trial's folder, so that no worker of a killed driver still writes into it."""
-    with (folder.path / ".lock").open("w") as file:
+    with folder.lock.open("w") as file:
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
@@ -213,7 +213,7 @@ def _alone_in(folder: TrialFolder) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise KdsweepError(
                         f"{folder.path}: another process is training this trial\n"
-                        "  try:     find and end it (it holds the file .lock), then kdsweep resume"
+                        f"  try:     end it (it holds {folder.lock}), then kdsweep resume"
                     ) from None
                 time.sleep(0.1)
         yield

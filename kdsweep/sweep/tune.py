@@ -226,6 +226,9 @@ class SweepScheduler(FIFOScheduler):
     def on_trial_error(self, controller: Any, trial: TuneTrial) -> None:
         """A worker died, or failed outside of the training."""
         with self._link.guarded():
+            # A signal to the whole process group kills workers too: take notice of it first, and
+            # their end is no crash.
+            self._link.on_step()
             self._link.crashed(trial)
 
 

@@ -73,9 +73,11 @@ class Simulation:
         Which worker reports next is drawn at random, but the same seed gives the same order.
         """
         driver = self.driver(**options)
+        if max_events is not None:
+            driver.listeners.append(_Killer(driver, max_events))
         try:
             driver.begin("test", fake_training.DATA)
-            self._work(driver, random.Random(seed), max_events)
+            self._work(driver, random.Random(seed))
             driver.end()
         except _KilledError:
             pass
@@ -83,19 +85,12 @@ class Simulation:
             driver.ledger.close()
         return driver
 
-    def _work(self, driver, order, max_events):
+    def _work(self, driver, order):
         workers = {}
-
-        def check():
-            if max_events is not None and len(driver.ledger.events) >= max_events:
-                raise _KilledError
-
         while True:
             while (attempt := driver.next_attempt()) is not None:
-                check()
                 workers[attempt.trial] = (attempt, self._reports(attempt))
                 driver.started(attempt)
-                check()
             if not workers:
                 assert driver.is_finished
                 return
@@ -103,7 +98,6 @@ class Simulation:
             attempt, reports = workers[number]
             if driver.reported(attempt, next(reports)) or not driver.is_active(attempt):
                 del workers[number]
-            check()
             driver.check_budgets()
 
     def _reports(self, attempt):
@@ -135,6 +129,18 @@ class Simulation:
 
 class _KilledError(Exception):
     """The driver was killed here."""
+
+
+class _Killer:
+    """Kills a driver as soon as its ledger has so many lines."""
+
+    def __init__(self, driver, max_events):
+        self.driver = driver
+        self.max_events = max_events
+
+    def event(self, sweep, event):
+        if len(self.driver.ledger.events) >= self.max_events:
+            raise _KilledError
 
 
 def essence(events):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import fake_training
@@ -16,13 +17,17 @@ from simulation import SPACE, Simulation, ended, essence, make_space
 from kdsweep.errors import ExperimentError, ResourceError, SpecError
 from kdsweep.spec import load_space
 from kdsweep.store import Experiment, Ledger, read_ledger
-from kdsweep.sweep import resume_sweep, run_sweep
+from kdsweep.sweep import cluster, resume_sweep, run_sweep
+from kdsweep.sweep.cluster import Cluster
 from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.resources import Node
 from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import Study
 
 pytestmark = [
     pytest.mark.ray,
+    # Ray starts up to six times in one test, in seconds on an idle machine.
+    pytest.mark.timeout(900),
     # Ray leaves sockets and files to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -151,7 +156,7 @@ def check_whole(experiment, space, num_trials):
 
 def test_a_sweep_killed_interrupted_and_paused_goes_on_to_its_end(tmp_path):
     space_tree = tree(
-        sweep={"trials": 12},
+        sweep={"trials": 14},
         teacher={"options": {"seconds": 0.1}},
         student={"options": {"seconds": 0.1}},
     )
@@ -183,19 +188,27 @@ def test_a_sweep_killed_interrupted_and_paused_goes_on_to_its_end(tmp_path):
     assert third.events[-1]["resume_command"] == f"kdsweep resume {experiment.path}"
     assert errors == ""
 
-    fourth = SweepProcess("resume", experiment.path, "max_hours=0.0001")
+    # As timeout, systemd and SLURM do it: to all processes of the group.
+    fourth = SweepProcess("resume", experiment.path)
+    fourth.read_until(num_epochs(5))
+    os.killpg(fourth.process.pid, signal.SIGTERM)
     code, errors = fourth.finish()
-    assert code == 4, errors
-    assert [e["reason"] for e in fourth.events if e["event"] == "pause"] == ["max_hours"]
+    assert code == 130, errors
+    assert [e["reason"] for e in fourth.events if e["event"] == "pause"] == ["sigterm"]
 
-    fifth = SweepProcess("resume", experiment.path)
+    fifth = SweepProcess("resume", experiment.path, "max_hours=0.0001")
     code, errors = fifth.finish()
+    assert code == 4, errors
+    assert [e["reason"] for e in fifth.events if e["event"] == "pause"] == ["max_hours"]
+
+    last = SweepProcess("resume", experiment.path)
+    code, errors = last.finish()
     assert code == 0, errors
     assert errors == ""
-    events, num_again = check_whole(experiment, space, num_trials=14)
-    # Two kills with two slots: at most the four epochs that were in flight.
-    assert num_again <= 4
-    assert [e["session"] for e in events if e["event"] == "session"] == [1, 2, 3, 4, 5]
+    events, num_again = check_whole(experiment, space, num_trials=16)
+    # Two kills and a signal that reaches workers, with two slots: the epochs that were in flight.
+    assert num_again <= 6
+    assert [e["session"] for e in events if e["event"] == "session"] == [1, 2, 3, 4, 5, 6]
     assert not [e for e in events if e["event"] == "fail"]
 
     again = resume_sweep(experiment.path, runner="fake_training")
@@ -307,14 +320,23 @@ def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
     assert sum(t.state.name == "FAIL" for t in study.trials) == 4
 
 
-def test_bad_input_leaves_no_experiment(tmp_path, monkeypatch):
+def test_bad_input_leaves_no_experiment(tmp_path):
     unknown = make_space(student={"encoder": "unheard-of"})
     with pytest.raises(SpecError, match="unknown encoder") as raised:
         run_sweep(unknown, experiments=tmp_path, runner="fake_training", dashboard=False)
     assert raised.value.path == ("student", "encoder")
-    greedy = make_space(resources={"cpus_per_trial": 4096})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_that_never_fits_leaves_no_experiment(tmp_path, monkeypatch):
+    @contextmanager
+    def connect(*_, **__):
+        yield Cluster((Node("here", 2.0),), True, tmp_path, None)
+
+    monkeypatch.setattr(cluster, "connect", connect)
+    greedy = make_space(resources={"cpus_per_trial": 3})
     with pytest.raises(ResourceError, match="wait for ever"):
-        run_sweep(greedy, experiments=tmp_path, runner="fake_training", dashboard=False)
+        run_sweep(greedy, experiments=tmp_path, runner="fake_training")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -334,4 +356,11 @@ def test_a_torn_ledger_is_said_and_a_locked_one_is_left_alone(tmp_path):
     assert "nothing left to do" in watcher.notes[1]
     assert path.read_bytes() == whole
     with Ledger.open(path), pytest.raises(ExperimentError, match="another driver"):
+        resume_sweep(simulation.experiment.path, runner="fake_training")
+
+
+def test_an_experiment_without_its_space_says_so(tmp_path):
+    simulation = Simulation(tmp_path, make_space(sweep={"trials": 2}))
+    simulation.run(max_events=4)
+    with pytest.raises(ExperimentError, match=r"spec\.json: the search space cannot be read"):
         resume_sweep(simulation.experiment.path, runner="fake_training")
