@@ -6,13 +6,13 @@ Workers import this package too, so what only the driver needs is imported when 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdsweep.sweep.progress import Outcome as Outcome
+    from kdsweep.sweep.outcome import Outcome as Outcome
     from kdsweep.sweep.progress import make_progress as make_progress
     from kdsweep.sweep.run import resume_sweep as resume_sweep
     from kdsweep.sweep.run import run_sweep as run_sweep
 
 _HOMES = {
-    "Outcome": "kdsweep.sweep.progress",
+    "Outcome": "kdsweep.sweep.outcome",
     "make_progress": "kdsweep.sweep.progress",
     "resume_sweep": "kdsweep.sweep.run",
     "run_sweep": "kdsweep.sweep.run",

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from kdsweep.spec import Draw, Space, control_key
 from kdsweep.store import Event, Experiment, Ledger
 from kdsweep.sweep.resources import Plan
-from kdsweep.sweep.state import State, Sweep, Trial
+from kdsweep.sweep.state import Sweep, Trial
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
 
@@ -369,14 +369,3 @@ class Driver:
         folder = self.experiment.trial(trial.number).checkpoint
         if folder.exists():
             self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
-
-
-def exit_code(sweep: Sweep) -> int:
-    """The exit code that tells where a sweep stands."""
-    if sweep.paused in ("sigint", "sigterm"):
-        return 130
-    if sweep.paused is not None:
-        return 4
-    if sweep.has_work:
-        return 1
-    return 3 if sweep.count(State.FAILED) else 0

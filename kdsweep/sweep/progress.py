@@ -5,59 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import IO, Any, Literal
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from kdsweep.store import Event
-from kdsweep.sweep.state import State, Sweep, Trial
+from kdsweep.sweep.display import event_line, render
+from kdsweep.sweep.outcome import Outcome, outcome_lines
+from kdsweep.sweep.state import Sweep
 
 Mode = Literal["auto", "live", "plain", "quiet", "json"]
 
 _REFRESH_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of a sweep ended.
-
-    Attributes:
-        experiment: The experiment's folder; ``None`` if it ended before there was one.
-        exit_code: 0 done, 3 done but trials failed, 4 budget reached, 130 interrupted.
-        reason: ``done``, or why the sweep paused.
-        num_complete: Trials trained to the end, controls included.
-        num_stopped: Trials that halving stopped.
-        num_failed: Trials that failed.
-        num_left: Trials that have not ended.
-        best_trial: Number of the search trial with the best value.
-        best_label: Its name.
-        best_value: Its value.
-        hours: Wall-clock hours over all sessions.
-        gpu_hours: GPU-hours over all sessions.
-        resume_command: What goes on with the sweep, if anything is left.
-        notice: What is to be known about the scores.
-    """
-
-    experiment: Path | None
-    exit_code: int
-    reason: str
-    num_complete: int = 0
-    num_stopped: int = 0
-    num_failed: int = 0
-    num_left: int = 0
-    best_trial: int | None = None
-    best_label: str | None = None
-    best_value: float | None = None
-    hours: float = 0.0
-    gpu_hours: float = 0.0
-    resume_command: str | None = None
-    notice: str | None = None
 
 
 class Progress:
@@ -207,175 +169,3 @@ def make_progress(mode: Mode = "auto", console: Console | None = None) -> Progre
     if mode == "live" or (mode == "auto" and console.is_terminal):
         return LiveProgress(console)
     return PlainProgress(console)
-
-
-# ---------------------------------------------------------------------------------------------
-# Words
-
-
-def event_line(sweep: Sweep, event: Event) -> str | None:
-    """One line about an event, or ``None`` if there is nothing to say."""
-    kind = event["event"]
-    if kind == "start":
-        trial = sweep.trials[event["trial"]]
-        again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
-        after = f" after epoch {event['epoch']}" if event["epoch"] else ""
-        return f"{_name(trial)}  started{after}{again}"
-    if kind == "epoch":
-        trial = sweep.trials[event["trial"]]
-        line = (
-            f"{_name(trial)}  epoch {event['epoch']}/{trial.epochs}  "
-            f"{metric_name(sweep)} {event['value']:.3f}"
-        )
-        if event["stop"] is None:
-            return line
-        word = "complete" if event["stop"] == "complete" else "stopped at a rung"
-        ended = sum(sweep.count(s) for s in State if s.is_final)
-        return f"{line}  {word} ({ended} of {sweep.num_trials} trials ended)"
-    if kind == "fail":
-        trial = sweep.trials[event["trial"]]
-        message = event["message"].strip().splitlines()
-        then = "tried again" if event["retry"] else "given up"
-        if "job" in event:
-            then += f" with batch_size {event['job']['batch_size']}"
-        first = message[0] if message else ""
-        return f"{_name(trial)}  failed ({event['class']}, {then}): {first}"
-    return None
-
-
-def outcome_lines(outcome: Outcome) -> list[str]:
-    """The summary at the end."""
-    if outcome.experiment is None:
-        return [f"ended before anything was trained ({outcome.reason})"]
-    counts = [f"{outcome.num_complete} complete"]
-    for number, word in (
-        (outcome.num_stopped, "stopped early"),
-        (outcome.num_failed, "failed"),
-        (outcome.num_left, "left"),
-    ):
-        if number:
-            counts.append(f"{number} {word}")
-    ending = {
-        "done": "done",
-        "sigint": "interrupted",
-        "sigterm": "interrupted",
-        "max_hours": "paused: the budget of hours is used up",
-        "max_gpu_hours": "paused: the budget of GPU-hours is used up",
-    }.get(outcome.reason, outcome.reason)
-    spent = f"{_duration(outcome.hours * 3600)}"
-    if outcome.gpu_hours:
-        spent += f", {outcome.gpu_hours:.2f} GPU-hours"
-    lines = [f"{ending}: {', '.join(counts)}  ({spent})"]
-    if outcome.best_value is not None:
-        lines.append(
-            f"best: {outcome.best_value:.3f} by trial {outcome.best_trial:04d} {outcome.best_label}"
-        )
-    if outcome.notice is not None:
-        lines.append(outcome.notice)
-    if outcome.resume_command is not None:
-        lines.append(f"to go on: {outcome.resume_command}")
-    return lines
-
-
-def metric_name(sweep: Sweep) -> str:
-    """Short name of the sweep's metric."""
-    name = str(sweep.header["metric"]).rsplit("/", 1)[-1]
-    return "mIoU" if name == "miou" else name
-
-
-def time_left(sweep: Sweep, now: float) -> float | None:
-    """Seconds until everything has ended, as far as the epochs so far can tell."""
-    trials = sweep.trials.values()
-    done = sum(len(t.values) for t in trials)
-    if not done or not sweep.sessions:
-        return None
-    seconds_per_epoch = sweep.slot_hours(now) * 3600 / done
-    ended = [t for t in trials if t.state.is_final and not t.is_control]
-    full = int(sweep.header["epochs"])
-    # Trials to come are stopped about as early as those before.
-    expected = sum(t.epoch for t in ended) / len(ended) if len(ended) >= 3 else float(full)
-    left = sweep.num_undrawn * expected
-    left += sum(
-        max(1.0, (t.epochs if t.is_control else max(expected, t.epoch + 1.0)) - t.epoch)
-        for t in trials
-        if not t.state.is_final
-    )
-    return left * seconds_per_epoch / sweep.sessions[-1].slots
-
-
-# ---------------------------------------------------------------------------------------------
-# Drawing
-
-
-def render(sweep: Sweep, now: float, width: int) -> Group:
-    """The live table: one line on the whole, one line per running trial."""
-    overview = _overview(sweep, now, width)
-    return (
-        Group(overview, _running_table(sweep, now, width)) if sweep.running() else Group(overview)
-    )
-
-
-def _overview(sweep: Sweep, now: float, width: int) -> Text:
-    ended = sum(sweep.count(state) for state in State if state.is_final)
-    text = Text(overflow="ellipsis", no_wrap=True)
-    text.append(f"{sweep.header['name']}  ", "bold")
-    text.append(f"{ended}/{sweep.num_trials} ended")
-    colours = {State.RUNNING: "cyan", State.WAITING: "dim", State.COMPLETE: "green"}
-    colours |= {State.STOPPED: "blue", State.FAILED: "red"}
-    for state in (State.RUNNING, State.WAITING, State.COMPLETE, State.STOPPED, State.FAILED):
-        if sweep.count(state):
-            text.append(" · ", "dim").append(f"{sweep.count(state)} {state}", colours[state])
-    facts = Text(overflow="ellipsis", no_wrap=True)
-    best = sweep.best()
-    if best is not None:
-        facts.append(f"best {metric_name(sweep)} {_number(best.best)}", "bold green")
-        facts.append(" · ", "dim")
-    if sweep.sessions and sweep.sessions[-1].gpus_per_trial:
-        facts.append(f"{sweep.gpu_hours(now):.2f} GPU-hours")
-    else:
-        facts.append(f"{sweep.slot_hours(now):.2f} slot-hours")
-    left = time_left(sweep, now)
-    facts.append(" · ", "dim")
-    facts.append("first epochs" if left is None else f"about {_duration(left)} left")
-    if best is not None:
-        # Last, because a narrow terminal cuts it off.
-        facts.append(" · ", "dim").append(f"best is {_name(best)}")
-    separator = Text("  │  ", "dim") if text.cell_len + facts.cell_len + 5 <= width else Text("\n")
-    return Text.assemble(text, separator, facts, no_wrap=True, overflow="ellipsis")
-
-
-def _running_table(sweep: Sweep, now: float, width: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=max(20, width - 50))
-    table.add_column("epoch", justify="right", no_wrap=True)
-    table.add_column("", width=10 if width < 100 else 24)
-    table.add_column(metric_name(sweep), justify="right", no_wrap=True)
-    table.add_column("best", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    for trial in sweep.running():
-        seconds = trial.seconds + (now - trial.started if trial.started is not None else 0.0)
-        table.add_row(
-            _name(trial),
-            f"{trial.epoch}/{trial.epochs}",
-            ProgressBar(total=trial.epochs, completed=trial.epoch),
-            _number(trial.last),
-            _number(trial.best),
-            _duration(seconds),
-        )
-    return table
-
-
-def _name(trial: Trial) -> str:
-    return f"{trial.number:04d} {trial.label}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    seconds = round(max(0.0, seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -10,7 +10,7 @@ import pytest
 from simulation import Simulation, ended, essence, make_space
 
 from kdsweep.errors import ExperimentError
-from kdsweep.sweep.driver import exit_code
+from kdsweep.sweep.outcome import exit_code
 from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport

@@ -7,17 +7,14 @@ import pytest
 from rich.console import Console
 from simulation import Simulation, make_space
 
+from kdsweep.sweep.display import event_line, render, time_left
+from kdsweep.sweep.outcome import Outcome, outcome_lines
 from kdsweep.sweep.progress import (
     JsonProgress,
     LiveProgress,
-    Outcome,
     PlainProgress,
     QuietProgress,
-    event_line,
     make_progress,
-    outcome_lines,
-    render,
-    time_left,
 )
 from kdsweep.sweep.state import State, Sweep
 

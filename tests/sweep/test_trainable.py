@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from kdsweep.errors import NonFiniteLossError
+from kdsweep.errors import KdsweepError, NonFiniteLossError
+from kdsweep.store import TrialFolder
+from kdsweep.sweep import trainable
 from kdsweep.sweep.trainable import classify
 
 
@@ -33,6 +36,20 @@ class OutOfMemoryError(RuntimeError):
 )
 def test_failures_are_classified(error, expected):
     assert classify(error) == expected
+
+
+def test_a_trial_that_another_process_still_trains_is_waited_for_then_refused(
+    tmp_path, monkeypatch
+):
+    folder = TrialFolder(tmp_path)
+    monkeypatch.setattr(trainable, "_LOCK_SECONDS", 0.3)
+    with trainable._alone_in(folder):
+        before = time.monotonic()
+        with pytest.raises(KdsweepError, match="another process"), trainable._alone_in(folder):
+            pytest.fail("two at a time")
+        assert time.monotonic() - before >= 0.3
+    with trainable._alone_in(folder):
+        assert folder.lock.exists()
 
 
 SCRIPT = """

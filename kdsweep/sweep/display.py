@@ -1,0 +1,134 @@
+"""A sweep in words and as a table, for people to read while it runs."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kdsweep.store import Event
+from kdsweep.sweep.outcome import duration
+from kdsweep.sweep.state import State, Sweep, Trial
+
+
+def event_line(sweep: Sweep, event: Event) -> str | None:
+    """One line about an event, or ``None`` if there is nothing to say."""
+    kind = event["event"]
+    if kind == "start":
+        trial = sweep.trials[event["trial"]]
+        again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
+        after = f" after epoch {event['epoch']}" if event["epoch"] else ""
+        return f"{_name(trial)}  started{after}{again}"
+    if kind == "epoch":
+        trial = sweep.trials[event["trial"]]
+        line = (
+            f"{_name(trial)}  epoch {event['epoch']}/{trial.epochs}  "
+            f"{metric_name(sweep)} {event['value']:.3f}"
+        )
+        if event["stop"] is None:
+            return line
+        word = "complete" if event["stop"] == "complete" else "stopped at a rung"
+        ended = sum(sweep.count(s) for s in State if s.is_final)
+        return f"{line}  {word} ({ended} of {sweep.num_trials} trials ended)"
+    if kind == "fail":
+        trial = sweep.trials[event["trial"]]
+        message = event["message"].strip().splitlines()
+        then = "tried again" if event["retry"] else "given up"
+        if "job" in event:
+            then += f" with batch_size {event['job']['batch_size']}"
+        first = message[0] if message else ""
+        return f"{_name(trial)}  failed ({event['class']}, {then}): {first}"
+    return None
+
+
+def metric_name(sweep: Sweep) -> str:
+    """Short name of the sweep's metric."""
+    name = str(sweep.header["metric"]).rsplit("/", 1)[-1]
+    return "mIoU" if name == "miou" else name
+
+
+def time_left(sweep: Sweep, now: float) -> float | None:
+    """Seconds until everything has ended, as far as the epochs so far can tell."""
+    trials = sweep.trials.values()
+    done = sum(len(t.values) for t in trials)
+    if not done or not sweep.sessions:
+        return None
+    seconds_per_epoch = sweep.slot_hours(now) * 3600 / done
+    ended = [t for t in trials if t.state.is_final and not t.is_control]
+    full = int(sweep.header["epochs"])
+    # Trials to come are stopped about as early as those before.
+    expected = sum(t.epoch for t in ended) / len(ended) if len(ended) >= 3 else float(full)
+    left = sweep.num_undrawn * expected
+    left += sum(
+        max(1.0, (t.epochs if t.is_control else max(expected, t.epoch + 1.0)) - t.epoch)
+        for t in trials
+        if not t.state.is_final
+    )
+    return left * seconds_per_epoch / sweep.sessions[-1].slots
+
+
+def render(sweep: Sweep, now: float, width: int) -> Group:
+    """The live table: one line on the whole, one line per running trial."""
+    overview = _overview(sweep, now, width)
+    return (
+        Group(overview, _running_table(sweep, now, width)) if sweep.running() else Group(overview)
+    )
+
+
+def _overview(sweep: Sweep, now: float, width: int) -> Text:
+    ended = sum(sweep.count(state) for state in State if state.is_final)
+    text = Text(overflow="ellipsis", no_wrap=True)
+    text.append(f"{sweep.header['name']}  ", "bold")
+    text.append(f"{ended}/{sweep.num_trials} ended")
+    colours = {State.RUNNING: "cyan", State.WAITING: "dim", State.COMPLETE: "green"}
+    colours |= {State.STOPPED: "blue", State.FAILED: "red"}
+    for state in (State.RUNNING, State.WAITING, State.COMPLETE, State.STOPPED, State.FAILED):
+        if sweep.count(state):
+            text.append(" · ", "dim").append(f"{sweep.count(state)} {state}", colours[state])
+    facts = Text(overflow="ellipsis", no_wrap=True)
+    best = sweep.best()
+    if best is not None:
+        facts.append(f"best {metric_name(sweep)} {_number(best.best)}", "bold green")
+        facts.append(" · ", "dim")
+    if sweep.sessions and sweep.sessions[-1].gpus_per_trial:
+        facts.append(f"{sweep.gpu_hours(now):.2f} GPU-hours")
+    else:
+        facts.append(f"{sweep.slot_hours(now):.2f} slot-hours")
+    left = time_left(sweep, now)
+    facts.append(" · ", "dim")
+    facts.append("first epochs" if left is None else f"about {duration(left)} left")
+    if best is not None:
+        # Last, because a narrow terminal cuts it off.
+        facts.append(" · ", "dim").append(f"best is {_name(best)}")
+    separator = Text("  │  ", "dim") if text.cell_len + facts.cell_len + 5 <= width else Text("\n")
+    return Text.assemble(text, separator, facts, no_wrap=True, overflow="ellipsis")
+
+
+def _running_table(sweep: Sweep, now: float, width: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=max(20, width - 50))
+    table.add_column("epoch", justify="right", no_wrap=True)
+    table.add_column("", width=10 if width < 100 else 24)
+    table.add_column(metric_name(sweep), justify="right", no_wrap=True)
+    table.add_column("best", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    for trial in sweep.running():
+        seconds = trial.seconds + (now - trial.started if trial.started is not None else 0.0)
+        table.add_row(
+            _name(trial),
+            f"{trial.epoch}/{trial.epochs}",
+            ProgressBar(total=trial.epochs, completed=trial.epoch),
+            _number(trial.last),
+            _number(trial.best),
+            duration(seconds),
+        )
+    return table
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.number:04d} {trial.label}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,131 @@
+"""How a run of a sweep ended: its exit code, its summary, and how to go on."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdsweep.store import Experiment
+from kdsweep.sweep.state import State, Sweep
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended.
+
+    Attributes:
+        experiment: The experiment's folder; ``None`` if it ended before there was one.
+        exit_code: 0 done, 3 done but trials failed, 4 budget reached, 130 interrupted.
+        reason: ``done``, or why the sweep paused.
+        num_complete: Trials trained to the end, controls included.
+        num_stopped: Trials that halving stopped.
+        num_failed: Trials that failed.
+        num_left: Trials that have not ended.
+        best_trial: Number of the search trial with the best value.
+        best_label: Its name.
+        best_value: Its value.
+        hours: Wall-clock hours over all sessions.
+        gpu_hours: GPU-hours over all sessions.
+        resume_command: What goes on with the sweep, if anything is left.
+        notice: What is to be known about the scores.
+    """
+
+    experiment: Path | None
+    exit_code: int
+    reason: str
+    num_complete: int = 0
+    num_stopped: int = 0
+    num_failed: int = 0
+    num_left: int = 0
+    best_trial: int | None = None
+    best_label: str | None = None
+    best_value: float | None = None
+    hours: float = 0.0
+    gpu_hours: float = 0.0
+    resume_command: str | None = None
+    notice: str | None = None
+
+
+def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
+    """How a sweep stands at the end of a session."""
+    best = sweep.best()
+    return Outcome(
+        experiment=experiment.path,
+        exit_code=exit_code(sweep),
+        reason=sweep.paused or ("broken off" if sweep.has_work else "done"),
+        num_complete=sweep.count(State.COMPLETE),
+        num_stopped=sweep.count(State.STOPPED),
+        num_failed=sweep.count(State.FAILED),
+        num_left=sweep.count(State.WAITING) + sweep.count(State.RUNNING),
+        best_trial=None if best is None else best.number,
+        best_label=None if best is None else best.label,
+        best_value=None if best is None else best.best,
+        hours=sweep.hours(),
+        gpu_hours=sweep.gpu_hours(),
+        resume_command=resume_command(experiment) if sweep.has_work else None,
+        notice=notice,
+    )
+
+
+def exit_code(sweep: Sweep) -> int:
+    """The exit code that tells where a sweep stands."""
+    if sweep.paused in ("sigint", "sigterm"):
+        return 130
+    if sweep.paused is not None:
+        return 4
+    if sweep.has_work:
+        return 1
+    return 3 if sweep.count(State.FAILED) else 0
+
+
+def resume_command(experiment: Experiment) -> str:
+    """The command that goes on with an experiment, as short as it can be from here."""
+    path = experiment.path
+    with suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return f"kdsweep resume {shlex.quote(str(path))}"
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """The summary at the end."""
+    if outcome.experiment is None:
+        return [f"ended before anything was trained ({outcome.reason})"]
+    counts = [f"{outcome.num_complete} complete"]
+    for number, word in (
+        (outcome.num_stopped, "stopped early"),
+        (outcome.num_failed, "failed"),
+        (outcome.num_left, "left"),
+    ):
+        if number:
+            counts.append(f"{number} {word}")
+    ending = {
+        "done": "done",
+        "sigint": "interrupted",
+        "sigterm": "interrupted",
+        "max_hours": "paused: the budget of hours is used up",
+        "max_gpu_hours": "paused: the budget of GPU-hours is used up",
+    }.get(outcome.reason, outcome.reason)
+    spent = f"{duration(outcome.hours * 3600)}"
+    if outcome.gpu_hours:
+        spent += f", {outcome.gpu_hours:.2f} GPU-hours"
+    lines = [f"{ending}: {', '.join(counts)}  ({spent})"]
+    if outcome.best_value is not None:
+        lines.append(
+            f"best: {outcome.best_value:.3f} by trial {outcome.best_trial:04d} {outcome.best_label}"
+        )
+    if outcome.notice is not None:
+        lines.append(outcome.notice)
+    if outcome.resume_command is not None:
+        lines.append(f"to go on: {outcome.resume_command}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people."""
+    seconds = round(max(0.0, seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
