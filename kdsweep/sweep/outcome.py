@@ -89,7 +89,7 @@ def resume_command(experiment: Experiment) -> str:
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
-    """The summary at the end."""
+    """How it ended, in short; the report that follows says what was found."""
     if outcome.experiment is None:
         return [f"ended before anything was trained ({outcome.reason})"]
     counts = [f"{outcome.num_complete} complete"]
@@ -111,12 +111,6 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     if outcome.gpu_hours:
         spent += f", {outcome.gpu_hours:.2f} GPU-hours"
     lines = [f"{ending}: {', '.join(counts)}  ({spent})"]
-    if outcome.best_value is not None:
-        lines.append(
-            f"best: {outcome.best_value:.3f} by trial {outcome.best_trial:04d} {outcome.best_label}"
-        )
-    if outcome.notice is not None:
-        lines.append(outcome.notice)
     if outcome.resume_command is not None:
         lines.append(f"to go on: {outcome.resume_command}")
     return lines
