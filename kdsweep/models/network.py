@@ -25,7 +25,7 @@ class Activations(NamedTuple):
         taps: Feature maps by tap name, each of shape (B, C, h, w).
     """
 
-    logits_BKHW: Tensor  # noqa: N815
+    logits_BKHW: Tensor
     taps: dict[str, Tensor]
 
     def detach(self) -> Activations:
@@ -58,8 +58,8 @@ class SegmentationNetwork(nn.Module):
     """
 
     model: SegmentationModel
-    shift_C11: Tensor  # noqa: N815
-    scale_C11: Tensor  # noqa: N815
+    shift_C11: Tensor
+    scale_C11: Tensor
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ class SupervisedLoss(nn.Module):
         al., arXiv 1708.02002.
     """
 
-    class_weights_K: Tensor | None  # noqa: N815
+    class_weights_K: Tensor | None
 
     def __init__(
         self,
