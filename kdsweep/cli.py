@@ -39,7 +39,7 @@ app = typer.Typer(
 SpaceFile = Annotated[Path, typer.Argument(help="A search space (YAML).", show_default=False)]
 Experiment = Annotated[
     Path,
-    typer.Argument(help="Its folder, e.g. experiments/latest.", show_default=False),
+    typer.Argument(help="An experiment, e.g. experiments/latest.", show_default=False),
 ]
 Data = Annotated[
     list[str] | None,
@@ -232,7 +232,8 @@ class _EpochLines:
         self.console = console
         self._epochs = job.train.epochs
         self._best = -1.0
-        console.print(f"{job.label}, {self._epochs} epochs", style="bold", markup=False)
+        epochs = "1 epoch" if self._epochs == 1 else f"{self._epochs} epochs"
+        console.print(f"{job.label}, {epochs}", style="bold", markup=False)
 
     def print(self, report: EpochReport) -> None:
         """Show a report."""
@@ -274,7 +275,7 @@ def validate(
             num_bad += 1
             _say_error(error)
         else:
-            print(f"{file}: valid, {_extent(space.num_points())}")
+            print(f"{file}: valid, {_extent(space.num_points())} (data were not looked at)")
     raise typer.Exit(SpecError.exit_code if num_bad else 0)
 
 

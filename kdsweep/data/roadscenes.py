@@ -61,7 +61,7 @@ def build_roadscenes(
             "scenes": counts,
         }
     )
-    home = Path(spec.path).expanduser() if spec.path else cache / "roadscenes"
+    home = cache / "roadscenes"
     folder = home / key
     if not folder.is_dir():
         with writing_cache(home), once(folder) as draft:

@@ -11,6 +11,7 @@ from kdsweep.errors import SpecError
 from kdsweep.models.architectures import build_model, check_names
 from kdsweep.models.network import SegmentationNetwork
 from kdsweep.models.pretrained import check_weights, pixel_statistics
+from kdsweep.models.unused import drop_unused
 
 
 def build_network(
@@ -44,6 +45,7 @@ def build_network(
         model = build_model(
             arch, encoder, num_classes, encoder_weights=encoder_weights, options=options
         )
+    drop_unused(model)
     return SegmentationNetwork(model, num_classes, mean=mean, std=std, taps=taps)
 
 

@@ -21,6 +21,9 @@ from kdsweep.store import Experiment
 _NAME = 14  # terminal cells that tell most encoders apart
 _STATE_STYLES = {"done": "green", "running": "cyan", "paused": "yellow", "died": "red"}
 
+# A budget counts all sessions, so going on needs a larger one.
+_BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hours N"}
+
 
 def render(results: Results, console: Console, top: int = 10) -> None:
     """Print the whole report: best students, pairs, classes of the best, failures, caveats.
@@ -63,8 +66,8 @@ def render_best(results: Results, console: Console, top: int = 5) -> None:
         console.print()
         _say(console, "Next:")
         for command, purpose in commands:
-            _say(console, f"  {command}", wrap=False, style="cyan", end="")
-            _say(console, f"   # {purpose}", wrap=False, style="dim")
+            _say(console, f"  # {purpose}", wrap=False, style="dim")
+            _say(console, f"  {command}", wrap=False, style="cyan")
 
 
 def best_sentence(results: Results) -> str:
@@ -95,7 +98,8 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
     folder = Path(summary["experiment"])
     commands = []
     if summary["state"] in ("paused", "died"):
-        commands.append((f"kdsweep resume {_short(folder)}", "go on where it stopped"))
+        flag = _BUDGET_FLAGS.get(summary["pause_reason"] or "", "")
+        commands.append((f"kdsweep resume {_short(folder)}{flag}", "go on where it stopped"))
     commands.append((f"kdsweep report {_short(folder)}", "all tables, also as CSV and Parquet"))
     if summary["best"] is not None:
         job = Experiment(folder).trial(summary["best"]["number"]).job_yaml

@@ -94,7 +94,7 @@ class BaseDataSpec(Spec):
 class RoadscenesData(BaseDataSpec):
     """Generated driving scenes with CARLA's 13 classes; the embedded default.
 
-    ``path`` is where they are written, the cache folder if left out.
+    They are written into the cache folder; there is no ``path`` to read from.
 
     Attributes:
         scenes: Training scenes to generate.
@@ -110,6 +110,16 @@ class RoadscenesData(BaseDataSpec):
     test_scenes: int = Field(default=48, ge=0)
     scene_size: SceneSize = (300, 400)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _is_not_read_from_a_folder(self) -> RoadscenesData:
+        if self.path is not None:
+            raise broken_rule(
+                "roadscenes are generated, not read from a folder",
+                at=("path",),
+                allowed="no path; data.cache says where they are written",
+            )
+        return self
 
 
 class LyftData(BaseDataSpec):

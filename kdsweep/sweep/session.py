@@ -215,10 +215,8 @@ class SweepSession:
             note(str(data["notice"]))
         note(f"experiment: {experiment.path}")
         if joined.dashboard is not None:
-            note(
-                f"dashboard:  {joined.dashboard} "
-                "(it asks for a token, which `ray get-auth-token` prints)"
-            )
+            note(f"dashboard:  {joined.dashboard}")
+            note("            it asks for a token, which `ray get-auth-token` prints")
         elif joined.problem is not None:
             note(f"warning: Ray's dashboard could not be started: {joined.problem}")
 

@@ -56,6 +56,33 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize(
+    ("arch", "options", "kept"),
+    [("unet", {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}, 0.1), ("pspnet", {}, 0.5)],
+)
+def test_stages_that_are_never_reached_are_neither_counted_nor_saved(
+    arch: str, options: dict, kept: float
+) -> None:
+    from kdsweep.models.architectures import build_model
+
+    whole = build_model(arch, "resnet18", 3, options=options)
+    network = build_network(arch, "resnet18", 3, options=options).train()
+    network(pixels())[0].sum().backward()
+    reached = sum(p.numel() for p in network.parameters() if p.grad is not None)
+    assert network.num_parameters() == reached
+    assert sum(v.numel() for v in network.state_dict().values()) < 1.1 * reached
+    assert reached < kept * sum(p.numel() for p in whole.parameters())
+
+
+def test_nothing_is_dropped_from_a_model_that_is_used_whole() -> None:
+    from kdsweep.models.architectures import build_model
+
+    for arch, encoder in (("unet", "resnet18"), ("fpn", "mit_b0"), ("unet", "mobilenet_v2")):
+        whole = build_model(arch, encoder, 3)
+        network = build_network(arch, encoder, 3)
+        assert network.num_parameters() == sum(p.numel() for p in whole.parameters())
+
+
 def test_normalisation_constants_are_not_weights() -> None:
     names = build_network("unet", "resnet18", 3, options=SMALL).state_dict()
     assert all(name.startswith("model.") for name in names)

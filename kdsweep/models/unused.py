@@ -1,0 +1,61 @@
+"""Leaving out parts of a model that its output does not depend on.
+
+Encoders of segmentation-models-pytorch keep all their stages when only the first few are used
+(``encoder_depth: 3``, or PSPNet as it comes). Such stages would be counted as parameters, be saved,
+and ship: for a ResNet18 cut after three stages they are 94 % of the weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Large enough for every architecture (PAN's pyramid needs 128), two images for batch norm.
+_PROBE_SHAPE = (2, 3, 128, 128)
+
+
+class Bypass(nn.Module):
+    """Stands where a module stood whose result nobody uses."""
+
+    def forward(self, first: Any, *_: Any, **__: Any) -> Any:
+        """The first argument, as it is."""
+        return first
+
+
+def drop_unused(model: nn.Module) -> None:
+    """Replace modules that the model's output does not depend on, in place.
+
+    A module is unused if none of its parameters gets a gradient from the output. The model is
+    probed on a copy without memory, which takes about a tenth of a second whatever its size.
+
+    Args:
+        model: Takes float images (B, 3, H, W).
+    """
+    probe = copy.deepcopy(model).to("meta").train()
+    expected = _run(probe)
+    expected.sum().backward()
+    idle = {name for name, parameter in probe.named_parameters() if parameter.grad is None}
+    dropped: list[str] = []
+    for name, module in probe.named_modules():
+        inside = [f"{name}.{key}" for key, _ in module.named_parameters()]
+        below = any(name.startswith(f"{parent}.") for parent in dropped)
+        if name and inside and not below and idle.issuperset(inside):
+            dropped.append(name)
+    for name in dropped:
+        _bypass(probe, name)
+    assert _run(probe).shape == expected.shape
+    for name in dropped:
+        _bypass(model, name)
+
+
+def _run(probe: nn.Module) -> Tensor:
+    output: Tensor = probe(torch.zeros(_PROBE_SHAPE, device="meta"))
+    return output
+
+
+def _bypass(model: nn.Module, name: str) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, Bypass())
