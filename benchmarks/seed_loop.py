@@ -57,7 +57,7 @@ def make_job(args: argparse.Namespace, cache: Path) -> Job:
 
 def find_files(data: SegmentationData) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
     """Image and label files of both splits."""
-    by_name = {path.name: path for path in sorted(data.source_path.rglob("CameraRGB/*.png"))}
+    by_name = {path.stem: path for path in sorted(data.source_path.rglob("CameraRGB/*.png"))}
     splits = []
     for split in (data.train, data.val):
         images = [by_name[Path(name).name] for name in split.names]
@@ -103,7 +103,9 @@ class HandWritten:
             target = self.teacher(images)
             F.cross_entropy(target, labels).backward()
             logits = self.student(images)
-            kl = F.kl_div(F.log_softmax(logits, 1), F.softmax(target.detach(), 1))
+            kl = F.kl_div(
+                F.log_softmax(logits, 1), F.softmax(target.detach(), 1), reduction="batchmean"
+            )
             (F.cross_entropy(logits, labels) + kl).backward()
             for optimizer in self.optimizers:
                 optimizer.step()

@@ -45,7 +45,7 @@ def _folder(root: Path) -> FolderData:
 
 def _roadscenes(root: Path) -> RoadscenesData:
     return RoadscenesData(
-        scenes=4, val_scenes=2, test_scenes=1, scene_size=(60, 80), path=str(root), image_size=SIZE
+        scenes=4, val_scenes=2, test_scenes=1, scene_size=(60, 80), cache=str(root), image_size=SIZE
     )
 
 
