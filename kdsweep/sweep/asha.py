@@ -33,10 +33,6 @@ class Asha:
             rung *= self.reduction_factor
         return rung == epoch
 
-    def rungs_below(self, epochs: int) -> list[int]:
-        """The rungs at which a trial of ``epochs`` epochs can be stopped."""
-        return [epoch for epoch in range(self.grace_period, epochs) if self.is_rung(epoch)]
-
     def should_stop(self, trial: int, epoch: int, value: float) -> bool:
         """Whether a trial that reports ``value`` at ``epoch`` would be stopped; records nothing.
 

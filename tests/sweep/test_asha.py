@@ -9,10 +9,8 @@ from kdsweep.sweep.asha import Asha
 
 
 def test_rungs_are_powers_of_the_reduction_factor():
-    assert Asha(1, 3).rungs_below(10) == [1, 3, 9]
-    assert Asha(2, 4).rungs_below(33) == [2, 8, 32]
-    assert Asha(2, 4).rungs_below(32) == [2, 8]
-    assert not Asha(1, 3).is_rung(2)
+    assert [epoch for epoch in range(1, 28) if Asha(1, 3).is_rung(epoch)] == [1, 3, 9, 27]
+    assert [epoch for epoch in range(1, 33) if Asha(2, 4).is_rung(epoch)] == [2, 8, 32]
 
 
 def test_a_trial_goes_on_if_it_is_in_the_best_third_so_far():
