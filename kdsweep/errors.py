@@ -6,6 +6,7 @@ The tree, with the exit code the command line gives each branch::
     ├── SpecError                   2   a job or search space says something that is not allowed
     ├── DataError                   2   a data set is missing, damaged or laid out differently
     ├── WeightsError                2   pretrained weights cannot be had
+    ├── ModelFileError              2   a file to predict with is damaged, or none of kdsweep's
     ├── ResourceError               2   a trial can never fit on the machines there are
     ├── ExperimentError             2   an experiment folder is missing, locked or not one
     ├── LedgerError                 1   the ledger is damaged other than in its last line
@@ -39,7 +40,8 @@ class SpecError(KdsweepError):
         path: Where in the document, for example ``("distill", "pixel_kl", "weight")``.
         value: The offending value, shown as the user wrote it; leave out where there is none.
         allowed: What is allowed, in words, or the allowed names (the nearest match is put first).
-        hint: What to do next.
+        hint: What to do next; without it, the allowed name that ``value`` is a slip of, if there
+            is one.
         file: The file the document came from, filled in by whoever read it.
         line: 1-based line in that file.
         others: Further errors of the same document, so that all can be put right at once.
@@ -91,8 +93,9 @@ class SpecError(KdsweepError):
             lines.append(f"  value:   {shown(self.value)}")
         if self.allowed is not None:
             lines.append(f"  allowed: {self._allowed_text()}")
-        if self.hint is not None:
-            lines.append(f"  try:     {self.hint}")
+        hint = self._guess() if self.hint is None else self.hint
+        if hint is not None:
+            lines.append(f"  try:     {hint}")
         if self.others:
             lines.append(f"and {len(self.others)} more:")
             lines += [str(other) for other in self.others[: self._MAX_OTHERS]]
@@ -100,6 +103,11 @@ class SpecError(KdsweepError):
             if left_out > 0:
                 lines.append(f"… {left_out} not shown")
         return "\n".join(lines)
+
+    def _guess(self) -> str | None:
+        if self.allowed is None or isinstance(self.allowed, str) or not isinstance(self.value, str):
+            return None
+        return did_you_mean(self.value, self.allowed)
 
     def _allowed_text(self) -> str:
         if isinstance(self.allowed, str):
@@ -118,6 +126,12 @@ class DataError(KdsweepError):
 
 class WeightsError(KdsweepError):
     """Pretrained weights cannot be had."""
+
+    exit_code = 2
+
+
+class ModelFileError(KdsweepError):
+    """A file to predict with is damaged, hostile, or no model of kdsweep's."""
 
     exit_code = 2
 
@@ -182,7 +196,36 @@ _NOT_TEXT = frozenset(("null", "Null", "NULL", "~", "true", "True", "false", "Fa
 def nearest_first(value: str, allowed: Iterable[str]) -> list[str]:
     """The allowed names, the ones closest to ``value`` in front."""
     names = list(allowed)
-    lowered = [name.lower() for name in names]
-    near = difflib.get_close_matches(value.lower(), dict.fromkeys(lowered), n=3, cutoff=0.5)
-    near = [name for close in near for name in names if name.lower() == close]
+    near = close_names(value, names, num=3, likeness=0.5)
     return near + [name for name in names if name not in near]
+
+
+def did_you_mean(value: str, names: Iterable[str]) -> str | None:
+    """The question after the name that ``value`` is most likely a slip of.
+
+    ``None`` where no name is near, or several are equally near (``encoder.9``).
+    """
+    near = close_names(value, names, num=2)
+    if not near or len({_likeness(value, name) for name in near}) < len(near):
+        return None
+    return f"did you mean `{near[0]}`?"
+
+
+def _likeness(value: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name.lower(), value.lower()).ratio()
+
+
+def close_names(value: str, names: Iterable[str], *, num: int, likeness: float = 0.6) -> list[str]:
+    """The names that resemble ``value``, upper and lower case alike, the closest first.
+
+    Args:
+        value: What was written.
+        names: What could have been meant.
+        num: At most so many, names that differ only in case counting once.
+        likeness: How much two names must resemble each other, from 0 to 1 (the same).
+    """
+    by_lower: dict[str, list[str]] = {}
+    for name in names:
+        by_lower.setdefault(name.lower(), []).append(name)
+    near = difflib.get_close_matches(value.lower(), by_lower, n=num, cutoff=likeness)
+    return [name for close in near for name in by_lower[close]]

@@ -7,6 +7,7 @@ from kdsweep.spec.data import DataSpec
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.spec.document import dump_yaml
 from kdsweep.spec.job import Job
+from kdsweep.spec.job_list import JobList
 from kdsweep.spec.loading import JobFile, load_job, read_job
 from kdsweep.spec.model import ModelSpec
 from kdsweep.spec.ranges import Scalar, Suggest
@@ -20,6 +21,7 @@ __all__ = [
     "Draw",
     "Job",
     "JobFile",
+    "JobList",
     "ModelSpec",
     "ResourcesSpec",
     "Scalar",

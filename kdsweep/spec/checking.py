@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from kdsweep.errors import ConfigPath, SpecError, shown
+from kdsweep.errors import ConfigPath, SpecError, did_you_mean, shown
 from kdsweep.spec.base import RULE, Spec
 from kdsweep.spec.document import parse_value
-from kdsweep.spec.places import Place, homes_of, nearest
+from kdsweep.spec.places import Place, homes_of
 
 S = TypeVar("S", bound=Spec)
 _NOTHING = object()
@@ -91,16 +91,13 @@ def unknown_key(
         tagged: The place of several sections, one of which the mapping is.
     """
     key = str(path[-1])
-    hint = None
-    guess = nearest(key, known)
+    hint = did_you_mean(key, known)
     homes = homes_of(key, root or {})
     owners = [t for t, s in tagged.tags().items() if key in s.model_fields] if tagged else []
     if owners:
         assert tagged is not None
         hint = f"only with {tagged.tag}: {' or '.join(owners)}"
-    elif guess is not None:
-        hint = f"did you mean `{guess}`?"
-    elif homes:
+    elif hint is None and homes:
         hint = f"`{key}` belongs at {' or '.join(homes[:3])}"
     return SpecError(UNKNOWN_KEY, path=path, value=key, allowed=known, hint=hint)
 
@@ -202,15 +199,19 @@ def _in_words(finding: Mapping[str, Any], spot: _Spot, top: Mapping[str, Place])
     if kind == "missing" or value is _NOTHING:
         return SpecError("missing", path=path, allowed=place.describe())
     if value is None:
-        return SpecError(
-            "null is not allowed here",
-            path=path,
-            allowed=place.describe(),
-            hint=None if place.required else "leave the key out for its default",
-        )
+        return _null_not_allowed(path, place)
     allowed = place.names() or place.describe()
     problem = _PROBLEMS.get(kind, finding["msg"])
     return SpecError(problem, path=path, value=value, allowed=allowed, hint=_hint(place, value))
+
+
+def _null_not_allowed(path: ConfigPath, place: Place) -> SpecError:
+    return SpecError(
+        "null is not allowed here",
+        path=path,
+        allowed=place.describe(),
+        hint=None if place.required else "leave the key out for its default",
+    )
 
 
 def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
@@ -221,6 +222,9 @@ def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
         if section
         else next((kind for kind in spot.place.kinds if _alike(kind, spot.value)), None)
     )
+    if spot.value is None:
+        yield _null_not_allowed(spot.path, spot.place)
+        return
     if likely is None:
         yield SpecError(
             "not allowed here",
@@ -237,6 +241,9 @@ def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
     except ValidationError as error:
         for inner in _findings(error, likely, spot.value, {}):
             if not inner.path and section is None:
+                if isinstance(inner.value, str) and isinstance(inner.allowed, list):
+                    # The description is a text, in which no near name can be found.
+                    inner.hint = inner.hint or did_you_mean(inner.value, inner.allowed)
                 inner.allowed = spot.place.describe()
             inner.path = (*spot.path, *inner.path)
             yield inner
@@ -245,6 +252,8 @@ def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
 def _alike(kind: Place, value: object) -> bool:
     """Whether ``value`` is at least of the sort that ``kind`` wants."""
     origin = get_origin(kind.annotation)
+    if kind.annotation is bool:
+        return isinstance(value, int) or (isinstance(value, str) and value.lower() in _SWITCHES)
     if isinstance(value, str):
         return origin is Literal or kind.annotation is str
     if isinstance(value, list | tuple):

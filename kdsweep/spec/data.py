@@ -9,6 +9,8 @@ from pydantic import Field, PositiveInt, model_validator
 from kdsweep.spec.base import Names, Spec, broken_rule
 
 AugmentPreset = Literal["none", "light", "standard", "strong"]
+AugmentOn = Literal["auto", "cpu", "device"]
+NumClasses = Annotated[int, Field(ge=2, le=255)]  # ids are bytes, and 255 is void
 ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
 _SceneSide = Annotated[int, Field(ge=16)]
 SceneSize = Annotated[tuple[_SceneSide, _SceneSide], Field(strict=False)]
@@ -20,14 +22,17 @@ class HoldoutSpec(Spec):
     Attributes:
         val: Share of the frames that validate.
         test: Share of the frames kept for the test split.
-        block: Frames in a block; frames of one recording are at most this far from a border.
+        block: Frames in a block; frames of one recording are at most this far from a border. 1
+            draws single frames, which puts neighbours on both sides.
         seed: Which blocks are drawn.
+        parts: Use frames of these parts (recordings, towns, folders) only; ``null`` uses all.
     """
 
     val: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.0, ge=0, lt=1)
     block: PositiveInt = 50
     seed: int = Field(default=0, ge=0)
+    parts: Annotated[Names, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> HoldoutSpec:
@@ -75,6 +80,11 @@ class BaseDataSpec(Spec):
         path: Folder of the data set; ``--data SOURCE=PATH`` fills it in.
         image_size: (height, width) in pixels that frames are resized to.
         augment: Named augmentation of the training split.
+        augment_on: Where it is done: in the loader processes, frame by frame (``cpu``), or on the
+            device that trains, batch by batch (``device``). The frames are the same but for
+            rounding. ``auto`` is the device where that is a GPU.
+        num_classes: Outputs of the networks, where they have more than the data have classes; the
+            classes beyond occur in no label. ``null`` is as many as the data have.
         num_train: Use at most so many training frames, evenly spaced; all if left out.
         num_val: Likewise for validation.
         workers: Loader processes; chosen from the trial's CPU share if left out.
@@ -85,6 +95,8 @@ class BaseDataSpec(Spec):
     path: str | None = None
     image_size: ImageSize
     augment: AugmentPreset = "standard"
+    augment_on: AugmentOn = "auto"
+    num_classes: NumClasses | None = None
     num_train: PositiveInt | None = None
     num_val: PositiveInt | None = None
     workers: int | None = Field(default=None, ge=0)

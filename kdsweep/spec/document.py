@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kdsweep.errors import ConfigPath, SpecError
+from kdsweep.errors import ConfigPath, SpecError, close_names
 from kdsweep.spec.yaml_reader import TAG, Mark, Reader
 
 
@@ -114,10 +114,12 @@ def dump_yaml(value: BaseModel | Mapping[str, Any]) -> str:
     """``value`` as YAML that reads back as an equal value; short lists stay on one line."""
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     def dressed(item: Any) -> Any:
         if isinstance(item, Mapping):
-            mapping = CommentedMap({key: dressed(inner) for key, inner in item.items()})
+            pairs = {dressed(key): dressed(inner) for key, inner in item.items()}
+            mapping = CommentedMap(pairs)
             if not mapping or set(mapping) <= _RANGE_LIKE:
                 mapping.fa.set_flow_style()
             return mapping
@@ -126,6 +128,9 @@ def dump_yaml(value: BaseModel | Mapping[str, Any]) -> str:
             if not any(isinstance(inner, dict | list) for inner in item):
                 sequence.fa.set_flow_style()
             return sequence
+        if isinstance(item, str) and item.startswith(("?", ":")):
+            # The writer leaves ?; and : < bare, and the reader takes their first for a mark.
+            return DoubleQuotedScalarString(item)
         return item
 
     tree = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
@@ -135,9 +140,20 @@ def dump_yaml(value: BaseModel | Mapping[str, Any]) -> str:
     yaml.representer.add_representer(
         type(None), lambda r, _: r.represent_scalar(TAG + "null", "null")
     )
+    yaml.representer.add_representer(
+        float, lambda r, number: r.represent_scalar(TAG + "float", _float_text(number))
+    )
     out = io.StringIO()
     yaml.dump(dressed(tree), out)
     return out.getvalue()
+
+
+def _float_text(number: float) -> str:
+    """A float that readers of YAML 1.1, such as PyYAML, do not take for a text: 1.0e-05."""
+    text = repr(number)
+    if not math.isfinite(number):
+        return {"inf": ".inf", "-inf": "-.inf"}.get(text, ".nan")
+    return text if "." in text or "e" not in text else text.replace("e", ".0e")
 
 
 _RANGE_LIKE = {"values", "value", "min", "max", "distribution", "q", "probabilities"}
@@ -166,7 +182,7 @@ def _read_text(path: Path) -> str:
 def _nearest_files(path: Path) -> list[str]:
     folders = dict.fromkeys((path.parent, Path("search_spaces")))
     there = [file for folder in folders for file in sorted(folder.glob("*.y*ml"))]
-    stems = difflib.get_close_matches(path.stem, {file.stem for file in there}, n=2, cutoff=0.6)
+    stems = close_names(path.stem, dict.fromkeys(file.stem for file in there), num=2)
     return [str(file) for stem in stems for file in there if file.stem == stem]
 
 

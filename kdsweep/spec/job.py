@@ -31,7 +31,7 @@ def folder_name(text: str) -> str:
 
 # Checks across several fields look at sections of one scope only. Search spaces rely on it: they
 # try the corners of each scope, not those of the whole space.
-SCOPES = (("name",), ("data",), ("teacher", "distill"), ("student",), ("train",))
+SCOPES = (("name",), ("data",), ("teacher", "distill", "train"), ("student",))
 
 
 class Job(Spec):
@@ -63,6 +63,17 @@ class Job(Spec):
                 allowed="a teacher, or no distillation losses (weight 0 or null)",
                 hint="add a `teacher:` section; in a sweep, `controls: shared` already trains "
                 "each student without a teacher",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_have_images_to_compare(self) -> Job:
+        if "cross_image" in self.distill.terms() and self.train.batch_size == 1:
+            raise broken_rule(
+                "relations between images in batches of one image",
+                at=("distill", "cross_image"),
+                allowed="cross_image with train.batch_size ≥ 2",
+                hint="train.batch_size: 2, or pairwise, which relates the pixels of one image",
             )
         return self
 

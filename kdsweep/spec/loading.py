@@ -136,6 +136,9 @@ def located(document: Document, errors: Sequence[SpecError]) -> SpecError:
     return ranked[0]
 
 
+_FOLDERS = (["data", "path"], ["data", "cache"], ["distill", "checkpoint"])
+
+
 def _absolute(document: Document, value: Any, path: ConfigPath) -> Any:
     """``value`` with its folders absolute: trials run elsewhere, and jobs are run again from there.
 
@@ -147,7 +150,11 @@ def _absolute(document: Document, value: Any, path: ConfigPath) -> Any:
     if isinstance(value, Mapping):
         return {key: _absolute(document, item, (*path, key)) for key, item in value.items()}
     keys = [part for part in path if part not in ("values", "value") and isinstance(part, str)]
-    if keys not in (["data", "path"], ["data", "cache"]) or not isinstance(value, str):
+    if keys not in (
+        ["data", "path"],
+        ["data", "cache"],
+        ["distill", "checkpoint"],
+    ) or not isinstance(value, str):
         return value
     mark = document.mark(path)
     folder = os.path.dirname(mark.file) if mark is not None and mark.line is not None else ""

@@ -7,7 +7,6 @@ them repeats it.
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -202,8 +201,3 @@ def homes_of(key: str, root: Mapping[str, Place]) -> list[str]:
 
     walk(root, "")
     return sorted(dict.fromkeys(found), key=lambda path: (path.count("."), found.index(path)))
-
-
-def nearest(key: str, known: Sequence[str]) -> str | None:
-    """The known name that ``key`` is most likely a slip of, if one is near at all."""
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.6)), None)

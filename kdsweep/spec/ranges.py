@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
@@ -34,6 +34,33 @@ class Suggest(Protocol):
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
         """A whole number from ``low`` to ``high``."""
+
+
+class Given:
+    """Answers with parameters that were drawn before.
+
+    Args:
+        params: Values by the name of the sampler's parameter.
+    """
+
+    def __init__(self, params: Mapping[str, Scalar]) -> None:
+        self._params = params
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Any:
+        """The value that was drawn."""
+        return self._params[name]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> Any:
+        """The value that was drawn."""
+        return self._params[name]
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> Any:
+        """The value that was drawn."""
+        return self._params[name]
 
 
 @dataclass(frozen=True)

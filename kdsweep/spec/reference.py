@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
@@ -21,12 +21,14 @@ from pydantic_core import to_jsonable_python
 from kdsweep.errors import shown
 from kdsweep.spec.base import Spec
 from kdsweep.spec.data import BaseDataSpec
+from kdsweep.spec.distill import LossSpec
 from kdsweep.spec.grammar import DISTRIBUTIONS
 from kdsweep.spec.job import Job
 from kdsweep.spec.loading import SweepSections
 from kdsweep.spec.places import Place
 from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
 
+REQUIRED = "required"
 _TABLE = re.compile(r"(<!-- keys of (\w+)(?: beyond (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 _ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
@@ -59,27 +61,54 @@ def meanings(section: type[Spec]) -> dict[str, str]:
     return {name: texts[name] for name in section.model_fields if name in texts}
 
 
+class Key(NamedTuple):
+    """A key of a section, in words.
+
+    Attributes:
+        name: The key.
+        default: Its default as it would stand in a file, or ``required``.
+        allowed: What may stand there.
+        meaning: What it does.
+    """
+
+    name: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def keys_of(section: type[Spec]) -> list[Key]:
+    """The keys of a section, in its order."""
+    texts = meanings(section)
+    return [
+        Key(name, _default(field), _allowed(Place.of_field(field)), texts[name])
+        for name, field in section.model_fields.items()
+    ]
+
+
 def table(section: type[Spec], beyond: type[Spec] | None = None) -> str:
     """The keys of a section as a Markdown table.
 
     Args:
         section: The section.
-        beyond: Leave out the keys that it shares with this one.
+        beyond: Leave out the keys that it shares with this one; a key to which the section gives
+            another default stays.
     """
     known = beyond.model_fields if beyond else {}
+    known = {n: f for n, f in known.items() if not _differs(section.model_fields[n], f)}
     lines = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
-    texts = meanings(section)
-    for name, field in section.model_fields.items():
-        if name in known:
-            continue
-        cells = (f"`{name}`", _default(field), _allowed(Place.of_field(field)), texts[name])
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    for key in keys_of(section):
+        if key.name not in known:
+            default = key.default if key.default == REQUIRED else f"`{key.default}`"
+            cells = (f"`{key.name}`", default, key.allowed, key.meaning)
+            lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def with_tables(text: str) -> str:
     """A Markdown text with the tables between its markers made anew."""
-    sections: dict[str, type[Spec]] = {**all_sections(), "BaseDataSpec": BaseDataSpec}
+    bases = (BaseDataSpec, LossSpec)
+    sections: dict[str, type[Spec]] = {**all_sections(), **{base.__name__: base for base in bases}}
 
     def renew(match: re.Match[str]) -> str:
         head, name, beyond, end = match.groups()
@@ -88,14 +117,19 @@ def with_tables(text: str) -> str:
     return _TABLE.sub(renew, text)
 
 
+def _differs(field: FieldInfo, base: FieldInfo) -> bool:
+    """Whether a key is of the same kind as in the base, but with a default of its own."""
+    return field.annotation == base.annotation and field.default != base.default
+
+
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "required"
+        return REQUIRED
     default = field.get_default(call_default_factory=True)
     if isinstance(default, Spec):
         chosen = to_jsonable_python(default.model_dump(exclude_defaults=True))
-        return f"`{shown(chosen)}`"
-    return f"`{shown([default])[1:-1]}`"
+        return shown(chosen)
+    return shown([default])[1:-1]
 
 
 def _allowed(place: Place) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from kdsweep.errors import ConfigPath, SpecError
+from kdsweep.spec.architectures import NO_TEACHER, Architecture, architectures_of
 from kdsweep.spec.checking import NOT_WHOLE, UNKNOWN_KEY, FindingsError, check
 from kdsweep.spec.corners import corner_picks, cover, picked, taking
 from kdsweep.spec.document import Document
@@ -21,11 +22,13 @@ from kdsweep.spec.loading import (
     section_with_defaults,
     value_at,
 )
-from kdsweep.spec.ranges import Option, Range, Scalar, Suggest
+from kdsweep.spec.ranges import Given, Option, Range, Scalar, Suggest
+from kdsweep.spec.sharing import pinned, shared_ranges
 from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
 from kdsweep.spec.template import (
     Branch,
     Compiler,
+    Node,
     Pick,
     combinations,
     find_ranges,
@@ -49,11 +52,13 @@ class Draw:
         values: What the ranges came to, for people to read: it has the label of a choice where
             ``params`` has a quantile.
         job: The job.
+        shared: Those of ``params`` that all students of a cohort have in common.
     """
 
     params: dict[str, Scalar]
     values: dict[str, Scalar]
     job: Job
+    shared: dict[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ class Space:
         document: Where everything was written, if that is known.
     """
 
+    # What is searched for is chosen on validation frames; the test split is for what is chosen.
+    score_test: ClassVar[bool] = False
+
     tree: dict[str, Any]
     sweep: SweepSpec
     resources: ResourcesSpec
@@ -80,10 +88,12 @@ class Space:
     text: str | None = field(default=None, compare=False, repr=False)
     document: Document | None = field(default=None, compare=False, repr=False)
     _root: Branch = field(init=False, compare=False, repr=False)
+    _shared: frozenset[str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         compiler = Compiler(self.labels)
         object.__setattr__(self, "_root", compiler.branch(self.tree))
+        object.__setattr__(self, "_shared", frozenset(shared_ranges(self._root)))
         assert not compiler.errors, "a tree with broken ranges never becomes a space"
 
     @property
@@ -100,14 +110,18 @@ class Space:
         """
         params: dict[str, Scalar] = {}
         values: dict[str, Scalar] = {}
+        shared: dict[str, Scalar] = {}
 
         def pick(range_: Range) -> Option:
             option = range_.draw(suggest)
-            params.update([range_.param(option)])
+            param = range_.param(option)
+            params.update([param])
+            if range_.name in self._shared:
+                shared.update([param])
             values[range_.name] = range_.show(option)
             return option
 
-        return Draw(params, values, self._job(pick))
+        return Draw(params, values, self._job(pick), shared)
 
     def num_points(self) -> int | None:
         """How many different jobs can be drawn; ``None`` if infinitely many."""
@@ -123,6 +137,30 @@ class Space:
         for options in combinations(self._root, lambda range_: range_.options()):
             found = (r.param(options[r.name]) for r, _ in ranges(self._root) if r.name in options)
             yield dict(found)
+
+    def ranges(self) -> Iterator[tuple[Range, bool]]:
+        """Every range, and whether it is drawn once for all students of a cohort."""
+        for range_, _ in ranges(self._root):
+            yield range_, range_.name in self._shared
+
+    def num_siblings(self, draw: Draw) -> int | None:
+        """How many different students one cohort can have; ``None`` if infinitely many.
+
+        Args:
+            draw: One of them.
+        """
+        return num_combinations(self._pinned(draw), lambda range_: range_.num_options())
+
+    def siblings(self, draw: Draw) -> Iterator[dict[str, Scalar]]:
+        """``params`` of every student that a cohort can have; they must be finitely many.
+
+        Args:
+            draw: One of them.
+        """
+        root = self._pinned(draw)
+        for options in combinations(root, lambda range_: range_.options()):
+            own = (r.param(options[r.name]) for r, _ in ranges(root) if r.name in options)
+            yield draw.shared | dict(own)
 
     def corners(self) -> Iterator[Job]:
         """The jobs on which the space was checked: every choice, both ends of every range."""
@@ -157,9 +195,17 @@ class Space:
         jobs: dict[str, Job] = {}
         for options in combinations(student, lambda range_: range_.options()):
             pick = taking(options, lambda range_: range_.middle())
-            job = self._job(pick, {"teacher": None, "distill": {}})
+            job = self._job(pick, NO_TEACHER)
             jobs.setdefault(control_key(job), job)
         return list(jobs.values())
+
+    def architectures(self) -> list[Architecture]:
+        """Every student architecture at every image size of the space.
+
+        Raises:
+            SpecError: There are infinitely many.
+        """
+        return list(architectures_of(self._root, lambda pick: self._job(pick, NO_TEACHER)))
 
     def resolved(self) -> dict[str, Any]:
         """The whole space, defaults filled in, as :meth:`from_resolved` takes it; JSON-able."""
@@ -198,6 +244,9 @@ class Space:
             return check(Job, tree)
         except FindingsError as found:  # the corners missed it; never train what is not valid
             raise located(self.document or Document({}), found.errors) from None
+
+    def _pinned(self, draw: Draw) -> Node:
+        return pinned(self._root, self._shared, lambda range_: range_.draw(Given(draw.params)))
 
     def _must_be_finite(self) -> None:
         for range_, _ in ranges(self._root):
@@ -282,6 +331,16 @@ def _check_search(space: Space) -> None:
         space._must_be_finite()
     if space.sweep.controls == "shared":
         space.controls()
+    if space.sweep.static_bounds:
+        space.architectures()
+    wanted = space.sweep.students_per_teacher
+    if wanted not in (1, "auto") and all(shared for _, shared in space.ranges()):
+        raise SpecError(
+            "several students for each teacher, but no range by which they could differ",
+            path=("sweep", "students_per_teacher"),
+            value=wanted,
+            allowed="1 or auto; or a range in student, distill or train.student",
+        )
 
 
 def _corner_errors(root: Branch, document: Document) -> list[SpecError]:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from kdsweep.spec.base import Spec, broken_rule
-
-# Only what a control has as well: a gain compares the two.
-MetricName = Literal["student/miou", "student/pixel_accuracy", "student/seed_compat_iou"]
+from kdsweep.spec.objectives import (
+    STATIC_COSTS,
+    Bounds,
+    Objective,
+    Objectives,
+    ScoreName,
+    most_allowed,
+    objective,
+)
 
 
 def _share_or_whole(gpus: float) -> float:
@@ -29,12 +42,24 @@ class SweepSpec(Spec):
 
     Attributes:
         trials: Trials drawn from the space; controls come on top.
-        metric: Key of an epoch report that is maximised.
-        sampler: Optuna sampler that draws the trials (``grid`` walks all combinations).
-        scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end.
+        metric: Key of an epoch report, or a list of them to search for the best compromises. The
+            first is a score, by which the best epoch is kept and weak trials are stopped. Scores
+            are maximised, costs minimised.
+        constraints: Most that a student may cost, as in ``student/params_m: "<= 8"``. A student
+            with more parameters or MACs is never trained; one that is too slow or too large when
+            it is measured ends with its first epoch.
+        sampler: Optuna sampler that draws the trials (``grid`` walks all combinations, ``nsga2`` is
+            NSGA-II).
+        scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end. With
+            several metrics a trial that no other beats in all of them goes on.
         grace_period: First rung, in epochs.
         reduction_factor: At each rung about one trial in this many goes on.
-        controls: ``shared`` trains each student architecture of the space once without a teacher.
+        controls: ``shared`` trains each student architecture of the space once without a teacher;
+            ``paired`` trains beside each trial its exact control, on the same batches from the same
+            initial weights, for as long as the trial.
+        students_per_teacher: Trials that train as one cohort: their teacher and whatever else they
+            share is drawn and trained once, the students differ in ``student``, ``distill`` and
+            ``train.student``. ``auto`` measures a few steps and picks the number that pays.
         seed: Seed of the sampler.
         max_hours: Wall-clock budget; the sweep then pauses and can be resumed.
         max_gpu_hours: Budget of GPU-hours; likewise.
@@ -43,17 +68,50 @@ class SweepSpec(Spec):
     """
 
     trials: PositiveInt = 20
-    metric: MetricName = "student/miou"
-    sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = "tpe"
+    metric: ScoreName | Objectives = "student/miou"
+    constraints: Bounds = Field(default_factory=dict)
+    sampler: Literal["tpe", "random", "grid", "cmaes", "gp", "nsga2"] = "tpe"
     scheduler: Literal["asha", "none"] = "asha"
     grace_period: PositiveInt = 1
     reduction_factor: int = Field(default=3, ge=2)
-    controls: Literal["shared", "none"] = "shared"
+    controls: Literal["shared", "paired", "none"] = "shared"
+    students_per_teacher: PositiveInt | Literal["auto"] = 1
     seed: NonNegativeInt = 0
     max_hours: PositiveFloat | None = None
     max_gpu_hours: PositiveFloat | None = None
     max_concurrent: PositiveInt | None = None
     crash_retries: NonNegativeInt = 2
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is optimised, the score that decides on epochs first."""
+        metrics = (self.metric,) if isinstance(self.metric, str) else self.metric
+        return tuple(objective(metric) for metric in metrics)
+
+    @property
+    def score(self) -> str:
+        """The metric by which epochs are compared and trials are stopped."""
+        return self.objectives[0].metric
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Most that a student may cost, by metric."""
+        return {metric: most_allowed(bound) for metric, bound in self.constraints.items()}
+
+    @property
+    def static_bounds(self) -> dict[str, float]:
+        """Those of the bounds of which a job's architecture alone decides."""
+        return {metric: most for metric, most in self.bounds.items() if metric in STATIC_COSTS}
+
+    @model_validator(mode="after")
+    def _fits_sampler(self) -> SweepSpec:
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise broken_rule(
+                "CMA-ES knows one objective only",
+                at=("sampler",),
+                allowed="tpe, nsga2, gp, random or grid with several metrics",
+            )
+        return self
 
 
 class ResourcesSpec(Spec):
@@ -75,11 +133,13 @@ class WandbSpec(Spec):
         mode: ``auto`` is online where an account is set up and offline elsewhere.
         project: Project name.
         entity: User or team; the account's default if left out.
+        sweep: Whether runs that are sent online belong to a W&B sweep made from the search space.
     """
 
     mode: Literal["auto", "online", "offline", "off"] = "auto"
     project: str = "kdsweep"
     entity: str | None = None
+    sweep: bool = True
 
 
 class TrackingSpec(Spec):

@@ -11,6 +11,7 @@ from kdsweep.spec.base import Spec, broken_rule
 ClassWeights = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=2)]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["poly", "cosine", "cyclic", "constant"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 
 
 class CrossEntropySpec(Spec):
@@ -117,7 +118,10 @@ class TrainSpec(Spec):
         supervised: Losses against the labels.
         precision: ``auto`` is bf16 autocast on CUDA devices that have it, else float32.
         channels_last: NHWC memory layout, faster on CPUs and GPUs alike; ``null`` means ``true``.
-        compile: Compile the networks with ``torch.compile``.
+        compile: Compile the networks with ``torch.compile``, in one of its modes; ``true`` means
+            ``default``. ``reduce-overhead`` and ``max-autotune`` use CUDA graphs, which CPUs do not
+            have, and which are left out, with a warning, where batches are gathered
+            (``accumulate``) or the teacher learns from its student (``mutual``).
         seed: Seed of initial weights, order of frames, augmentation and dropout.
         teacher: What differs for the teacher.
         student: What differs for the student.
@@ -138,7 +142,14 @@ class TrainSpec(Spec):
     )
     precision: Literal["auto", "float32", "bf16"] = "auto"
     channels_last: bool | None = None
-    compile: bool = False
+    compile: bool | CompileMode = False
     seed: int = Field(default=0, ge=0)
     teacher: NetworkTrainSpec = Field(default_factory=NetworkTrainSpec)
     student: NetworkTrainSpec = Field(default_factory=NetworkTrainSpec)
+
+    @property
+    def compile_mode(self) -> CompileMode | None:
+        """The mode of ``torch.compile``; ``None`` where nothing is compiled."""
+        if isinstance(self.compile, bool):
+            return "default" if self.compile else None
+        return self.compile

@@ -220,7 +220,23 @@ PLAIN = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
     | st.sampled_from(
-        ["1e-4", "null", "yes", "0o7", "- a", "#", "a: b", "x\ny", "'", "~", "=", "<<"]
+        [
+            "1e-4",
+            "null",
+            "yes",
+            "0o7",
+            "- a",
+            "#",
+            "a: b",
+            "x\ny",
+            "'",
+            "~",
+            "=",
+            "<<",
+            "?;",
+            "?0",
+            ": <",
+        ]
     ),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -255,3 +271,12 @@ def test_a_dumped_job_is_pleasant_to_read(job: dict, tmp_path: Path) -> None:
     assert "  options: {}\n" in text
     (tmp_path / "job.yaml").write_text(text)
     assert load_job(tmp_path / "job.yaml") == load_job(job)
+
+
+@pytest.mark.parametrize("number", [1e-05, 1.5e-07, -1e20, 0.1, 3.0, float("inf"), -float("inf")])
+def test_floats_are_floats_to_every_reader_of_yaml(number: float) -> None:
+    import yaml  # PyYAML takes 1e-05 for a text
+
+    text = dump_yaml({"lr": number})
+    assert yaml.safe_load(text) == {"lr": number}
+    assert parse_document(text, "x").tree == {"lr": number}

@@ -20,7 +20,7 @@ Message = Callable[..., str]
             """\
 space.yaml:10: distill.pixel_kl.temprature: unknown key
   value:   'temprature'
-  allowed: temperature, weight, stride
+  allowed: temperature, weight, ramp, warmup_epochs, until_epoch, stride, standardize
   try:     did you mean `temperature`?""",
             id="a slip in a key",
         ),
@@ -50,8 +50,8 @@ space.yaml:7: student.lr: unknown key
             """\
 space.yaml:3: data.hood_void: unknown key
   value:   'hood_void'
-  allowed: source, path, image_size, augment, num_train, num_val, workers, cache, scenes, \
-val_scenes, test_scenes, scene_size, … (13 in all)
+  allowed: source, path, image_size, augment, augment_on, num_classes, num_train, num_val, \
+workers, cache, scenes, val_scenes, … (15 in all)
   try:     only with source: lyft""",
             id="a key of another source",
         ),
@@ -61,7 +61,8 @@ val_scenes, test_scenes, scene_size, … (13 in all)
             """\
 space.yaml:3: data.source: unknown source
   value:   'roadscene'
-  allowed: roadscenes, lyft, camvid, cityscapes, folder""",
+  allowed: roadscenes, lyft, camvid, cityscapes, folder
+  try:     did you mean `roadscenes`?""",
             id="a slip in the source",
         ),
         pytest.param(
@@ -114,8 +115,21 @@ space.yaml:12: train.epochs: not a whole number
             """\
 space.yaml:13: train.optimizer: not one of the allowed names
   value:   'AdamW'
-  allowed: adamw, adam, sgd""",
+  allowed: adamw, adam, sgd
+  try:     did you mean `adamw`?""",
             id="a name",
+        ),
+        pytest.param(
+            "trials: 8",
+            "metric: student/mio",
+            """\
+space.yaml:14: sweep.metric: not one of the allowed names
+  value:   'student/mio'
+  allowed: one of student/miou, student/pixel_accuracy, student/seed_compat_iou or a list of 1 or \
+more, each one of student/miou, student/pixel_accuracy, student/seed_compat_iou, \
+student/params_m, student/macs_g, student/latency_ms, student/latency_p95_ms, student/inference_mb
+  try:     did you mean `student/miou`?""",
+            id="a name beside a list of names",
         ),
         pytest.param(
             "epochs: 4",
@@ -123,9 +137,19 @@ space.yaml:13: train.optimizer: not one of the allowed names
             """\
 space.yaml:13: train.compile: neither true nor false
   value:   'yes'
-  allowed: true or false
+  allowed: true or false or one of default, reduce-overhead, max-autotune
   try:     write true""",
             id="yes for true",
+        ),
+        pytest.param(
+            "epochs: 4",
+            "epochs: 4\n  compile: reduce_overhead",
+            """\
+space.yaml:13: train.compile: not one of the allowed names
+  value:   'reduce_overhead'
+  allowed: true or false or one of default, reduce-overhead, max-autotune
+  try:     did you mean `reduce-overhead`?""",
+            id="a name beside true and false",
         ),
         pytest.param(
             "  encoder: {values: [resnet18, mobilenet_v2]}",
@@ -143,7 +167,8 @@ space.yaml:6: student.values[0]: not a mapping
             """\
 space.yaml:8: distill.hint: not a mapping
   value:   0.5
-  allowed: a mapping with the keys weight, taps, normalize or null
+  allowed: a mapping with the keys weight, ramp, warmup_epochs, until_epoch, taps, normalize or \
+null
   try:     did you mean {weight: 0.5}?""",
             id="a weight for a loss",
         ),

@@ -95,7 +95,8 @@ def test_errors_in_set(message: Message, change: str, text: str) -> None:
             """\
 --data camvi=/x: unknown source
   value:   'camvi'
-  allowed: camvid, roadscenes, lyft, cityscapes, folder""",
+  allowed: camvid, roadscenes, lyft, cityscapes, folder
+  try:     did you mean `camvid`?""",
         ),
         (
             "camvid",

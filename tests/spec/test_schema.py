@@ -62,6 +62,8 @@ def test_lists_become_tuples(job: dict[str, Any]) -> None:
         ("train.momentum=1", "too large"),
         ("train.compile=1", "neither true nor false"),
         ("train.compile=yes", "neither true nor false"),
+        ("train.compile=fast", "not one of the allowed names"),
+        ("train.compile=null", "null is not allowed here"),
         ("train.optimizer=AdamW", "not one of the allowed names"),
         ("train.supervised=ce", "not a mapping"),
         ("student.arch=3", "not a text"),

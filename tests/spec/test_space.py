@@ -187,7 +187,7 @@ def test_corners_show_every_choice_and_both_ends(space: Space) -> None:
     assert seen == set(itertools.product(["resnet18", "resnet34"], [0.1, 10.0], [1.0, 2.0, 4.0]))
     assert {job.student.encoder for job in jobs} == {"resnet18", "mobilenet_v2"}
     assert {job.train.lr for job in jobs} == {1e-4, 1e-2}
-    assert len(jobs) == len({job.model_dump_json() for job in jobs}) < 20
+    assert len(jobs) == len({job.model_dump_json() for job in jobs}) < 30
 
 
 def test_corners_of_nested_choices(conditional: Space) -> None:
@@ -366,6 +366,41 @@ WIDE = {
         "warmup_epochs": [None, 1, 2, 3],
     }.items()
 }
+
+
+BATCHES = {"values": [8, 1]}
+
+
+@pytest.mark.parametrize("weight", [1, {"values": [0, 1]}, {"min": 0, "max": 1}])
+def test_relations_between_images_need_two_in_a_batch(weight: Any) -> None:
+    either = {"values": [None, {"weight": weight}]}
+    space = tiny(
+        teacher={}, distill={"cross_image": either}, train={"epochs": 1, "batch_size": BATCHES}
+    )
+    with pytest.raises(SpecError, match="batches of one image") as caught:
+        load_space(space)
+    assert caught.value.path[:2] == ("distill", "cross_image")
+    space["train"]["batch_size"] = {"min": 2, "max": 8}
+    load_space(space)
+    space["train"]["batch_size"] = BATCHES
+    space["distill"] = {"cross_image": {"weight": 0}}
+    load_space(space)
+
+
+def test_relations_between_images_are_checked_among_too_many_corners() -> None:
+    distill: dict[str, Any] = {
+        name: {"values": [None, {"weight": {"values": [0, 1]}}]}
+        for name in ("pixel_kl", "channel_wise", "hint", "attention", "pairwise", "cross_image")
+    }
+    train = {"epochs": 1, "batch_size": BATCHES}
+    space = tiny(teacher={"encoder": {"values": ["a", "b"]}}, distill=distill, train=train)
+    with pytest.raises(SpecError, match="batches of one image"):
+        load_space(space)
+    distill["cross_image"] = None
+    assert 3 * (load_space(space).num_points() or 0) > MAX_PRODUCT
+    train["batch_size"] = 8
+    distill["cross_image"] = {}
+    load_space(space)
 
 
 def wide(**supervised: Any) -> dict[str, Any]:
