@@ -1,6 +1,24 @@
 """An experiment on disk: its layout, its ledger, where it came from. No torch, no Ray."""
 
 from kdsweep.store.layout import Experiment, TrialFolder
-from kdsweep.store.ledger import Event, Ledger, read_ledger
+from kdsweep.store.ledger import (
+    Event,
+    Ledger,
+    is_locked,
+    iter_ledger,
+    lock_holder,
+    read_ledger,
+)
+from kdsweep.store.slot_time import SlotTime
 
-__all__ = ["Event", "Experiment", "Ledger", "TrialFolder", "read_ledger"]
+__all__ = [
+    "Event",
+    "Experiment",
+    "Ledger",
+    "SlotTime",
+    "TrialFolder",
+    "is_locked",
+    "iter_ledger",
+    "lock_holder",
+    "read_ledger",
+]

@@ -43,3 +43,10 @@ class CheckpointFolder:
             write(temporary)
         for entry in self.newest_first()[self.keep :]:
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """Number of finished epochs of a checkpoint that :class:`CheckpointFolder` has named."""
+    match = _NAME.match(checkpoint.name)
+    assert match is not None, f"{checkpoint} was not named by a CheckpointFolder"
+    return int(match.group(1))

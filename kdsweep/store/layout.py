@@ -9,10 +9,48 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsweep.errors import ExperimentError, nearest_first
+from kdsweep.errors import ExperimentError, did_you_mean, nearest_first
 from kdsweep.store.atomic import sync_directory
 
 LATEST = "latest"
+CONFUSION = "confusion.json"
+WEIGHTS = "student.safetensors"
+CARD = "student.json"
+EVALUATION = "evaluation"
+EXPERIMENTS = "experiments"  # where runs put their folders unless they are told otherwise
+
+
+@dataclass(frozen=True)
+class EvaluationFolder:
+    """Scores of one trained student, and the post-processing that was searched for it.
+
+    Attributes:
+        path: The folder; trials of an experiment share it.
+        stem: What the student's files are called.
+    """
+
+    path: Path
+    stem: str
+
+    def scores(self, split: str, *, postprocessed: bool = False) -> Path:
+        """The scores on a split as JSON; a CSV lies beside it.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            postprocessed: Whether they are those with post-processing.
+        """
+        end = "-postprocessed" if postprocessed else ""
+        return self.path / f"{self.stem}-{split}{end}.json"
+
+    @property
+    def postprocess(self) -> Path:
+        """Which post-processing was tried and chosen, as JSON; a CSV lies beside it."""
+        return self.path / f"{self.stem}-postprocess.json"
+
+    @property
+    def test_scorings(self) -> Path:
+        """When the test split was scored, and for which students."""
+        return self.path / "test-scorings.json"
 
 
 @dataclass(frozen=True)
@@ -50,8 +88,16 @@ class TrialFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """Folder of the checkpoints that training resumes from."""
+        """Folder of the checkpoints that the student resumes from."""
         return self.path / "checkpoint"
+
+    @property
+    def cohort(self) -> Path:
+        """Folder of the checkpoints of what the students of a cohort share, its teacher above all.
+
+        Lies in the folder of the cohort's first trial.
+        """
+        return self.path / "cohort"
 
     @property
     def best(self) -> Path:
@@ -59,9 +105,55 @@ class TrialFolder:
         return self.path / "best"
 
     @property
+    def confusion(self) -> Path:
+        """Confusion matrices of the best epoch on the validation split; lies among its weights."""
+        return self.best / CONFUSION
+
+    @property
+    def inference(self) -> Path:
+        """What a frame costs the student and its teacher, and on what that was measured."""
+        return self.path / "inference.json"
+
+    @property
     def samples(self) -> Path:
         """Sheet of validation images with their predictions."""
         return self.path / "samples.png"
+
+    @property
+    def frames(self) -> Path:
+        """Folder of the sheet's pictures, one file each."""
+        return self.path / "frames"
+
+    @property
+    def wandb(self) -> Path:
+        """Runs of Weights & Biases, of a job trained without a sweep."""
+        return self.path / "wandb"
+
+    @property
+    def evaluation(self) -> EvaluationFolder:
+        """Scores of the best student: of a sweep's trial in the experiment, else in this folder."""
+        experiment = Experiment(self.path.parent.parent)
+        if experiment.ledger.is_file() and experiment.trials == self.path.parent:
+            return EvaluationFolder(experiment.evaluation, f"trial-{self.path.name}")
+        return EvaluationFolder(self.path / EVALUATION, "student")
+
+    def frame(self, index: int, what: str) -> Path:
+        """One picture of a validation frame, at the best epoch.
+
+        Args:
+            index: Number of the frame in the validation split.
+            what: ``image``, an RGB PNG; or ``truth``, ``teacher`` or ``student``, PNGs whose pixels
+                are class ids (255 = void) and whose palette has the classes' colours.
+        """
+        return self.frames / f"{index:05d}-{what}.png"
+
+    def frame_pictures(self) -> dict[int, dict[str, Path]]:
+        """The pictures that are there, by frame and by what they show."""
+        found: dict[int, dict[str, Path]] = {}
+        for path in sorted(self.frames.glob("[0-9]*-*.png")):
+            index, _, what = path.stem.partition("-")
+            found.setdefault(int(index), {})[what] = path
+        return found
 
 
 @dataclass(frozen=True)
@@ -154,9 +246,24 @@ class Experiment:
         return self.path / "wandb"
 
     @property
+    def wandb_sweep(self) -> Path:
+        """Id of the W&B sweep that the runs belong to, if there is one."""
+        return self.wandb / "sweep.json"
+
+    @property
     def report(self) -> Path:
         """Tables and pages."""
         return self.path / "report"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores of trained students, and what was searched for them."""
+        return self.path / EVALUATION
+
+    @property
+    def exports(self) -> Path:
+        """Parent of the folders of exported students."""
+        return self.path / "exports"
 
     @property
     def trials(self) -> Path:
@@ -185,15 +292,30 @@ def _point_latest(parent: Path, name: str) -> None:
 
 
 def _siblings(path: Path) -> str:
-    """One line that names the experiments beside ``path``, nearest first."""
+    """Names the experiments beside ``path`` and under ``experiments``, nearest first.
+
+    The latter only where a bare name was given. A second line asks after one that is most likely
+    meant.
+    """
     parent = path.parent
-    found = (
-        sorted((p.parent.name for p in parent.glob("*/ledger.jsonl")), reverse=True)
-        if parent.is_dir()
-        else []
-    )
-    if not found:
+    names = _experiments_in(parent)
+    elsewhere = parent / EXPERIMENTS
+    if parent.resolve() == Path.cwd():
+        names |= {f"{EXPERIMENTS}/{name}" for name in _experiments_in(elsewhere)}
+    if not names:
         return f"  try:     kdsweep run SPACE.yaml starts one; {parent} holds none"
-    names = nearest_first(path.name, [n for n in found if n != LATEST])
+    newest_first = sorted(names, key=lambda name: name.rpartition("/")[2], reverse=True)
+    by_end = {name.rpartition("/")[2]: name for name in newest_first}
+    ordered = [by_end[end] for end in nearest_first(path.name, by_end)]
     more = f", … ({len(names)} in all)" if len(names) > 6 else ""
-    return f"  there:   {', '.join(names[:6])}{more}"
+    lines = [f"  there:   {', '.join(ordered[:6])}{more}"]
+    linked = [LATEST] if (parent / LATEST).exists() else []
+    meant = did_you_mean(path.name, [*by_end, *linked])
+    if meant is not None:
+        lines.append(f"  try:     {meant}")
+    return "\n".join(lines)
+
+
+def _experiments_in(parent: Path) -> set[str]:
+    found = parent.glob("*/ledger.jsonl") if parent.is_dir() else ()
+    return {path.parent.name for path in found} - {LATEST}

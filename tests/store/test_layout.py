@@ -70,6 +70,7 @@ def test_paths_are_those_of_the_documented_layout(tmp_path):
         experiment.ledger: "ledger.jsonl",
         experiment.study_db: "study.db",
         experiment.wandb: "wandb",
+        experiment.wandb_sweep: "wandb/sweep.json",
         experiment.report: "report",
         trial.path: "trials/0007",
         trial.job_yaml: "trials/0007/job.yaml",
@@ -77,9 +78,25 @@ def test_paths_are_those_of_the_documented_layout(tmp_path):
         trial.checkpoint: "trials/0007/checkpoint",
         trial.best: "trials/0007/best",
         trial.samples: "trials/0007/samples.png",
+        trial.wandb: "trials/0007/wandb",
+        trial.frames: "trials/0007/frames",
+        trial.frame(12, "truth"): "trials/0007/frames/00012-truth.png",
     }
     assert {str(p.relative_to(experiment.path)): p for p in paths} == {
         v: k for k, v in paths.items()
+    }
+
+
+def test_pictures_are_found_by_frame_and_by_what_they_show(tmp_path):
+    trial = TrialFolder(tmp_path / "trial")
+    assert trial.frame_pictures() == {}
+    trial.frames.mkdir(parents=True)
+    for index, what in [(123456, "image"), (7, "truth"), (7, "image")]:
+        trial.frame(index, what).touch()
+    (trial.frames / "notes.png").touch()
+    assert trial.frame_pictures() == {
+        7: {"image": trial.frame(7, "image"), "truth": trial.frame(7, "truth")},
+        123456: {"image": trial.frame(123456, "image")},
     }
 
 
@@ -88,3 +105,23 @@ def test_a_trial_folder_stands_alone(tmp_path, monkeypatch):
     folder = TrialFolder("runs/one").create().create()
     assert folder.path == tmp_path / "runs" / "one"
     assert folder.path.is_dir()
+
+
+def test_a_name_without_its_folder_finds_the_experiments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExperimentError, match="holds none"):
+        Experiment.open("backbones")
+    for name in ("losses", "backbones"):
+        Experiment.create(tmp_path / "experiments", name).ledger.touch()
+    Experiment.create(tmp_path, "beside").ledger.touch()
+    with pytest.raises(ExperimentError) as caught:
+        Experiment.open("backbones")
+    there = str(caught.value).split("there:   ")[1].splitlines()[0].split(", ")
+    assert [name.split("-")[-1] for name in there] == ["backbones", "losses", "beside"]
+    assert [name.startswith("experiments/") for name in there] == [True, True, False]
+    assert "latest" not in str(caught.value)
+    with pytest.raises(ExperimentError, match="try:     did you mean `latest`"):
+        Experiment.open("experiments/latst")
+    with pytest.raises(ExperimentError) as caught:
+        Experiment.open("other/backbones")
+    assert "experiments/" not in str(caught.value)
