@@ -10,28 +10,33 @@ from typing import TYPE_CHECKING
 
 # Imported for their entry in the registry.
 from kdsweep.data import camvid, cityscapes, folder, lyft, roadscenes  # noqa: F401
-from kdsweep.data.opening import SegmentationData, open_data
+from kdsweep.data.folder import listed_classes
+from kdsweep.data.opening import FrameCounts, SegmentationData, count_frames, open_data
 from kdsweep.data.source import SOURCES, Progress
 from kdsweep.data.split import Split, class_frequencies
 from kdsweep.labels import VOID
 
 if TYPE_CHECKING:
-    from kdsweep.data.loaders import Batch, EvalLoader, TrainLoader
+    from kdsweep.data.loaders import Batch, EvalLoader, HostBatch, TrainLoader
 
 __all__ = [
     "SOURCES",
     "VOID",
     "Batch",
     "EvalLoader",
+    "FrameCounts",
+    "HostBatch",
     "Progress",
     "SegmentationData",
     "Split",
     "TrainLoader",
     "class_frequencies",
+    "count_frames",
+    "listed_classes",
     "open_data",
 ]
 
-_NEEDS_TORCH = {"Batch", "EvalLoader", "TrainLoader"}
+_NEEDS_TORCH = {"Batch", "EvalLoader", "HostBatch", "TrainLoader"}
 
 
 def __getattr__(name: str) -> object:

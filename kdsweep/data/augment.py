@@ -1,4 +1,4 @@
-"""Augmentation presets, repeatable frame by frame.
+"""Augmentation on the CPU, repeatable frame by frame.
 
 A frame's augmentation depends on (seed, epoch, index) alone. All transforms of a preset draw from
 one generator that is set anew for each frame: setting each transform's own seed, as
@@ -9,18 +9,17 @@ example only flipped frames would be blurred.
 from __future__ import annotations
 
 import os
-import random
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from kdsweep.data.frame_draws import frame_generators
+from kdsweep.data.presets import CROP, FLIP, STRETCH, Cast, Flaw, Preset, preset_named
 from kdsweep.labels import VOID
 
 if TYPE_CHECKING:
     import albumentations
-
-PRESETS = ("none", "light", "standard", "strong")
 
 
 class Augmenter:
@@ -39,7 +38,7 @@ class Augmenter:
     noise as albumentations draws it (:class:`~kdsweep.data.grain.Grain` is its cheap stand-in).
 
     Args:
-        preset: One of :data:`PRESETS`.
+        preset: Its name.
         image_size: (height, width) of the frames.
         seed: First part of every frame's seed.
     """
@@ -48,7 +47,8 @@ class Augmenter:
         self._seed = seed
         # One thread per process: frames are small, and the cores belong to training.
         cv2.setNumThreads(0)
-        self._transform = None if preset == "none" else _compose(preset, image_size)
+        steps = preset_named(preset)
+        self._transform = None if steps is None else _compose(steps, image_size)
 
     def __call__(
         self, image_HWC: np.ndarray, labels_HW: np.ndarray, epoch: int, index: int
@@ -63,77 +63,79 @@ class Augmenter:
         """
         if self._transform is None:
             return image_HWC, labels_HW
-        generator = np.random.default_rng((self._seed, epoch, index))
-        numbers = random.Random(int(generator.integers(2**63)))
-        self._transform.set_random_state(generator, numbers)
+        self._transform.set_random_state(*frame_generators(self._seed, epoch, index))
         done = self._transform(image=image_HWC, mask=labels_HW)
         return done["image"], done["mask"]
 
 
-def _compose(preset: str, image_size: tuple[int, int]) -> albumentations.Compose:
+def _compose(preset: Preset, image_size: tuple[int, int]) -> albumentations.Compose:
     # Before the first import: albumentations otherwise asks the network for its newest version.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
 
-    from kdsweep.data.grain import Grain
-
-    height, width = image_size
-    aspect = width / height
-
-    def crop(least: float) -> Any:
-        return A.RandomResizedCrop(
-            size=image_size,
-            scale=(least, 1.0),
-            ratio=(0.8 * aspect, 1.25 * aspect),
-            mask_interpolation=cv2.INTER_NEAREST,
-            p=0.9,
-        )
-
-    def exposure(limit: float, p: float) -> Any:
-        # Relative to the frame's mean: relative to white, dark frames would lose everything.
-        return A.RandomBrightnessContrast(limit, limit, brightness_by_max=False, p=p)
-
-    if preset == "light":
-        transforms = [A.HorizontalFlip(p=0.5), exposure(0.15, p=0.5)]
-    elif preset == "standard":
-        transforms = [
-            A.HorizontalFlip(p=0.5),
-            crop(0.35),
-            exposure(0.25, p=0.6),
-            A.RandomGamma((75, 135), p=0.3),
-            A.RGBShift(10, 10, 10, p=0.3),
-            A.OneOf(
-                [
-                    A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.2)),
-                    Grain((2, 8), image_size),
-                ],
-                p=0.2,
-            ),
-        ]
-    elif preset == "strong":
-        transforms = [
-            A.HorizontalFlip(p=0.5),
+    steps: list[Any] = [A.HorizontalFlip(p=FLIP)]
+    if preset.rotation is not None:
+        probability, degrees = preset.rotation
+        steps.append(
             A.Rotate(
-                limit=7,
+                limit=degrees,
                 border_mode=cv2.BORDER_CONSTANT,
                 fill_mask=VOID,
                 mask_interpolation=cv2.INTER_NEAREST,
-                p=0.3,
-            ),
-            crop(0.15),
-            exposure(0.35, p=0.7),
-            A.RandomGamma((60, 160), p=0.4),
-            A.OneOf([A.RGBShift(15, 15, 15), A.HueSaturationValue(12, 40, 0), A.ToGray()], p=0.5),
-            A.OneOf(
-                [
-                    A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 2.0)),
-                    A.MotionBlur(blur_limit=(3, 7)),
-                    A.Downscale((0.4, 0.8)),
-                    Grain((5, 16), image_size),
-                ],
-                p=0.35,
-            ),
-        ]
-    else:
-        raise ValueError(f"unknown preset {preset!r}, known are {', '.join(PRESETS)}")
-    return A.Compose(transforms)
+                p=probability,
+            )
+        )
+    if preset.crop is not None:
+        aspect = image_size[1] / image_size[0]
+        steps.append(
+            A.RandomResizedCrop(
+                size=image_size,
+                scale=(preset.crop, 1.0),
+                ratio=(STRETCH[0] * aspect, STRETCH[1] * aspect),
+                mask_interpolation=cv2.INTER_NEAREST,
+                p=CROP,
+            )
+        )
+    probability, limit = preset.exposure
+    # Relative to the frame's mean: relative to white, dark frames would lose everything.
+    steps.append(A.RandomBrightnessContrast(limit, limit, brightness_by_max=False, p=probability))
+    if preset.gamma is not None:
+        steps.append(A.RandomGamma(preset.gamma[1], p=preset.gamma[0]))
+    if preset.cast is not None:
+        steps.append(_one_of(_casts(preset.cast), preset.cast.probability))
+    if preset.flaw is not None:
+        steps.append(_one_of(_flaws(preset.flaw, image_size), preset.flaw.probability))
+    return A.Compose(steps)
+
+
+def _casts(cast: Cast) -> list[Any]:
+    import albumentations as A
+
+    found: list[Any] = [A.RGBShift(cast.shift, cast.shift, cast.shift)]
+    if cast.hue_saturation is not None:
+        found.append(A.HueSaturationValue(*cast.hue_saturation, 0))
+    if cast.grey:
+        found.append(A.ToGray())
+    return found
+
+
+def _flaws(flaw: Flaw, image_size: tuple[int, int]) -> list[Any]:
+    import albumentations as A
+
+    from kdsweep.data.grain import Grain
+
+    found: list[Any] = [A.GaussianBlur(blur_limit=0, sigma_limit=flaw.blur)]
+    if flaw.motion is not None:
+        found.append(A.MotionBlur(blur_limit=flaw.motion))
+    if flaw.scale is not None:
+        found.append(A.Downscale(flaw.scale))
+    return [*found, Grain(flaw.grain, image_size)]
+
+
+def _one_of(kinds: list[Any], probability: float) -> Any:
+    import albumentations as A
+
+    if len(kinds) > 1:
+        return A.OneOf(kinds, p=probability)
+    kinds[0].p = probability
+    return kinds[0]

@@ -3,20 +3,22 @@
 An entry is a folder named after everything that shapes its contents: names, sizes and times of the
 files, the source's options, the image size and the format of the cache itself. It is built under a
 file lock in a folder of its own and renamed into place, so that other processes see it whole or not
-at all; a builder that dies leaves only a draft, which the next builder removes. Nothing else is
-ever deleted: the whole cache may be removed at any time when nothing runs.
+at all; a builder that dies leaves only a draft, which the next builder removes. Who has opened an
+entry shares a lock beside it for as long as the process lives. Nothing else is ever deleted but by
+``kdsweep cache --clear`` (``upkeep.py``), which leaves locked entries alone.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,9 @@ FORMAT = 1
 """Raised whenever the same files would give other arrays."""
 
 MAX_THREADS = 16
+
+# Locks of the entries that this process has opened, by folder; its end gives them back.
+_held: dict[Path, int] = {}
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,48 @@ def cached_splits(
         for name, frames in splits.items()
     ]
     problems = Problems(source.name, source.root)
+    if source.embedded:
+        _hold(source.root)
     for entry in entries:
-        if not entry.folder.is_dir():
-            with writing_cache(home):
-                _build(source, entry, image_size, problems, progress)
+        while True:
+            if not entry.folder.is_dir():
+                with writing_cache(home):
+                    _build(source, entry, image_size, problems, progress)
+            _hold(entry.folder)
+            if entry.folder.is_dir() or problems:
+                break
+            _release(entry.folder)  # it was removed before it was held
     num_files = 2 * sum(len(entry.frames) for entry in entries)
     problems.raise_if_any(num_files, "repair, fetch again or remove these files, then run again")
     return {entry.name: _opened(entry.folder) for entry in entries}
+
+
+def _hold(folder: Path) -> None:
+    """Keep an entry from being removed while this process lives, and note that it is used now.
+
+    Without locks (some shared file systems) or rights to the folder there is nothing to hold.
+    """
+    use = use_file(folder)
+    with suppress(OSError):
+        if folder not in _held:
+            descriptor = os.open(use, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            except OSError:
+                os.close(descriptor)
+                raise
+            _held[folder] = descriptor
+        os.utime(use)
+
+
+def use_file(folder: Path) -> Path:
+    """The file that the users of an entry lock, and whose time is that of its last use."""
+    return folder.with_name(f"{folder.name}.used")
+
+
+def _release(folder: Path) -> None:
+    if folder in _held:
+        os.close(_held.pop(folder))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from kdsweep.data.source import UnknownIdsError, lookup
-from kdsweep.errors import DataError, nearest_first
+from kdsweep.errors import DataError, did_you_mean
 from kdsweep.labels import VOID
 
 MAX_CLASSES = 255
@@ -91,7 +91,7 @@ def read_classes(path: Path) -> ClassTable:
         raise _wrong(path, "not a mapping", document)
     for key in document:
         if key not in _KEYS:
-            raise _wrong(path, f"unknown key (nearest: {nearest_first(str(key), _KEYS)[0]})", key)
+            raise _wrong(path, "unknown key", key, did_you_mean(str(key), _KEYS))
     if "names" not in document:
         raise _wrong(path, "names are missing", list(document))
     ids, names = _names(path, document["names"])
@@ -160,5 +160,6 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
 
 
-def _wrong(path: Path, problem: str, value: object) -> DataError:
-    return DataError(f"{path}: {problem}\n  value:   {value!r}\n  allowed: {_ALLOWED}")
+def _wrong(path: Path, problem: str, value: object, hint: str | None = None) -> DataError:
+    advice = f"\n  try:     {hint}" if hint else ""
+    return DataError(f"{path}: {problem}\n  value:   {value!r}\n  allowed: {_ALLOWED}{advice}")

@@ -127,6 +127,20 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
         return files
 
 
+def listed_classes(path: str | None) -> tuple[str, ...] | None:
+    """Class names of a folder that lists them, without a look at its frames.
+
+    Returns:
+        Names by class id; ``None`` if there is no such folder or it has no ``classes.yaml``.
+
+    Raises:
+        DataError: The file is there and cannot be used.
+    """
+    if path is None or not (Path(path) / CLASSES).is_file():
+        return None
+    return read_classes(Path(path) / CLASSES).names
+
+
 @SOURCES.register("folder")
 def build_folder(spec: FolderData, cache: Path, progress: Progress | None) -> FolderSource:
     """The source that a spec describes."""
@@ -134,7 +148,13 @@ def build_folder(spec: FolderData, cache: Path, progress: Progress | None) -> Fo
     if isinstance(spec.split, PartsSpec):
         rule = Parts(spec.split.train, spec.split.val, spec.split.test)
     else:
-        rule = Holdout(spec.split.val, spec.split.test, spec.split.block, spec.split.seed)
+        rule = Holdout(
+            spec.split.val,
+            spec.split.test,
+            spec.split.block,
+            spec.split.seed,
+            spec.split.parts or (),
+        )
     return FolderSource(required_folder(spec.path, FolderSource), split=rule, cache=cache)
 
 

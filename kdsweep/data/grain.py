@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from albumentations import ImageOnlyTransform
 
-_MARGIN = 64
-_TILE_SIGMA = 32.0
+from kdsweep.data.frame_draws import GRAIN_MARGIN, GRAIN_TILE_SIGMA, grain_tile
 
 
 class Grain(ImageOnlyTransform):
@@ -35,16 +34,14 @@ class Grain(ImageOnlyTransform):
         super().__init__(p=p)
         self.sigma = sigma
         self.image_size = image_size
-        shape = (image_size[0] + _MARGIN, image_size[1] + _MARGIN, 3)
-        noise = np.random.default_rng(0).standard_normal(shape, np.float32) * _TILE_SIGMA
-        self._tile_HWC = np.clip(noise + 128, 0, 255).astype(np.uint8)
+        self._tile_HWC = grain_tile(image_size)
 
     def get_params(self) -> dict[str, Any]:
         """Where the tile is cut, and how strong it is."""
         return {
-            "top": self.py_random.randrange(_MARGIN),
-            "left": self.py_random.randrange(_MARGIN),
-            "strength": self.py_random.uniform(*self.sigma) / _TILE_SIGMA,
+            "top": self.py_random.randrange(GRAIN_MARGIN),
+            "left": self.py_random.randrange(GRAIN_MARGIN),
+            "strength": self.py_random.uniform(*self.sigma) / GRAIN_TILE_SIGMA,
         }
 
     def apply(

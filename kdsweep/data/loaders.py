@@ -15,6 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kdsweep.data.augment import Augmenter
+from kdsweep.data.batch_draws import BatchDrawer, Draws
+from kdsweep.data.device_augment import DeviceAugmenter
 from kdsweep.data.split import Split
 
 _ORDER_STREAM = 0x6F72646572
@@ -42,17 +44,32 @@ class _Order(NamedTuple):
     indices: tuple[int, ...]
 
 
-class _Batches(Dataset[Batch]):
+class HostBatch(NamedTuple):
+    """A batch as it was made on the host.
+
+    Attributes:
+        batch: Its frames.
+        draws: What is left to be done to them on the device, if anything.
+    """
+
+    batch: Batch
+    draws: Draws | None
+
+
+class _Batches(Dataset[HostBatch]):
     """Makes a batch out of its order."""
 
-    def __init__(self, split: Split, augment: Augmenter | None) -> None:
+    def __init__(
+        self, split: Split, augment: Augmenter | None = None, draw: BatchDrawer | None = None
+    ) -> None:
         self._split = split
         self._augment = augment
+        self._draw = draw
 
-    def __getitem__(self, order: _Order) -> Batch:
+    def __getitem__(self, order: _Order) -> HostBatch:
         return self.make(order, pin_memory=False)
 
-    def make(self, order: _Order, *, pin_memory: bool) -> Batch:
+    def make(self, order: _Order, *, pin_memory: bool) -> HostBatch:
         """The batch, in new memory."""
         split, indices = self._split, list(order.indices)
         shape = (len(indices), *split.image_size)
@@ -65,7 +82,12 @@ class _Batches(Dataset[Batch]):
             if self._augment is not None:
                 image_HWC, labels_HW = self._augment(image_HWC, labels_HW, order.epoch, index)
             images[place], labels[place] = image_HWC, labels_HW
-        return Batch(images_BHWC, labels_BHW, indices_B.pin_memory() if pin_memory else indices_B)
+        draws = None if self._draw is None else self._draw(order.epoch, indices)
+        if pin_memory:
+            indices_B = indices_B.pin_memory()
+            if draws is not None:
+                draws = draws._replace(numbers=draws.numbers.pin_memory())
+        return HostBatch(Batch(images_BHWC, labels_BHW, indices_B), draws)
 
 
 class _Plan(Sampler[_Order]):
@@ -89,9 +111,9 @@ class _Loader:
         self._workers = workers
         self._pin_memory = pin_memory and torch.cuda.is_available()
         self._plan = _Plan()
-        self._processes: DataLoader[Batch] | None = None
+        self._processes: DataLoader[HostBatch] | None = None
 
-    def serve(self, orders: Sequence[_Order]) -> Iterator[Batch]:
+    def serve(self, orders: Sequence[_Order]) -> Iterator[HostBatch]:
         if self._workers == 0:
             for order in orders:
                 yield self._batches.make(order, pin_memory=self._pin_memory)
@@ -112,7 +134,7 @@ class _Loader:
         # The last reference to the iterator ends its processes.
         self._processes = None
 
-    def _started(self) -> DataLoader[Batch]:
+    def _started(self) -> DataLoader[HostBatch]:
         # Forked where that is safe. Elsewhere the platform's way: a Split then maps its files anew.
         context = "fork" if sys.platform == "linux" else None
         # A generator of its own: DataLoader would otherwise draw from the global one, and dropout
@@ -144,6 +166,13 @@ class TrainLoader:
         seed: Seed of order and augmentation.
         workers: Processes that make batches ahead of time; 0 makes them here, when asked.
         pin_memory: Put batches into page-locked memory; of no effect without CUDA.
+        device: Where whole batches are augmented, to which they are brought for it; ``None``
+            augments frame by frame on the CPU, where they are made. The frames are the same but
+            for rounding.
+
+    Attributes:
+        workers: As given.
+        device: As given.
     """
 
     def __init__(
@@ -154,23 +183,43 @@ class TrainLoader:
         seed: int,
         workers: int = 0,
         pin_memory: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         self._num_frames = len(split)
         self._batch_size = min(batch_size, len(split))
         self._seed = seed
-        batches = _Batches(split, Augmenter(augment, split.image_size, seed))
+        if device is None:
+            batches = _Batches(split, augment=Augmenter(augment, split.image_size, seed))
+        else:
+            batches = _Batches(split, draw=BatchDrawer(augment, split.image_size, seed))
         self._loader = _Loader(batches, workers, pin_memory)
+        self._augment = DeviceAugmenter(split.image_size)
+        self.workers = workers
+        self.device = device
 
     def __len__(self) -> int:
         return self._num_frames // self._batch_size
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from 0; only one epoch can be under way at a time."""
+        return map(self.finished, self.host_batches(epoch))
+
+    def host_batches(self, epoch: int) -> Iterator[HostBatch]:
+        """The batches of one epoch before their :meth:`finished` part."""
         order = np.random.default_rng((self._seed, epoch, _ORDER_STREAM)).permutation(
             self._num_frames
         )
         rows = order[: len(self) * self._batch_size].reshape(len(self), self._batch_size)
         return self._loader.serve([_Order(epoch, tuple(row)) for row in rows.tolist()])
+
+    def finished(self, made: HostBatch) -> Batch:
+        """The batch after what is done to it on the device."""
+        batch, draws = made
+        if draws is None or self.device is None:
+            return batch
+        images_BHWC = batch.images_BHWC.to(self.device, non_blocking=True)
+        labels_BHW = batch.labels_BHW.to(self.device, non_blocking=True)
+        return Batch(*self._augment(images_BHWC, labels_BHW, draws), batch.indices_B)
 
     def close(self) -> None:
         """Ends the loader processes; a later :meth:`epoch` starts new ones."""
@@ -194,13 +243,13 @@ class EvalLoader:
             _Order(0, tuple(range(start, min(start + batch_size, len(split)))))
             for start in range(0, len(split), batch_size)
         ]
-        self._loader = _Loader(_Batches(split, None), workers, pin_memory)
+        self._loader = _Loader(_Batches(split), workers, pin_memory)
 
     def __len__(self) -> int:
         return len(self._orders)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._loader.serve(self._orders)
+        return (made.batch for made in self._loader.serve(self._orders))
 
     def close(self) -> None:
         """Ends the loader processes; iterating again starts new ones."""

@@ -140,7 +140,13 @@ def build_lyft(spec: LyftData, cache: Path, progress: Progress | None) -> LyftSo
     if isinstance(spec.split, PartsSpec):
         rule = Parts(spec.split.train, spec.split.val, spec.split.test)
     else:
-        rule = Holdout(spec.split.val, spec.split.test, spec.split.block, spec.split.seed)
+        rule = Holdout(
+            spec.split.val,
+            spec.split.test,
+            spec.split.block,
+            spec.split.seed,
+            spec.split.parts or (),
+        )
     return LyftSource(
         required_folder(spec.path, LyftSource),
         hood_void=spec.hood_void,

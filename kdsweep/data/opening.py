@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from kdsweep.data.cache import cached_splits
+from kdsweep.data.carla import CLASSES
+from kdsweep.data.classes_file import default_palette
 from kdsweep.data.fingerprint import default_cache
+from kdsweep.data.roadscenes import RoadscenesSource
 from kdsweep.data.source import SOURCES, Frame, Progress, Source, SplitName, expected_layout
 from kdsweep.data.split import Split
 from kdsweep.data.splitting import evenly_spaced
-from kdsweep.errors import DataError
-from kdsweep.spec.data import DataSpec
+from kdsweep.errors import DataError, SpecError
+from kdsweep.spec.data import DataSpec, RoadscenesData
+
+_TRAINED: tuple[SplitName, ...] = ("train", "val")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +28,8 @@ class SegmentationData:
 
     Attributes:
         name: Name of the source.
-        classes: Class names by id.
+        classes: Class names by id, one for each output of a network; those that the data do not
+            have are called ``unused 13``, …
         palette: RGB colour of each class, uint8 of (C, 3).
         train, val: Decoded splits.
         test: Decoded test split, where the source has one.
@@ -44,8 +50,59 @@ class SegmentationData:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, void not counted."""
+        """Number of classes, unused ones counted, void not."""
         return len(self.classes)
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """What is known of a data set before anything of it is decoded.
+
+    Attributes:
+        name: Name of the source.
+        num_train, num_val: Frames of the splits, as :func:`open_data` would decode them.
+        num_classes: Outputs of a network, unused ones counted.
+        notice: What must be said wherever scores on this data are shown, if anything.
+    """
+
+    name: str
+    num_train: int
+    num_val: int
+    num_classes: int
+    notice: str | None
+
+
+def count_frames(spec: DataSpec) -> FrameCounts:
+    """Looks for the frames of a data set, and decodes none of them.
+
+    Generated scenes need not be there for it.
+
+    Args:
+        spec: The ``data:`` section of a job.
+
+    Raises:
+        DataError: The data set is missing or laid out differently.
+        SpecError: As for :func:`open_data`.
+    """
+    notice: str | None
+    if isinstance(spec, RoadscenesData):
+        found = {"train": spec.scenes, "val": spec.val_scenes}
+        num_known, name, notice = len(CLASSES), RoadscenesSource.name, RoadscenesSource.notice
+    else:
+        cache = Path(spec.cache).expanduser() if spec.cache else default_cache()
+        source: Source = SOURCES.get(spec.source, ("data", "source"))(spec, cache, None)
+        splits = source.splits()
+        for split in _TRAINED:
+            _require_frames(source, split, splits.get(split, []))
+        found = {split: len(splits[split]) for split in _TRAINED}
+        num_known, name, notice = len(source.classes), source.name, source.notice
+    return FrameCounts(
+        name=name,
+        num_train=min(found["train"], spec.num_train or found["train"]),
+        num_val=min(found["val"], spec.num_val or found["val"]),
+        num_classes=_num_outputs(name, num_known, spec.num_classes),
+        notice=notice,
+    )
 
 
 def open_data(spec: DataSpec, progress: Progress | None = None) -> SegmentationData:
@@ -60,24 +117,25 @@ def open_data(spec: DataSpec, progress: Progress | None = None) -> SegmentationD
 
     Raises:
         DataError: The data set is missing, damaged or laid out differently.
-        SpecError: The section names a part that the data set does not have.
+        SpecError: The section names a part that the data set does not have, or fewer classes than
+            it has.
     """
     cache = Path(spec.cache).expanduser() if spec.cache else default_cache()
     source: Source = SOURCES.get(spec.source, ("data", "source"))(spec, cache, progress)
+    classes, palette = _outputs(source, spec.num_classes)
     limits: dict[SplitName, int | None] = {"train": spec.num_train, "val": spec.num_val}
     frames = {
         name: evenly_spaced(listed, limits.get(name)) for name, listed in source.splits().items()
     }
-    names: tuple[SplitName, ...] = ("train", "val")
-    for name in names:
+    for name in _TRAINED:
         _require_frames(source, name, frames.get(name, []))
     if not frames.get("test"):
         frames.pop("test", None)
     splits = cached_splits(source, frames, spec.image_size, cache, progress)
     return SegmentationData(
         name=source.name,
-        classes=source.classes,
-        palette=source.palette,
+        classes=classes,
+        palette=palette,
         train=splits["train"],
         val=splits["val"],
         test=splits.get("test"),
@@ -85,6 +143,28 @@ def open_data(spec: DataSpec, progress: Progress | None = None) -> SegmentationD
         notice=source.notice,
         source_path=source.root,
     )
+
+
+def _outputs(source: Source, num_classes: int | None) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and colours of a network's outputs: the source's classes and unused ones after them."""
+    num_known = len(source.classes)
+    num_outputs = _num_outputs(source.name, num_known, num_classes)
+    if num_outputs == num_known:
+        return source.classes, source.palette
+    names = tuple(f"unused {number}" for number in range(num_known, num_outputs))
+    colours = default_palette(num_outputs)[num_known:]
+    return (*source.classes, *names), np.concatenate([source.palette, colours])
+
+
+def _num_outputs(name: str, num_known: int, wanted: int | None) -> int:
+    if wanted is not None and wanted < num_known:
+        raise SpecError(
+            f"{name} has more classes than that",
+            path=("data", "num_classes"),
+            value=wanted,
+            allowed=f"{num_known} or more, or null for {num_known}",
+        )
+    return wanted or num_known
 
 
 def _require_frames(source: Source, name: SplitName, frames: Sequence[Frame]) -> None:

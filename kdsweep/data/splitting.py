@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kdsweep.data.source import Frame, SplitName
-from kdsweep.errors import SpecError
+from kdsweep.errors import SpecError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Parts:
         Raises:
             SpecError: A split names a part that the data does not have.
         """
-        known = list(dict.fromkeys(recording.part for recording in recordings))
+        known = _parts_of(recordings)
         splits: dict[SplitName, list[Frame]] = {}
         named: list[tuple[SplitName, tuple[str, ...]]] = [
             ("train", self.train),
@@ -52,15 +52,7 @@ class Parts:
             ("test", self.test),
         ]
         for split, parts in named:
-            for position, part in enumerate(parts):
-                if part not in known:
-                    raise SpecError(
-                        "the data has no such part",
-                        path=("data", "split", split, position),
-                        value=part,
-                        allowed=known,
-                        hint="name parts the folder has, or use a hold-out: {val: 0.2}",
-                    )
+            _check_parts(parts, known, split, "or use a hold-out: {val: 0.2}")
             if parts:
                 splits[split] = [
                     f for part in parts for r in recordings if r.part == part for f in r.frames
@@ -77,15 +69,29 @@ class Holdout:
     In a set too small for that, ``block`` is halved until the held-out shares come within a half of
     what was asked for. So a few short recordings are held out whole, and a single recording gives
     one contiguous run.
+
+    Attributes:
+        val, test: Shares held out.
+        block: Frames in a block, at most.
+        seed: Which blocks are drawn.
+        parts: Parts that are used at all; all if there are none.
     """
 
     val: float
     test: float
     block: int
     seed: int
+    parts: tuple[str, ...] = ()
 
     def split(self, recordings: Sequence[Recording]) -> Mapping[SplitName, list[Frame]]:
-        """Frames of each split, in their order; with fewer than two frames, val stays empty."""
+        """Frames of each split, in their order; with fewer than two frames, val stays empty.
+
+        Raises:
+            SpecError: ``parts`` names one that the data does not have.
+        """
+        if self.parts:
+            _check_parts(self.parts, _parts_of(recordings), "parts", "or leave `parts` out for all")
+            recordings = [r for r in recordings if r.part in self.parts]
         frames = [frame for recording in recordings for frame in recording.frames]
         shares: dict[SplitName, float] = {"val": self.val}
         if self.test > 0:
@@ -126,6 +132,22 @@ class Holdout:
             order = [index for index in order if index not in chosen]
             taken[split] = chosen
         return taken if order else None
+
+
+def _parts_of(recordings: Sequence[Recording]) -> list[str]:
+    return list(dict.fromkeys(recording.part for recording in recordings))
+
+
+def _check_parts(parts: Sequence[str], known: Sequence[str], key: str, otherwise: str) -> None:
+    for position, part in enumerate(parts):
+        if part not in known:
+            raise SpecError(
+                "the data has no such part",
+                path=("data", "split", key, position),
+                value=part,
+                allowed=known,
+                hint=did_you_mean(part, known) or f"name parts the folder has, {otherwise}",
+            )
 
 
 def _blocks(recordings: Sequence[Recording], block: int) -> list[list[int]]:

@@ -6,7 +6,8 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.data.augment import PRESETS, Augmenter
+from kdsweep.data.augment import Augmenter
+from kdsweep.data.presets import PRESETS
 from kdsweep.labels import VOID
 
 SIZE = (24, 32)

@@ -101,7 +101,7 @@ def test_missing_partners_and_double_names_are_named(tmp_path: Path, cache: Path
         ("names: [road\n", "no YAML"),
         ("[road, car]\n", "not a mapping"),
         ("palette: [[1, 2, 3]]\n", "names are missing"),
-        ("name: [road]\n", "unknown key (nearest: names)"),
+        ("name: [road]\n", "did you mean `names`?"),
         ("names: []\n", "names must be a list"),
         ("names: [road, 3]\n", "names must be a list"),
         ("names: {300: road}\n", "names must be a list"),

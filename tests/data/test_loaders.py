@@ -56,6 +56,46 @@ def test_worker_count_changes_nothing(
         assert _same(list(here.epoch(epoch)), list(there.epoch(epoch)))
 
 
+@pytest.mark.parametrize("preset", ["none", "standard", "strong"])
+def test_worker_count_changes_nothing_on_a_device(
+    split: Split, preset: str, loaders: list[TrainLoader | EvalLoader]
+) -> None:
+    device = torch.device("cpu")
+    here = TrainLoader(split, 3, preset, seed=7, workers=0, device=device)
+    there = TrainLoader(split, 3, preset, seed=7, workers=2, device=device)
+    loaders.append(there)
+    for epoch in (0, 1, 4):
+        assert _same(list(here.epoch(epoch)), list(there.epoch(epoch)))
+
+
+def test_batches_augmented_on_a_device_hold_the_frames_of_the_cpu(split: Split) -> None:
+    here = list(TrainLoader(split, 3, "light", seed=7).epoch(2))
+    there = list(TrainLoader(split, 3, "light", seed=7, device=torch.device("cpu")).epoch(2))
+    assert _same(here, there)
+    plain = list(TrainLoader(split, 3, "none", seed=7).epoch(2))
+    assert not _same(here, plain)
+
+
+def test_a_frame_on_a_device_does_not_depend_on_the_batch_size(split: Split) -> None:
+    frames = []
+    for batch_size in (2, 5):
+        loader = TrainLoader(split, batch_size, "strong", seed=7, device=torch.device("cpu"))
+        frames.append(
+            {
+                index: (image, labels)
+                for batch in loader.epoch(0)
+                for image, labels, index in zip(
+                    batch.images_BHWC, batch.labels_BHW, batch.indices_B.tolist(), strict=True
+                )
+            }
+        )
+    both = frames[0].keys() & frames[1].keys()
+    assert len(both) > 5
+    for index in both:
+        for first, second in zip(frames[0][index], frames[1][index], strict=True):
+            assert torch.equal(first, second)
+
+
 def test_a_batch_depends_on_seed_epoch_and_place_alone(split: Split) -> None:
     loader = TrainLoader(split, 4, "standard", seed=1)
     later = list(loader.epoch(5))
@@ -146,15 +186,19 @@ def test_closing_ends_the_processes_and_can_be_undone(split: Split) -> None:
     loader.close()
 
 
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_global_generators_are_left_alone(
-    split: Split, workers: int, loaders: list[TrainLoader | EvalLoader]
+    split: Split,
+    workers: int,
+    device: torch.device | None,
+    loaders: list[TrainLoader | EvalLoader],
 ) -> None:
     # Dropout draws from torch's generator: it must not depend on how batches are made.
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    loader = TrainLoader(split, 3, "strong", seed=0, workers=workers)
+    loader = TrainLoader(split, 3, "strong", seed=0, workers=workers, device=device)
     loaders.append(loader)
     list(loader.epoch(0))
     list(loader.epoch(1))
@@ -164,3 +208,17 @@ def test_global_generators_are_left_alone(
 def test_pinned_memory_without_cuda_is_passed_over(split: Split) -> None:
     (batch, *_) = TrainLoader(split, 3, "none", seed=0, pin_memory=True).epoch(0)
     assert batch.images_BHWC.is_pinned() == torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_goes_to_a_device_is_pinned_too(
+    split: Split, workers: int, loaders: list[TrainLoader | EvalLoader]
+) -> None:
+    device = torch.device("cpu")
+    loader = TrainLoader(
+        split, 3, "standard", seed=0, workers=workers, pin_memory=True, device=device
+    )
+    loaders.append(loader)
+    (made, *_) = loader.host_batches(0)
+    assert made.draws is not None
+    assert made.draws.numbers.is_pinned() == torch.cuda.is_available()

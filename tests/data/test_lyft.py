@@ -15,7 +15,7 @@ from kdsweep.data.source import Frame
 from kdsweep.data.splitting import Holdout, Parts
 from kdsweep.errors import DataError, SpecError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import LyftData, PartsSpec
+from kdsweep.spec.data import HoldoutSpec, LyftData, PartsSpec
 
 HALF = Holdout(val=0.5, test=0.0, block=1, seed=0)
 
@@ -123,3 +123,29 @@ def test_frames_are_in_their_natural_order(tmp_path: Path) -> None:
         tmp_path, hood_void=True, merge_road_lines=False, split=Parts(("dataA",), ("dataA",))
     ).splits()["train"]
     assert [frame.name for frame in listed] == ["dataA/F_1", "dataA/F_2", "dataA/F_9", "dataA/F_10"]
+
+
+def test_a_hold_out_may_be_drawn_from_some_parts_alone(tmp_path: Path, cache: Path) -> None:
+    for number, part in enumerate(("dataA", "dataB")):
+        make_data.lyft_part(tmp_path / part, [f"0{number}_00_{i}" for i in range(10)])
+
+    def opened(parts: tuple[str, ...]) -> list[str]:
+        split = HoldoutSpec(val=0.2, block=1, parts=parts)
+        data = open_data(
+            LyftData(
+                source="lyft",
+                path=str(tmp_path),
+                image_size=make_data.SIZE,
+                split=split,
+                cache=str(cache),
+            )
+        )
+        assert len(data.val) == 0.2 * (len(data.train) + len(data.val))
+        return sorted({name.split("/")[0] for name in (*data.train.names, *data.val.names)})
+
+    assert opened(("dataB",)) == ["dataB"]
+    assert opened(("dataA", "dataB")) == ["dataA", "dataB"]
+    with pytest.raises(SpecError, match="no such part") as caught:
+        opened(("dataA", "data_b"))
+    assert caught.value.path == ("data", "split", "parts", 1)
+    assert "did you mean `dataB`?" in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.data import SOURCES, open_data
+from kdsweep.data import SOURCES, count_frames, open_data
 from kdsweep.errors import DataError, SpecError
 from kdsweep.labels import VOID
 from kdsweep.spec.data import (
@@ -135,3 +136,35 @@ def test_a_folder_of_another_kind_says_what_is_expected(
 def test_an_unknown_source_is_a_spec_error() -> None:
     with pytest.raises(SpecError, match="unknown data source"):
         SOURCES.get("camvit", ("data", "source"))
+
+
+def test_networks_may_have_more_outputs_than_the_data_have_classes(spec: BaseDataSpec) -> None:
+    own = open_data(spec)
+    more = open_data(spec.model_copy(update={"num_classes": own.num_classes + 2}))
+    assert more.num_classes == own.num_classes + 2
+    assert more.classes[: own.num_classes] == own.classes
+    assert more.classes[-1] == f"unused {own.num_classes + 1}"
+    assert (more.palette[: own.num_classes] == own.palette).all()
+    assert more.palette.shape == (own.num_classes + 2, 3)
+    assert (more.train.labels_NHW == own.train.labels_NHW).all()
+    with pytest.raises(SpecError, match="more classes than that") as caught:
+        open_data(spec.model_copy(update={"num_classes": own.num_classes - 1}))
+    assert caught.value.path == ("data", "num_classes")
+
+
+def test_frames_are_counted_as_they_are_opened(spec: BaseDataSpec, cache: Path) -> None:
+    for chosen in (spec, spec.model_copy(update={"num_train": 2, "num_val": 1, "num_classes": 40})):
+        counts = count_frames(chosen)
+        assert not cache.exists() or not (cache / "frames").exists()
+        data = open_data(chosen)
+        assert counts.name == data.name
+        assert (counts.num_train, counts.num_val) == (len(data.train), len(data.val))
+        assert counts.num_classes == data.num_classes
+        assert counts.notice == data.notice
+        shutil.rmtree(cache / "frames")
+
+
+def test_scenes_are_counted_without_drawing_them(cache: Path) -> None:
+    spec = RoadscenesData(image_size=(32, 32), scenes=700, val_scenes=30, cache=str(cache))
+    assert (count_frames(spec).num_train, count_frames(spec).num_val) == (700, 30)
+    assert not cache.exists() or not list(cache.iterdir())

@@ -1,0 +1,169 @@
+"""What augmentation does to the frames of a batch: drawn on the host, for the device.
+
+Shape suffixes: P numbers of a frame, K rows and columns of a blur's kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdsweep.data.frame_draws import (
+    GRAIN_TILE_SIGMA,
+    FrameChange,
+    blur_functions,
+    draw_change,
+    frame_generators,
+)
+from kdsweep.data.presets import Preset, preset_named
+
+# Where in a frame's numbers what stands.
+AFFINE = slice(0, 6)
+"""Where a pixel comes from: the matrix from column and row to positions between -1 and 1."""
+COARSE = slice(6, 9)
+"""Share of the columns and of the rows that are left, and the step between two of them."""
+EXPOSURE = slice(9, 11)
+"""Factor, and share of the mean that is added."""
+GAMMA = 11
+SHIFT = slice(12, 15)
+HUE_SATURATION = slice(15, 17)
+GRAIN = 17
+"""Factor of the tile of noise."""
+NUM_VALUES = 18
+
+
+class Draws(NamedTuple):
+    """What is done to the frames of a batch.
+
+    Attributes:
+        numbers: float32: P for each frame, then the kernels of those that are blurred. One tensor,
+            so that one copy takes it to the device.
+        frames: Places in the batch that a step concerns, by the step's name. The host knows them,
+            and need not ask the device.
+        corners: Top and left of each cut from the tile of noise.
+    """
+
+    numbers: Tensor
+    frames: dict[str, list[int]]
+    corners: list[list[int]]
+
+
+class BatchDrawer:
+    """Draws what is done to the frames of batches, on the host.
+
+    A frame's draws depend on (seed, epoch, index) alone.
+
+    Args:
+        preset: Its name.
+        image_size: (height, width) of the frames.
+        seed: First part of every frame's seed.
+    """
+
+    def __init__(self, preset: str, image_size: tuple[int, int], seed: int) -> None:
+        self._preset = preset_named(preset)
+        self._size = image_size
+        self._seed = seed
+        # One size for all kernels of a preset: sums are then the same whatever else is in a batch.
+        self._kernel_size = _largest_kernel(self._preset)
+
+    def __call__(self, epoch: int, indices: Sequence[int]) -> Draws:
+        """Draw for a batch.
+
+        Args:
+            epoch: Number of the epoch.
+            indices: Numbers of the frames in their split.
+        """
+        frames: dict[str, list[int]] = {}
+        if self._preset is None:
+            return Draws(torch.empty(0), frames, [])
+        rows, kernels, corners = [], [], []
+        for place, index in enumerate(indices):
+            generators = frame_generators(self._seed, epoch, index)
+            change = draw_change(self._preset, self._size, generators)
+            rows.append(_row(change, self._size))
+            for step in _steps(change):
+                frames.setdefault(step, []).append(place)
+            if change.kernel_KK is not None:
+                kernels.append(_padded(change.kernel_KK, self._kernel_size))
+            if change.grain is not None:
+                corners.append([change.grain.top, change.grain.left])
+        flat = np.concatenate([np.ravel(part) for part in (rows, kernels)])
+        return Draws(torch.from_numpy(flat.astype(np.float32)), frames, corners)
+
+
+def _row(change: FrameChange, image_size: tuple[int, int]) -> list[float]:
+    height, width = image_size
+    scale = 1.0 if change.scale is None else change.scale
+    grain = 0.0 if change.grain is None else change.grain.sigma / GRAIN_TILE_SIGMA
+    return [
+        *_affine(change, image_size),
+        *(round(width * scale) / width, round(height * scale) / height, 1 / scale),
+        *(change.exposure or (1.0, 0.0)),
+        1.0 if change.gamma is None else change.gamma,
+        *(change.shift or (0, 0, 0)),
+        *(change.hue_saturation or (0.0, 0.0)),
+        grain,
+    ]
+
+
+def _steps(change: FrameChange) -> list[str]:
+    """Names of the steps that change something about a frame."""
+    concerned = {
+        "rotation": change.degrees != 0,
+        "coarse": change.scale is not None,
+        "exposure": change.exposure is not None,
+        "gamma": change.gamma is not None,
+        "shift": change.shift is not None,
+        "hue_saturation": change.hue_saturation is not None,
+        "grey": change.grey,
+        "blur": change.kernel_KK is not None,
+        "grain": change.grain is not None,
+    }
+    return [step for step, is_concerned in concerned.items() if is_concerned]
+
+
+def _affine(change: FrameChange, image_size: tuple[int, int]) -> list[float]:
+    """The matrix from a pixel's column and row to where it comes from.
+
+    That is what ``grid_sample`` wants: between -1 and 1 from edge to edge.
+    """
+    height, width = image_size
+    matrix = np.eye(3)
+    if change.crop is not None:
+        left, top, crop_width, crop_height = change.crop
+        across, down = crop_width / width, crop_height / height
+        matrix = np.array(
+            [
+                [across, 0, left + (across - 1) / 2],
+                [0, down, top + (down - 1) / 2],
+                [0, 0, 1],
+            ]
+        )
+    if change.degrees:
+        cos, sin = (f(math.radians(change.degrees)) for f in (math.cos, math.sin))
+        x, y = (width - 1) / 2, (height - 1) / 2
+        turn = np.array(
+            [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1]]
+        )
+        matrix = turn @ matrix
+    if change.flip:
+        matrix = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
+    edges = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1]])
+    found: list[float] = (edges @ matrix).ravel().tolist()
+    return found
+
+
+def _largest_kernel(preset: Preset | None) -> int:
+    if preset is None or preset.flaw is None:
+        return 1
+    gaussian_K = blur_functions().create_gaussian_kernel_1d(preset.flaw.blur[1])
+    return max(len(gaussian_K), *(preset.flaw.motion or (1,)))
+
+
+def _padded(kernel_KK: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(kernel_KK, (size - len(kernel_KK)) // 2)
