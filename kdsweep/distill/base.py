@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from kdsweep.registry import Registry
@@ -27,11 +28,18 @@ class Activations(Protocol):
         """Feature maps by tap name, each of shape (B, C, h, w)."""
 
 
+def precise(values: Tensor) -> Tensor:
+    """``values`` in float32 at least.
+
+    Under autocast activations come in half precision, which squares and softmaxes cannot bear.
+    float64 stays: the tests compare formulas in it.
+    """
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def tapped(activations: Activations, tap: str) -> Tensor:
-    """The feature map at a tap, or the logits, in float32."""
-    found = activations.logits_BKHW if tap == "logits" else activations.taps[tap]
-    # Under autocast features come in half precision, which squares and softmaxes cannot bear.
-    return found.float()
+    """The feature map at a tap, or the logits, in float32 at least."""
+    return precise(activations.logits_BKHW if tap == "logits" else activations.taps[tap])
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,19 @@ class DistillationLoss(nn.Module, ABC):
     and never ship. It returns a float32 scalar, gives no gradient to the teacher (its activations
     come detached), and leaves void pixels (label 255) out.
 
+    Its docstring is what ``kdsweep losses NAME`` prints: the formula with tensor shapes, then the
+    sections ``Averaged over``, ``Defaults`` (weight and temperature, with their source), ``Taps``
+    (the paper's and ours), ``Reference`` (with what is followed where paper and authors' code
+    differ) and ``Args``.
+
     Attributes:
         taps: Feature maps that both networks must return; ``logits`` counts as one.
+        reciprocal: Whether the teacher learns from the student by the same formula, with the
+            roles exchanged.
     """
 
     taps: Sequence[str] = ("logits",)
+    reciprocal: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:

@@ -24,13 +24,30 @@ from kdsweep.distill.projection import Projections, match_size
 
 @DISTILLATION_LOSSES.register("channel_wise")
 class ChannelWise(DistillationLoss):
-    """``T²/C · Σ_c Σ_i φ(t)_ci log(φ(t)_ci / φ(s)_ci)``, φ a softmax over positions; batch mean.
+    """``T²/C · Σ_c Σ_i φ(t)_ci log(φ(t)_ci / φ(s)_ci)``, φ a softmax over positions; sum over taps.
+
+    Logits (B, K, H, W) are pooled over labelled pixels to (B, K, h, w); features (B, C, h, w) are
+    projected to the teacher's width where theirs differs, and resized where strides differ. φ is
+    taken over the N = h·w positions of one channel, with T dividing the activations.
+
+    Averaged over:
+        Channels, and images with a labelled pixel, after the sum over positions. Void positions
+        take no part in the softmax.
+
+    Defaults:
+        weight 3, temperature 4: the paper, for logits. On features the paper has weight 50. Both
+        were tuned on maps of stride 8, hence stride 8: the gradient at one position falls with the
+        number of positions.
+
+    Taps:
+        Published on the logits, or the last feature map before them; here ``logits`` (``decoder``
+        and others on request).
 
     Reference:
-        Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, arXiv 2011.13256
-        (T = 4; weight 3 on logits, 50 on features, both tuned on stride-8 logits, hence
-        ``stride``). Formula and authors' code agree. Void positions take no part in the softmax;
-        images without a labelled pixel take no part in the mean.
+        Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, arXiv 2011.13256.
+        Formula and authors' code agree; where the code takes the logarithm of a softmax, which can
+        underflow, here it is a log-softmax. The authors' published runs are named by weight 3 and
+        T = 5 (logits), 35 to 40 and T = 1 to 10 (features); the paper's values are followed.
 
     Args:
         channels: Channels of both networks at every tap.

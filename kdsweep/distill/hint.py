@@ -24,12 +24,28 @@ from kdsweep.distill.projection import Projections, match_size
 
 @DISTILLATION_LOSSES.register("hint")
 class Hint(DistillationLoss):
-    """``mean_c (r(s)_c − t_c)²``, averaged over positions by their share of valid pixels.
+    """``mean_c (r(s)_c − t_c)²`` at every position, r a learnt 1×1 convolution; sum over taps.
+
+    Features are (B, C, h, w); the student's are projected to the teacher's width C where theirs
+    differs, and resized where strides differ. With ``normalize``: ``‖r(s)/‖r(s)‖ − t/‖t‖‖²``, the
+    squares summed over channels.
+
+    Averaged over:
+        Channels, and positions of the batch, each weighted by its share of labelled pixels.
+
+    Defaults:
+        weight 1: CIRKD's segmentation scripts for Cityscapes, with the same average (10 for VOC and
+        COCO-Stuff). The value follows the size of the teacher's activations, so look at its share
+        of the gradient. There is no temperature.
+
+    Taps:
+        Published on the middle layers of both networks; CIRKD takes the last features before the
+        classifier. Here ``encoder.4``, where a U-Net changes from encoder to decoder.
 
     Reference:
-        Romero et al., FitNets, arXiv 1412.6550, eq. 3, with a 1×1 regressor r. The paper sums and
-        halves; the mean (as in common re-implementations) keeps the weight independent of the
-        feature map's size. The paper trains the hint first and alone; here it is one term.
+        Romero et al., FitNets, arXiv 1412.6550, eq. 3. The paper sums and halves the squares; the
+        mean (as in re-implementations) keeps the weight independent of the feature map's size. The
+        paper trains the hint first and alone; here it is one term: ``until_epoch`` ends it early.
 
     Args:
         channels: Channels of both networks at every tap.
@@ -59,6 +75,6 @@ class Hint(DistillationLoss):
                 squared_Bhw = (student_BChw - teacher_BChw).square().sum(1)
             else:
                 squared_Bhw = (student_BChw - teacher_BChw).square().mean(1)
-            weight_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:])
+            weight_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:], teacher_BChw.dtype)
             total = total + masked_mean(squared_Bhw, weight_Bhw)
         return total

@@ -1,4 +1,4 @@
-"""The sum of a student's distillation terms, with its ramp.
+"""The sum of a student's distillation terms, with their ramps and the gate.
 
 Shape legend: B batch, H W image size.
 """
@@ -16,15 +16,18 @@ from kdsweep.distill.base import (
     DistillationLoss,
     TapChannels,
 )
+from kdsweep.distill.gate import LeadGate
+from kdsweep.distill.ramp import Ramp
 
 
 class DistillationObjective(nn.Module):
-    """``r(epoch) · Σ_k λ_k · L_k(student, teacher)``.
+    """``g · Σ_k r_k(epoch) · λ_k · L_k(student, teacher)``.
 
     Args:
         terms: Losses by name.
         weights: λ of each.
-        warmup_epochs: Length of the linear ramp r from 0 to 1.
+        ramps: r of each; 1 where there is none.
+        gate: g; 1 if left out.
     """
 
     def __init__(
@@ -32,20 +35,27 @@ class DistillationObjective(nn.Module):
         terms: Mapping[str, DistillationLoss],
         weights: Mapping[str, float],
         *,
-        warmup_epochs: float = 0.0,
+        ramps: Mapping[str, Ramp] | None = None,
+        gate: LeadGate | None = None,
     ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(dict(terms))
         self.weights = dict(weights)
-        self.warmup_epochs = warmup_epochs
+        self.ramps = {name: (ramps or {}).get(name, Ramp()) for name in terms}
+        self.gate = gate
 
-    def ramp(self, epoch: float) -> float:
-        """R at a point of time.
+    def factors(self, epoch: float) -> dict[str, float]:
+        """``r_k · λ_k`` of every term at a point of time.
 
         Args:
-            epoch: Epochs since the start, with the fraction of the current one.
+            epoch: Epochs since the student began, with the fraction of the current one.
         """
-        return 1.0 if self.warmup_epochs <= 0 else min(1.0, epoch / self.warmup_epochs)
+        return {name: self.ramps[name].at(epoch) * self.weights[name] for name in self.terms}
+
+    @property
+    def reciprocal(self) -> list[str]:
+        """Terms from which the teacher learns as well."""
+        return [name for name, term in self.terms.items() if term.reciprocal]
 
     def forward(
         self, student: Activations, teacher: Activations, labels_BHW: Tensor
@@ -58,14 +68,16 @@ def build_objective(
     terms: Mapping[str, Mapping[str, Any]],
     channels: TapChannels,
     *,
-    warmup_epochs: float = 0.0,
+    ramps: Mapping[str, Ramp] | None = None,
+    gate: bool = False,
 ) -> DistillationObjective:
     """Build an objective from names and options.
 
     Args:
         terms: For each loss by name its options and ``weight``.
         channels: Channels of both networks at every tap.
-        warmup_epochs: Length of the ramp.
+        ramps: Course of the weights; those without one are constant.
+        gate: Whether weights follow the teacher's lead.
 
     Raises:
         SpecError: No such loss.
@@ -75,4 +87,4 @@ def build_objective(
         arguments = {key: value for key, value in options.items() if key != "weight"}
         losses[name] = DISTILLATION_LOSSES.get(name, ("distill",))(channels, **arguments)
         weights[name] = float(options["weight"])
-    return DistillationObjective(losses, weights, warmup_epochs=warmup_epochs)
+    return DistillationObjective(losses, weights, ramps=ramps, gate=LeadGate() if gate else None)
