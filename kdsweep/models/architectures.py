@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import nn
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import SpecError, did_you_mean
 
 # DPT runs its decoder on tokens and has no feature maps to tap.
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -42,12 +42,14 @@ def check_encoder_name(encoder: str) -> None:
     if encoder.startswith("tu-"):
         name = encoder.removeprefix("tu-")
         if not timm.is_model(name):
+            known = [f"tu-{model}" for model in timm.list_models()]
             raise SpecError(
                 "unknown timm encoder",
                 path=("encoder",),
                 value=encoder,
-                allowed=[f"tu-{known}" for known in timm.list_models()],
-                hint="python -c \"import timm; print(timm.list_models('*convnext*'))\" lists them",
+                allowed=known,
+                hint=did_you_mean(encoder, known)
+                or "python -c \"import timm; print(timm.list_models('*convnext*'))\" lists them",
             )
     elif encoder not in smp.encoders.encoders:
         raise SpecError(

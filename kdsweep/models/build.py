@@ -11,7 +11,11 @@ from kdsweep.errors import SpecError
 from kdsweep.models.architectures import build_model, check_names
 from kdsweep.models.network import SegmentationNetwork
 from kdsweep.models.pretrained import check_weights, pixel_statistics
-from kdsweep.models.unused import drop_unused
+from kdsweep.models.unused import drop_modules, unused_modules
+
+# By architecture, encoder and its options: looking for them takes longer than building a network,
+# and a sweep's worker builds the same few again and again.
+_UNUSED: dict[tuple[str, str, str], tuple[str, ...]] = {}
 
 
 def build_network(
@@ -45,7 +49,10 @@ def build_network(
         model = build_model(
             arch, encoder, num_classes, encoder_weights=encoder_weights, options=options
         )
-    drop_unused(model)
+    kind = (arch, encoder, repr(sorted((options or {}).items())))
+    if kind not in _UNUSED:
+        _UNUSED[kind] = unused_modules(model)
+    drop_modules(model, _UNUSED[kind])
     return SegmentationNetwork(model, num_classes, mean=mean, std=std, taps=taps)
 
 

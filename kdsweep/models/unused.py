@@ -8,6 +8,7 @@ and ship: for a ResNet18 cut after three stages they are 94 % of the weights.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,11 +26,11 @@ class Bypass(nn.Module):
         return first
 
 
-def drop_unused(model: nn.Module) -> None:
-    """Replace modules that the model's output does not depend on, in place.
+def unused_modules(model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that the model's output does not depend on.
 
     A module is unused if none of its parameters gets a gradient from the output. The model is
-    probed on a copy without memory, which takes about a tenth of a second whatever its size.
+    probed on a copy without memory, which takes some tenths of a second whatever its size.
 
     Args:
         model: Takes float images (B, 3, H, W).
@@ -44,10 +45,14 @@ def drop_unused(model: nn.Module) -> None:
         below = any(name.startswith(f"{parent}.") for parent in dropped)
         if name and inside and not below and idle.issuperset(inside):
             dropped.append(name)
-    for name in dropped:
-        _bypass(probe, name)
+    drop_modules(probe, dropped)
     assert _run(probe).shape == expected.shape
-    for name in dropped:
+    return tuple(dropped)
+
+
+def drop_modules(model: nn.Module, names: Iterable[str]) -> None:
+    """Let the inputs of some modules bypass them, in place."""
+    for name in names:
         _bypass(model, name)
 
 

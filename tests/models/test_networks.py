@@ -109,9 +109,11 @@ def test_stride_is_one_where_any_size_will_do() -> None:
 @pytest.mark.parametrize(
     ("arguments", "path", "part"),
     [
-        (("unett", "resnet18"), ("arch",), "unet,"),
+        (("unett", "resnet18"), ("arch",), "did you mean `unet`?"),
         (("unet", "resnet81"), ("encoder",), "allowed: resnet18"),
-        (("unet", "tu-resnet81"), ("encoder",), "tu-resnet"),
+        (("unet", "resnet81"), ("encoder",), "did you mean `resnet18`?"),
+        (("unet", "tu-convnext_tinny"), ("encoder",), "did you mean `tu-convnext_tiny`?"),
+        (("unet", "tu-my_net"), ("encoder",), "timm.list_models"),
         (("linknet", "mit_b0"), ("encoder",), "not supported for Linknet"),
     ],
 )
@@ -127,6 +129,7 @@ def test_options_are_checked_against_the_architecture() -> None:
     with pytest.raises(SpecError, match="no such option") as caught:
         inspect_network("unet", "resnet18", 3, options={"decoder_chanels": [8]})
     assert "decoder_channels" in str(caught.value).split("allowed:")[1].split(",")[0]
+    assert "did you mean `decoder_channels`?" in str(caught.value)
     with pytest.raises(SpecError, match="cannot be built") as caught:
         inspect_network("unet", "resnet18", 3, options={"decoder_channels": [8, 8]})
     assert caught.value.path == ("options",)
@@ -137,6 +140,9 @@ def test_taps_are_checked_with_their_place() -> None:
         check_taps(["encoder.1", "encoder.9"], ["encoder.0", "encoder.1"], "student", ("distill",))
     assert caught.value.path == ("distill", 1)
     assert "the student has no such tap" in str(caught.value)
+    assert "did you mean" not in str(caught.value)  # encoder.0 and encoder.1 are equally near
+    with pytest.raises(SpecError, match=r"did you mean `encoder\.1`\?"):
+        check_taps(["encodr.1"], ["encoder.0", "encoder.1"], "student", ("distill",))
 
 
 def test_weights_nobody_published_are_refused() -> None:
