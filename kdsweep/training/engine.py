@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdsweep.errors import NonFiniteLossError
-from kdsweep.training.evaluation import Predictions, evaluate
+from kdsweep.models import SegmentationNetwork
+from kdsweep.training.evaluation import Evaluation, Predictions, evaluate
 from kdsweep.training.learner import Learner
 from kdsweep.training.metrics import Scores
-from kdsweep.training.online_step import StepSettings, Values, online_step
+from kdsweep.training.online_step import StepSettings, TrainingBatch, Values, online_step
 from kdsweep.training.report import EpochReport
+from kdsweep.training.teacher import Teacher
 
 if TYPE_CHECKING:
     from kdsweep.data import Batch
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 # Looking at a loss stops the host until the device has caught up, so it is done rarely; a run
 # that has diverged then wastes at most this many steps.
 STEPS_BETWEEN_CHECKS = 200
+
+
+TEACHER = "teacher"
 
 
 class BatchSource(Protocol):
@@ -55,12 +62,16 @@ class Engine:
         accumulate: Batches per optimiser step.
         device: Where to train; the networks are moved there.
         keep: Validation frames whose latest predictions are kept in :attr:`predictions`.
+
+    Attributes:
+        confusions: Confusion matrix of each network's latest validation, by the names that
+            :attr:`predictions` has too.
     """
 
     def __init__(
         self,
         *,
-        teacher: Learner | None,
+        teacher: Teacher | None,
         students: Sequence[Learner],
         batches: BatchSource,
         validation: Iterable[Batch],
@@ -75,6 +86,7 @@ class Engine:
         self.students = list(students)
         self.epochs_done = 0
         self.predictions: Predictions = {}
+        self.confusions: dict[str, np.ndarray] = {}
         self._batches = batches
         self._validation = validation
         self._settings = settings
@@ -83,27 +95,63 @@ class Engine:
         self._accumulate = accumulate
         self._device = torch.device(device)
         self._keep = frozenset(keep)
-        for learner in self._learners():
+        for learner in self._all():
             learner.to(self._device)
         settings.supervised.to(self._device)
 
-    def _learners(self) -> list[Learner]:
+    @property
+    def settings(self) -> StepSettings:
+        """What all steps share."""
+        return self._settings
+
+    def _all(self) -> list[Teacher | Learner]:
         return [*([] if self.teacher is None else [self.teacher]), *self.students]
 
-    def epochs(self) -> Iterator[tuple[EpochReport, ...]]:
-        """Train the epochs that are left.
+    def head_start(self) -> Iterator[dict[str, float]]:
+        """Train the teacher alone, as far as it has a head start that is not over.
+
+        The students' first epochs see the batches that they would see without it: the teacher's
+        own epochs come from beyond the last of theirs.
 
         Yields:
-            One report per student, in the order of the students, after each epoch.
+            The teacher's mean loss values after each of its epochs.
 
         Raises:
             NonFiniteLossError: A loss became NaN or infinite.
         """
-        while self.epochs_done < self._epochs:
+        while self.teacher is not None and self.teacher.in_head_start:
             started = time.perf_counter()
-            teacher_values, student_values = self._train_epoch(self.epochs_done)
+            done = self.teacher.head_start_done
+            values, _ = self._train_epoch(self._epochs + done, [], start=done)
+            self.teacher.head_start_done += 1
+            self.teacher.head_start_s += time.perf_counter() - started
+            yield values
+
+    def epochs(self) -> Iterator[tuple[EpochReport | NonFiniteLossError, ...]]:
+        """Train the epochs that are left.
+
+        Yields:
+            After each epoch the report of each student, in their order; in place of it the error
+            of one whose loss became NaN or infinite. Such a student is out of :attr:`students`
+            when the next epoch begins, and the others go on.
+
+        Raises:
+            NonFiniteLossError: A loss of the teacher, or of the last student, became NaN or
+                infinite.
+        """
+        for _ in self.head_start():
+            pass
+        while self.epochs_done < self._epochs and self.students:
+            started = time.perf_counter()
+            teacher_values, student_values = self._train_epoch(
+                self.epochs_done, self.students, start=self.epochs_done
+            )
+            errors = [value for value in student_values if isinstance(value, NonFiniteLossError)]
+            if len(errors) == len(self.students):
+                raise errors[0]
             trained = time.perf_counter()
-            scores = self._validate()
+            trained_well = [not isinstance(v, NonFiniteLossError) for v in student_values]
+            found = self._validate(trained_well)
             ended = time.perf_counter()
             self.epochs_done += 1
             timing = {
@@ -111,93 +159,144 @@ class Engine:
                 "time/val_s": ended - trained,
                 "time/images_per_s": self._num_images / (trained - started),
             }
-            shared = timing | self._metrics("teacher", self.teacher, teacher_values, scores)
+            seconds = ended - started
+            if self.epochs_done == 1 and self.teacher is not None and self.teacher.head_start_s:
+                timing["time/head_start_s"] = self.teacher.head_start_s
+                seconds += self.teacher.head_start_s
+            shared = timing | self._teacher_metrics(teacher_values, found)
+            diverged = [
+                student
+                for student, is_well in zip(self.students, trained_well, strict=True)
+                if not is_well
+            ]
             yield tuple(
-                self._report(index, values, scores, shared, ended - started)
-                for index, values in enumerate(student_values)
+                value
+                if isinstance(value, NonFiniteLossError)
+                else self._report(index, value, found, shared, seconds)
+                for index, value in enumerate(student_values)
             )
+            self.students = [student for student in self.students if student not in diverged]
 
-    def _train_epoch(self, epoch: int) -> tuple[dict[str, float], list[dict[str, float]]]:
-        for learner in self._learners():
+    def leave(self, positions: Collection[int]) -> None:
+        """Let students go, between two reports; the others take the steps they would have taken.
+
+        Args:
+            positions: Their places in :attr:`students`.
+        """
+        self.students = [s for index, s in enumerate(self.students) if index not in positions]
+
+    def _train_epoch(
+        self, stream: int, students: Sequence[Learner], *, start: int
+    ) -> tuple[dict[str, float], list[dict[str, float] | NonFiniteLossError]]:
+        """Train the teacher and some students for one epoch.
+
+        A student that diverges takes no further steps.
+
+        Args:
+            stream: Which epoch's order of frames, augmentation and dropout.
+            students: The students that take part.
+            start: Epochs that the students (in a head start, the teacher) have behind them.
+        """
+        for learner in self._all():
             learner.train_mode()
+        teacher = self.teacher
+        # The teacher's clock is ahead of its students' by its head start.
+        ahead = teacher.head_start_done if teacher is not None and students else 0
         num_batches = len(self._batches)
-        totals = _Totals(len(self.students))
+        # Near the end of the epoch, and first of its group: gradients start from nothing there.
+        measured = (num_batches - 1) // self._accumulate * self._accumulate
+        totals = _Totals(len(students))
+        training = list(range(len(students)))
         self._num_images = 0
-        for index, (images_BHWC, labels_BHW, _) in enumerate(self._batches.epoch(epoch)):
+        for index, (images_BHWC, labels_BHW, _) in enumerate(self._batches.epoch(stream)):
             self._num_images += len(images_BHWC)
             # The last group of an epoch may be smaller; its batches then count for more.
             group_start = index - index % self._accumulate
             group_size = min(self._accumulate, num_batches - group_start)
-            now = epoch + (index + 0.5) / num_batches
-            teacher_values, student_values = online_step(
-                self.teacher,
-                self.students,
+            ends_group = index + 1 == group_start + group_size
+            batch = TrainingBatch(
                 images_BHWC.to(self._device, non_blocking=True),
                 labels_BHW.to(self._device, non_blocking=True).long(),
-                settings=self._settings,
-                epoch=now,
-                step=epoch * num_batches + index,
+                epoch=start + (index + 0.5) / num_batches,
+                step=stream * num_batches + index,
                 share=1.0 / group_size,
+                measure=index == measured,
+                update_at=start + (group_start + group_size / 2) / num_batches
+                if ends_group
+                else None,
+                ahead=ahead,
             )
-            if index + 1 == group_start + group_size:
-                middle = epoch + (group_start + group_size / 2) / num_batches
-                for learner in self._learners():
-                    learner.update(middle)
-            totals.add(teacher_values, student_values)
+            values = online_step(
+                teacher, [students[place] for place in training], batch, self._settings
+            )
+            totals.add(training, *values)
             if (index + 1) % STEPS_BETWEEN_CHECKS == 0:
-                totals.check(epoch)
-        totals.check(epoch)
-        return totals.means()
+                errors = totals.errors(start)
+                training = [place for place in training if place not in errors]
+                if students and not training:
+                    break
+        errors = totals.errors(start)
+        teacher_means, student_means = totals.means()
+        return teacher_means, [
+            errors.get(place, means) for place, means in enumerate(student_means)
+        ]
 
-    def _validate(self) -> dict[str, Scores]:
-        networks = {f"student{i}": s.network for i, s in enumerate(self.students)}
+    def _validate(self, which: Sequence[bool]) -> Evaluation:
+        networks = {
+            f"student{index}": student.network
+            for index, student in enumerate(self.students)
+            if which[index]
+        }
         if self.teacher is not None:
-            networks["teacher"] = self.teacher.network
-        scores, self.predictions = evaluate(
+            networks[TEACHER] = self.teacher.network
+        found = evaluate(
             networks,
             self._validation,
             num_classes=self._num_classes,
             device=self._device,
             settings=self._settings,
             keep=self._keep,
+            compare_with=None if self.teacher is None else TEACHER,
         )
-        return scores
+        self.predictions = found.predictions
+        self.confusions = {name: score.confusion_KK for name, score in found.scores.items()}
+        return found
 
-    def _metrics(
-        self,
-        prefix: str,
-        learner: Learner | None,
-        values: dict[str, float],
-        scores: dict[str, Scores],
-        name: str | None = None,
-    ) -> dict[str, float]:
-        if learner is None:
+    def score(self, network: SegmentationNetwork, frames: Iterable[Batch]) -> Scores:
+        """Scores of a network on any frames, in the precision of the validation."""
+        found = evaluate(
+            {"network": network},
+            frames,
+            num_classes=self._num_classes,
+            device=self._device,
+            settings=self._settings,
+        )
+        return found.scores["network"]
+
+    def _teacher_metrics(self, values: dict[str, float], found: Evaluation) -> dict[str, float]:
+        if self.teacher is None:
             return {}
-        score = scores[name or prefix]
-        metrics = {
-            "miou": score.miou,
-            "pixel_accuracy": score.pixel_accuracy,
-            "num_classes": float(score.num_classes),
-            "seed_compat_iou": score.seed_compat_iou,
-            "lr": float(learner.optimizer.param_groups[0]["lr"]),
-            "params_m": learner.network.num_parameters() / 1e6,
-            **values,
-        }
-        return {f"{prefix}/{key}": value for key, value in metrics.items()}
+        metrics = _metrics(self.teacher.learner, values, found.scores[TEACHER])
+        if not self.teacher.trains:
+            del metrics["lr"]
+        return {f"teacher/{key}": value for key, value in metrics.items()}
 
     def _report(
         self,
         index: int,
         values: dict[str, float],
-        scores: dict[str, Scores],
+        found: Evaluation,
         shared: dict[str, float],
         seconds: float,
     ) -> EpochReport:
         name = f"student{index}"
-        own = self._metrics("student", self.students[index], values, scores, name)
-        classes = {"student": scores[name].ious}
+        metrics = _metrics(self.students[index], values, found.scores[name])
+        if name in found.agreement:
+            metrics["agreement"] = found.agreement[name]
+        classes = {"student": found.scores[name].ious}
         if self.teacher is not None:
-            classes["teacher"] = scores["teacher"].ious
+            classes["teacher"] = found.scores[TEACHER].ious
+        own = {f"student/{key}": value for key, value in metrics.items()}
         return EpochReport(
             epoch=self.epochs_done, metrics=own | shared, classes=classes, seconds=seconds
         )
@@ -219,32 +318,61 @@ class Engine:
         self.epochs_done = int(state["epochs_done"])
 
 
+def _metrics(learner: Learner, values: dict[str, float], score: Scores) -> dict[str, float]:
+    return {
+        "miou": score.miou,
+        "pixel_accuracy": score.pixel_accuracy,
+        "num_classes": float(score.num_classes),
+        "seed_compat_iou": score.seed_compat_iou,
+        "lr": float(learner.optimizer.param_groups[0]["lr"]),
+        "params_m": learner.network.num_parameters() / 1e6,
+        **learner.costs,
+        **values,
+    }
+
+
 class _Totals:
     """Sums of loss values over an epoch, kept on the device."""
 
     def __init__(self, num_students: int) -> None:
         self._sums: list[dict[str, Tensor]] = [{} for _ in range(num_students + 1)]
-        self._num_steps = 0
+        self._counts: list[Counter[str]] = [Counter() for _ in self._sums]
 
-    def add(self, teacher_values: Values, student_values: Sequence[Values]) -> None:
-        self._num_steps += 1
-        for sums, values in zip(self._sums, (teacher_values, *student_values), strict=True):
+    def add(
+        self, places: Sequence[int], teacher_values: Values, student_values: Sequence[Values]
+    ) -> None:
+        """Add what a batch gave to the teacher, and to the students in some places."""
+        numbers = (0, *(place + 1 for place in places))
+        for number, values in zip(numbers, (teacher_values, *student_values), strict=True):
+            sums, counts = self._sums[number], self._counts[number]
+            counts.update(values.keys())
             for key, value in values.items():
                 sums[key] = sums[key] + value if key in sums else value.clone()
 
-    def check(self, epoch: int) -> None:
-        """Raise if a loss was not finite since the epoch began (a sum keeps NaN and infinity)."""
+    def errors(self, epoch: int) -> dict[int, NonFiniteLossError]:
+        """The students with a loss that was not finite since the epoch began, by their place.
+
+        A sum keeps NaN and infinity.
+
+        Raises:
+            NonFiniteLossError: The teacher has one.
+        """
+        found: dict[int, NonFiniteLossError] = {}
         for number, means in enumerate(self._all_means()):
             for key, mean in means.items():
                 if not math.isfinite(mean):
                     who = "teacher" if number == 0 else "student"
-                    raise NonFiniteLossError(
+                    error = NonFiniteLossError(
                         f"the {who}'s loss {key!r} became {mean} in epoch {epoch + 1}; "
                         f"try a smaller train.lr, a smaller distillation weight, or train.clip_norm"
                     )
+                    if number == 0:
+                        raise error
+                    found.setdefault(number - 1, error)
+        return found
 
     def means(self) -> tuple[dict[str, float], list[dict[str, float]]]:
-        """Mean over the epoch's batches, of the teacher and of each student."""
+        """Mean over the epoch's batches that gave the value, of the teacher and each student."""
         teacher, *students = self._all_means()
         return teacher, students
 
@@ -252,4 +380,7 @@ class _Totals:
         # One transfer for all values instead of one each.
         flat = [value for sums in self._sums for value in sums.values()]
         numbers = iter(torch.stack(flat).tolist()) if flat else iter(())
-        return [{key: next(numbers) / self._num_steps for key in sums} for sums in self._sums]
+        return [
+            {key: next(numbers) / counts[key] for key in sums}
+            for sums, counts in zip(self._sums, self._counts, strict=True)
+        ]

@@ -21,6 +21,10 @@ class Learner:
         schedule: Of the learning rate.
         clip_norm: Gradient norm above which gradients are scaled down; ``None`` never.
         objective: What a student learns from the teacher; ``None`` for a teacher or a control.
+
+    Attributes:
+        costs: What a frame costs the network at inference, where that was measured; every report
+            repeats it.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Learner:
         self.schedule = schedule
         self.clip_norm = clip_norm
         self.objective = objective
+        self.costs: dict[str, float] = {}
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     @property

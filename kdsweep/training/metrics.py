@@ -5,12 +5,15 @@ Shape legend: B batch, K classes, H W image size; matrices are indexed [label, p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdsweep.labels import VOID
+
+_COPIES = 32
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Scores:
         seed_compat_iou: Mean over frames of each frame's own mean IoU. It is what the notebook
             this project began with reported, flatters classes that are rarely present, and must
             not be compared with mIoU.
+        confusion_KK: Numbers of pixels, int64, that all of these but ``seed_compat_iou`` are
+            computed from.
     """
 
     miou: float
@@ -32,6 +37,7 @@ class Scores:
     num_classes: int
     pixel_accuracy: float
     seed_compat_iou: float
+    confusion_KK: np.ndarray = field(repr=False, compare=False)
 
 
 class SegmentationScore:
@@ -61,7 +67,7 @@ class SegmentationScore:
         labels_BHW = torch.where(labels_BHW == VOID, k, labels_BHW.long())
         frame_B11 = torch.arange(num_frames, device=labels_BHW.device).view(-1, 1, 1)
         cell_BHW = (frame_B11 * (k + 1) + labels_BHW) * k + predictions_BHW.long()
-        counts = torch.bincount(cell_BHW.flatten(), minlength=num_frames * (k + 1) * k)
+        counts = _count(cell_BHW.flatten(), num_frames * (k + 1) * k)
         confusion_BKK = counts.view(num_frames, k + 1, k)[:, :k]
         self.confusion_KK += confusion_BKK.sum(0)
         iou_BK, counted_BK = _ious(confusion_BKK)
@@ -86,7 +92,25 @@ class SegmentationScore:
             num_classes=len(counted),
             pixel_accuracy=int(self.confusion_KK.trace()) / total if total else float("nan"),
             seed_compat_iou=float(self._frame_iou_sum) / num_frames if num_frames else float("nan"),
+            confusion_KK=self.confusion_KK.cpu().numpy().copy(),
         )
+
+
+def _count(cells: Tensor, num_cells: int) -> Tensor:
+    """How often each number below ``num_cells`` occurs, int64."""
+    if cells.device.type == "cpu":
+        return torch.bincount(cells, minlength=num_cells)
+    return count_without_waiting(cells, num_cells)
+
+
+def count_without_waiting(cells: Tensor, num_cells: int) -> Tensor:
+    """The same on devices where ``bincount`` would wait for the largest number."""
+    # Neighbours, which are mostly equal, count into different copies: on a GPU those that count
+    # into the same place do so one after another.
+    copy = torch.arange(len(cells), device=cells.device) % _COPIES
+    counts = torch.zeros(_COPIES * num_cells, dtype=torch.int64, device=cells.device)
+    counts.scatter_add_(0, copy * num_cells + cells, torch.ones_like(cells))
+    return counts.view(_COPIES, num_cells).sum(0)
 
 
 def _ious(confusion: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,9 @@
 Shape legend: B batch, H W image size.
 
 The teacher learns from the labels; each student learns from the labels and from the teacher's
-activations of the same forward pass, cut off from the graph. The teacher therefore never notices
-its students, and a student never notices its siblings: it takes the steps it would take alone.
+activations, cut off from the graph. The teacher therefore never notices its students (but for
+mutual learning, which has one student only), and a student never notices its siblings: it takes
+the steps it would take alone.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdsweep.models import Activations
+from kdsweep.models import Activations, SegmentationNetwork
+from kdsweep.training.gradients import GradientShares
 from kdsweep.training.learner import Learner
 from kdsweep.training.seeding import derive_seed
 from kdsweep.training.supervised import SupervisedLoss
+from kdsweep.training.teacher import Teacher
 
 Values = dict[str, Tensor]
+SUPERVISED = "supervised"
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,22 @@ class StepSettings:
         autocast: Lower precision of the forward passes, ``None`` for float32.
         device_type: ``cpu`` or ``cuda``.
         seed: Seed of dropout and the like.
+        overwrites: Whether a network's forward pass may overwrite what another one's gave before,
+            as replayed CUDA graphs do.
     """
 
     supervised: SupervisedLoss
     autocast: torch.dtype | None
     device_type: str
     seed: int
+    overwrites: bool = False
+
+    def kept(self, activations: Activations) -> Activations:
+        """Activations that last beyond the next forward pass, whichever network's that is."""
+        if not self.overwrites:
+            return activations
+        taps = {name: tap.clone() for name, tap in activations.taps.items()}
+        return Activations(activations.logits_BKHW.clone(), taps)
 
     def precision(self) -> AbstractContextManager[object]:
         """Context of a forward pass."""
@@ -47,85 +61,202 @@ class StepSettings:
         return torch.autocast(self.device_type, dtype=self.autocast)
 
 
-def online_step(
-    teacher: Learner | None,
-    students: Sequence[Learner],
-    images_BHWC: Tensor,
-    labels_BHW: Tensor,
-    *,
-    settings: StepSettings,
-    epoch: float,
-    step: int,
-    share: float = 1.0,
-) -> tuple[Values, list[Values]]:
-    """Add the gradients of one batch to every network.
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A batch on the device, and its place in the training.
 
-    Students go one after another and each one's graph is freed before the next, so that memory
-    holds one of them whatever their number.
+    Attributes:
+        images_BHWC: uint8 RGB.
+        labels_BHW: int64, 255 = void.
+        epoch: Epochs since the students began, for the ramps.
+        step: Number of the batch since the start; dropout depends on it and the seed alone.
+        share: Part of an optimiser step that this batch is, below 1 with gradient accumulation.
+        measure: Whether to measure the terms' shares of the gradient; the networks must not hold
+            gradients of an earlier batch then.
+        update_at: Time of the optimisers' step that ends with this batch, in epochs since the
+            students began; ``None`` where more batches add their gradients first.
+        ahead: Epochs by which the teacher's clock is ahead of the students'.
+    """
+
+    images_BHWC: Tensor
+    labels_BHW: Tensor
+    epoch: float
+    step: int
+    share: float = 1.0
+    measure: bool = False
+    update_at: float | None = None
+    ahead: float = 0.0
+
+
+@dataclass
+class _Lesson:
+    """What the teacher's forward passes gave.
+
+    Attributes:
+        target: What students learn from, detached.
+        supervised: Loss of the target against the labels, detached.
+        activations: Of the network that trains, with their graph; ``None`` where none trains.
+        loss: Its loss, not yet propagated.
+    """
+
+    target: Activations
+    supervised: Tensor
+    activations: Activations | None = None
+    loss: Tensor | None = None
+
+
+def online_step(
+    teacher: Teacher | None,
+    students: Sequence[Learner],
+    batch: TrainingBatch,
+    settings: StepSettings,
+) -> tuple[Values, list[Values]]:
+    """Add the gradients of one batch to every network, and let the optimisers take their step.
+
+    Students go one after another, and each one's graph and gradients are freed before the next, so
+    that memory holds one of them whatever their number. (While batches are gathered, every network
+    keeps its gradients.)
 
     Args:
         teacher: The teacher, or ``None`` when only controls train.
-        students: The students.
-        images_BHWC: uint8 RGB.
-        labels_BHW: int64, 255 = void.
+        students: The students; none of them in the teacher's head start.
+        batch: The batch.
         settings: What all steps share.
-        epoch: Epochs since the start, for the ramp.
-        step: Number of the batch since the start; dropout depends on it and the seed alone.
-        share: Part of an optimiser step that this batch is, below 1 with gradient accumulation.
 
     Returns:
         Detached scalars of the teacher and of each student: ``loss``, ``supervised``,
-        ``distill/<term>`` (raw) and ``weighted/<term>`` (with λ and the ramp).
+        ``distill/<term>`` (raw), ``weighted/<term>`` (with λ, ramp and gate), ``gate`` where there
+        is one, and in a measured batch ``grad_share/<term>``, ``grad_share/supervised`` and
+        ``ramp/<term>`` (ramp times gate). The teacher has terms in mutual learning only.
     """
-    teacher_values: Values = {}
-    target: Activations | None = None
-    if teacher is not None:
-        activations = _forward(teacher, images_BHWC, settings, "teacher", step)
-        loss = settings.supervised(activations.logits_BKHW, labels_BHW)
-        (loss * share if share != 1.0 else loss).backward()
-        teacher_values = {"loss": loss.detach(), "supervised": loss.detach()}
-        target = activations.detach()
-        del activations, loss
-    student_values = [
-        _student_step(student, target, images_BHWC, labels_BHW, settings, epoch, step, share)
-        for student in students
+    if teacher is None:
+        return {}, [_student_turn(student, None, batch, settings, {}) for student in students]
+    lesson = _teach(teacher, batch, settings)
+    teacher_values: Values = {"supervised": lesson.supervised}
+    reciprocal = any(s.objective is not None and s.objective.reciprocal for s in students)
+    if not reciprocal:
+        # Before the students' turn: the teacher's graph need not live beside theirs.
+        _propagate(teacher, lesson, batch, teacher_values)
+    values = [
+        _student_turn(student, lesson, batch, settings, teacher_values) for student in students
     ]
-    return teacher_values, student_values
+    if reciprocal:
+        _propagate(teacher, lesson, batch, teacher_values)
+    return teacher_values, values
 
 
-def _student_step(
+def _teach(teacher: Teacher, batch: TrainingBatch, settings: StepSettings) -> _Lesson:
+    activations = loss = None
+    if teacher.trains:
+        activations = _forward(teacher.learner.network, batch, settings, "teacher")
+        loss = settings.supervised(activations.logits_BKHW, batch.labels_BHW)
+        if teacher.average is None or teacher.in_head_start:
+            target = settings.kept(activations.detach())
+            return _Lesson(target, loss.detach(), activations, loss)
+    with torch.no_grad():
+        target = settings.kept(_forward(teacher.network, batch, settings, "target"))
+        supervised = settings.supervised(target.logits_BKHW, batch.labels_BHW)
+    return _Lesson(target, supervised, activations, loss)
+
+
+def _propagate(teacher: Teacher, lesson: _Lesson, batch: TrainingBatch, values: Values) -> None:
+    if lesson.loss is not None:
+        values["loss"] = lesson.loss.detach()
+        (lesson.loss * batch.share if batch.share != 1.0 else lesson.loss).backward()
+    else:
+        values["loss"] = lesson.supervised
+    lesson.activations = lesson.loss = None
+    if batch.update_at is not None and teacher.trains:
+        teacher.update(batch.update_at + batch.ahead)
+
+
+def _student_turn(
     student: Learner,
-    target: Activations | None,
-    images_BHWC: Tensor,
-    labels_BHW: Tensor,
+    lesson: _Lesson | None,
+    batch: TrainingBatch,
     settings: StepSettings,
-    epoch: float,
-    step: int,
-    share: float,
+    teacher_values: Values,
 ) -> Values:
-    activations = _forward(student, images_BHWC, settings, "student", step)
-    supervised = settings.supervised(activations.logits_BKHW, labels_BHW)
-    values: Values = {"supervised": supervised.detach()}
-    loss = supervised
-    objective = student.objective
-    if objective is not None and target is not None:
-        ramp = objective.ramp(epoch)
-        for name, raw in objective(activations, target, labels_BHW).items():
-            weighted = objective.weights[name] * ramp * raw
-            loss = loss + weighted
-            values[f"distill/{name}"] = raw.detach()
-            values[f"weighted/{name}"] = weighted.detach()
-    values["loss"] = loss.detach()
-    (loss * share if share != 1.0 else loss).backward()
+    values = _student_gradients(student, lesson, batch, settings, teacher_values)
+    if batch.update_at is not None:
+        student.update(batch.update_at)
     return values
 
 
+def _student_gradients(
+    student: Learner,
+    lesson: _Lesson | None,
+    batch: TrainingBatch,
+    settings: StepSettings,
+    teacher_values: Values,
+) -> Values:
+    activations = _forward(student.network, batch, settings, "student")
+    supervised = settings.supervised(activations.logits_BKHW, batch.labels_BHW)
+    values: Values = {"supervised": supervised.detach()}
+    parts = {SUPERVISED: supervised}
+    if student.objective is not None and lesson is not None:
+        parts |= _distill(student, activations, lesson, batch, values, teacher_values)
+    loss = supervised
+    for name, part in parts.items():
+        loss = loss if name == SUPERVISED else loss + part
+    values["loss"] = loss.detach()
+    if batch.share != 1.0:
+        loss = loss * batch.share
+    if not (batch.measure and len(parts) > 1):
+        loss.backward()
+        return values
+    scaled = {name: part * batch.share for name, part in parts.items()}
+    shares = GradientShares(list(student.network.parameters()), scaled, rest=SUPERVISED)
+    loss.backward()
+    values |= {f"grad_share/{name}": share for name, share in shares.after_backward().items()}
+    return values
+
+
+def _distill(
+    student: Learner,
+    activations: Activations,
+    lesson: _Lesson,
+    batch: TrainingBatch,
+    values: Values,
+    teacher_values: Values,
+) -> dict[str, Tensor]:
+    """Weighted terms of the student's loss; the teacher's share of them goes to the lesson."""
+    objective = student.objective
+    assert objective is not None
+    gate = None
+    if objective.gate is not None:
+        gate = objective.gate(values["supervised"], lesson.supervised)
+        values["gate"] = gate
+    factors = objective.factors(batch.epoch)
+    # Terms that count for nothing, before the ramp or after its end, are still reported.
+    with nullcontext() if any(factors.values()) else torch.no_grad():
+        raws = objective(activations, lesson.target, batch.labels_BHW)
+    parts = {}
+    for name, raw in raws.items():
+        factor = factors[name] if gate is None else factors[name] * gate
+        weighted = factor * raw
+        values[f"distill/{name}"] = raw.detach()
+        values[f"weighted/{name}"] = weighted.detach()
+        if factors[name]:
+            parts[name] = weighted
+        if batch.measure:
+            ramp = raw.new_tensor(objective.ramps[name].at(batch.epoch))
+            values[f"ramp/{name}"] = ramp if gate is None else ramp * gate
+        if name in objective.reciprocal and lesson.activations is not None:
+            back = objective.terms[name](lesson.activations, activations.detach(), batch.labels_BHW)
+            assert lesson.loss is not None
+            lesson.loss = lesson.loss + factor * back
+            teacher_values[f"distill/{name}"] = back.detach()
+            teacher_values[f"weighted/{name}"] = (factor * back).detach()
+    return parts
+
+
 def _forward(
-    learner: Learner, images_BHWC: Tensor, settings: StepSettings, role: str, step: int
+    network: SegmentationNetwork, batch: TrainingBatch, settings: StepSettings, role: str
 ) -> Activations:
     # Dropout draws from a stream of its own for each network and step: students in one cohort
     # draw what they would draw alone, and resuming needs no random state.
-    torch.manual_seed(derive_seed(settings.seed, role, "dropout", step))
+    torch.manual_seed(derive_seed(settings.seed, role, "dropout", batch.step))
     with settings.precision():
-        activations: Activations = learner.network(images_BHWC)
+        activations: Activations = network(batch.images_BHWC)
     return activations

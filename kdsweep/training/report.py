@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+# Below the one a distillation term hardly moves the student; above the other the labels hardly do.
+NEGLIGIBLE_SHARE = 0.01
+DOMINANT_SHARE = 0.95
+
 
 @dataclass(frozen=True)
 class EpochReport:
@@ -45,6 +49,18 @@ class EpochReport:
             classes={name: list(values) for name, values in value["classes"].items()},
             seconds=value["seconds"],
         )
+
+
+def judge_share(share: float, ramp: float = 1.0) -> str | None:
+    """``negligible`` or ``dominant``, where a term's share of the gradient's norm is that lopsided.
+
+    Args:
+        share: Between 0 and 1.
+        ramp: Ramp times gate when it was measured; while it is below 1, a small share is no fault.
+    """
+    if share > DOMINANT_SHARE:
+        return "dominant"
+    return "negligible" if share < NEGLIGIBLE_SHARE and ramp >= 1.0 else None
 
 
 def _finite(value: float) -> float | None:

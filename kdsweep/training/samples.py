@@ -5,10 +5,12 @@ Shape legend: H W image size, C colour channels, K classes.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from kdsweep.labels import VOID
 
@@ -33,6 +35,29 @@ def colourize(labels_HW: np.ndarray, palette_KC: np.ndarray) -> np.ndarray:
     table[: len(palette_KC)] = palette_KC
     table[VOID] = _VOID_COLOUR
     return table[labels_HW]
+
+
+def label_png(labels_HW: np.ndarray, palette_KC: np.ndarray) -> bytes:
+    """Labels as a PNG that keeps the class ids and still shows their colours.
+
+    Args:
+        labels_HW: Class ids, 255 = void.
+        palette_KC: uint8 RGB of each class; it becomes the picture's palette.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(labels_HW, np.uint8))
+    picture.putpalette(colourize(np.arange(256, dtype=np.uint8)[None], palette_KC).tobytes())
+    return _png(picture)
+
+
+def image_png(image_HWC: np.ndarray) -> bytes:
+    """A uint8 RGB picture as a PNG."""
+    return _png(Image.fromarray(np.ascontiguousarray(image_HWC)))
+
+
+def _png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
 
 
 def sample_sheet(

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from kdsweep.training.metrics import SegmentationScore
+from kdsweep.training.metrics import SegmentationScore, count_without_waiting
 
 VOID = 255
 
@@ -27,6 +27,8 @@ def test_a_case_worked_by_hand() -> None:
     assert result.miou == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
     assert result.num_classes == 3
     assert result.pixel_accuracy == pytest.approx(3 / 5)
+    assert result.confusion_KK.tolist() == [[2, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0] * 4]
+    assert result.confusion_KK.dtype == np.int64
 
 
 def test_agrees_with_scikit_learn_and_torchmetrics_over_several_batches() -> None:
@@ -80,3 +82,8 @@ def test_counts_are_integers_that_do_not_saturate() -> None:
     counter.confusion_KK += 2**40
     counter.update(torch.zeros(1, 1, 1, dtype=torch.uint8), torch.zeros(1, 1, 1, dtype=torch.uint8))
     assert int(counter.confusion_KK[0, 0]) == 2**40 + 1
+
+
+def test_counting_without_waiting_counts_the_same() -> None:
+    cells = torch.randint(0, 40, (1001,), generator=torch.Generator().manual_seed(0))
+    assert count_without_waiting(cells, 50).tolist() == cells.bincount(minlength=50).tolist()
