@@ -9,36 +9,100 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from kdsweep.errors import SpecError, dotted
+from kdsweep.spec import JobList, Space
 from kdsweep.spec.sweep import TrackingSpec
+from kdsweep.spec.wandb_sweep import has_ranges, to_wandb_shown
+from kdsweep.store import Experiment, TrialFolder
 from kdsweep.tracking.account import choose_mode
-from kdsweep.tracking.base import NullTracker, Tracker
+from kdsweep.tracking.base import NullTracker, SweepSummary, Tracker, TrialDetails
 
-__all__ = ["NullTracker", "Tracker", "open_tracker"]
+__all__ = [
+    "NullTracker",
+    "SweepSummary",
+    "Tracker",
+    "TrialDetails",
+    "agents_run",
+    "open_job_tracker",
+    "open_tracker",
+]
+
+Warn = Callable[[str], None]
+PROJECT = TrackingSpec().wandb.project
 
 
 def open_tracker(
-    spec: TrackingSpec,
-    folder: Path,
-    sweep_name: str,
-    warn: Callable[[str], None] | None = None,
+    space: Space | JobList, experiment: Experiment, warn: Warn | None = None
 ) -> Tracker:
     """The tracker that a search space asks for.
 
     Nothing is started before the first trial.
 
     Args:
-        spec: The ``tracking`` section.
-        folder: Where runs are written, ``Experiment.wandb``.
-        sweep_name: Name that no other sweep has, ``Experiment.name``: the runs' group, and with a
-            trial's number their id, so that a resumed sweep continues its runs.
+        space: The search space; a list of jobs becomes no W&B sweep.
+        experiment: Its folder, in which runs are written. Its name, which no other has, is the
+            runs' group, and with a trial's number their id, so that a resumed sweep continues its
+            runs.
         warn: Tells the user what went wrong, once at most; called in the thread that uses the
             tracker. A Python warning if left out.
     """
-    mode = choose_mode(spec.wandb.mode, os.environ, Path.home(), Path.cwd())
+    spec = space.tracking.wandb
+    mode = choose_mode(spec.mode, os.environ, Path.home(), Path.cwd())
+    if mode == "off":
+        return NullTracker()
+    from kdsweep.tracking.wandb import WandbTracker
+
+    sweep, problem = None, None
+    if mode == "online" and spec.sweep and isinstance(space, Space) and has_ranges(space):
+        try:
+            sweep = {**to_wandb_shown(space), "name": experiment.name}
+        except SpecError as error:
+            problem = f"{error.problem} (here at {dotted(error.path)})"
+    tracker = WandbTracker(
+        mode,
+        spec.project,
+        spec.entity,
+        experiment.name,
+        experiment.wandb,
+        sweep=sweep,
+        sweep_file=experiment.wandb_sweep,
+        warn=warn,
+    )
+    if problem is not None:
+        tracker.warn(
+            f"{problem}, so that the runs belong to no W&B sweep; "
+            "tracking.wandb.sweep: false says that this is meant"
+        )
+    return tracker
+
+
+def open_job_tracker(folder: TrialFolder, warn: Warn | None = None) -> Tracker:
+    """A tracker for one job trained without a sweep of kdsweep's, as trial 0.
+
+    What is not known here is taken from wandb's own environment variables. Under ``wandb agent``
+    the run is the one that the agent has begun.
+
+    Args:
+        folder: The training's folder.
+        warn: As for :func:`open_tracker`.
+    """
+    mode = choose_mode("auto", os.environ, Path.home(), Path.cwd())
     if mode == "off":
         return NullTracker()
     from kdsweep.tracking.wandb import WandbTracker
 
     return WandbTracker(
-        mode, spec.wandb.project, spec.wandb.entity, sweep_name, Path(folder).absolute(), warn=warn
+        mode,
+        os.environ.get("WANDB_PROJECT") or PROJECT,
+        os.environ.get("WANDB_ENTITY"),
+        folder.path.name,
+        folder.wandb,
+        agent=bool(agents_run()),
+        warn=warn,
     )
+
+
+def agents_run() -> tuple[str, ...]:
+    """The id of the run that ``wandb agent`` has started this process for, if it has."""
+    run = os.environ.get("WANDB_RUN_ID")
+    return (run,) if run and os.environ.get("WANDB_SWEEP_ID") else ()

@@ -35,10 +35,21 @@ def choose_mode(mode: str, environ: Mapping[str, str], home: Path, folder: Path)
         return "off"
     if wanted in _OFFLINE:
         return "offline"
-    return "online" if _has_account(environ, home, settings) else "offline"
+    return "online" if _is_set_up(environ, home, settings) else "offline"
 
 
-def _has_account(environ: Mapping[str, str], home: Path, settings: Mapping[str, str]) -> bool:
+def has_account(environ: Mapping[str, str], home: Path, folder: Path) -> bool:
+    """Whether there is an account, or at least a key; arguments as for :func:`choose_mode`."""
+    return _is_set_up(environ, home, _settings(environ, home, folder))
+
+
+def server_url(environ: Mapping[str, str], home: Path, folder: Path) -> str:
+    """Address of the server that wandb would talk to; arguments as for :func:`choose_mode`."""
+    settings = _settings(environ, home, folder)
+    return environ.get("WANDB_BASE_URL") or settings.get("base_url") or f"https://{_HOSTS[0]}"
+
+
+def _is_set_up(environ: Mapping[str, str], home: Path, settings: Mapping[str, str]) -> bool:
     if any(environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
         return True
     if settings.get("api_key"):

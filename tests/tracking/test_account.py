@@ -1,6 +1,7 @@
 import pytest
 
-from kdsweep.spec.sweep import TrackingSpec, WandbSpec
+from kdsweep.spec import load_space
+from kdsweep.store import Experiment
 from kdsweep.tracking import NullTracker, open_tracker
 from kdsweep.tracking.account import choose_mode
 
@@ -64,7 +65,15 @@ def test_settings_files(no_account, tmp_path):
 
 
 def test_off_is_no_tracker_at_all(tmp_path):
-    tracker = open_tracker(TrackingSpec(wandb=WandbSpec(mode="off")), tmp_path, "tiny")
+    space = load_space(
+        {
+            "data": {"source": "roadscenes", "image_size": [32, 32]},
+            "student": {"encoder": "resnet18"},
+            "train": {"epochs": 1},
+            "tracking": {"wandb": {"mode": "off"}},
+        }
+    )
+    tracker = open_tracker(space, Experiment(tmp_path))
     assert isinstance(tracker, NullTracker)
     tracker.trial(0, "a→b", {}, "search")
     tracker.epoch(0, 1, {"student/miou": 0.1})

@@ -1,5 +1,3 @@
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,13 +7,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from runs import JOB, KEY, make_space, read_run, wait_for, warnings_of
 
-from kdsweep.spec.sweep import TrackingSpec, WandbSpec
-from kdsweep.tracking import open_tracker
-from kdsweep.tracking.wandb import WandbTracker, id_prefix
-
-KEY = "0123456789abcdef0123456789abcdef01234567"
-JOB = {"name": "tiny", "teacher": None, "train": {"lr": 0.001, "epochs": 3}, "size": [96, 128]}
+from kdsweep.store import Experiment
+from kdsweep.tracking import SweepSummary, open_tracker
+from kdsweep.tracking.wandb import MAX_ROWS, WandbTracker, id_prefix
 
 
 @pytest.fixture
@@ -26,31 +22,7 @@ def experiment(tmp_path):
 
 
 def open_offline(experiment):
-    spec = TrackingSpec(wandb=WandbSpec(project="roads"))
-    return open_tracker(spec, experiment / "wandb", experiment.name)
-
-
-def read_run(folder):
-    """What wandb itself reads from a run's file."""
-    done = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "WANDB_ERROR_REPORTING": "false"},
-    )
-    read = {"run": None, "history": [], "summary": {}, "exit": None}
-    for line in done.stdout.splitlines():
-        record = json.loads(line)
-        if record["type"] == "run":
-            read["run"] = record["run"]
-        elif record["type"] == "history":
-            read["history"].append(record["history"]["item"])
-        elif record["type"] == "summary":
-            read["summary"].update(record["summary"]["update"])
-        elif record["type"] == "exit":
-            read["exit"] = record["exit"].get("exit_code", 0)
-    return read
+    return open_tracker(make_space(project="roads"), Experiment(experiment))
 
 
 def fake_wandb(monkeypatch, tmp_path, init, top=""):
@@ -65,14 +37,6 @@ def fake_wandb(monkeypatch, tmp_path, init, top=""):
 
 def tracker_of(experiment, mode="offline", **kwargs):
     return WandbTracker(mode, "roads", None, experiment.name, experiment / "wandb", **kwargs)
-
-
-def warnings_of(action):
-    """The messages of all warnings that a function causes."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        action()
-    return [str(warning.message) for warning in caught]
 
 
 def use(tracker, num_epochs=3):
@@ -141,7 +105,7 @@ def test_an_unreachable_server_falls_back_to_offline(experiment, monkeypatch):
     tracker = tracker_of(experiment, "online", init_seconds=2.0)
     use(tracker)
     (warning,) = warnings_of(tracker.close)
-    assert "send it with: wandb sync" in warning
+    assert "send it with: kdsweep wandb sync" in warning
     (run,) = (experiment / "wandb").glob("offline-run-*")
     read = read_run(run)
     assert [row["_step"] for row in read["history"]] == [1, 2, 3]
@@ -214,6 +178,19 @@ def test_a_wandb_that_does_not_start_is_one_warning(experiment, monkeypatch, tmp
     assert said in warning
 
 
+def test_what_is_left_out_of_a_long_table_is_said(experiment, monkeypatch, tmp_path):
+    fake_wandb(monkeypatch, tmp_path, "raise ValueError('no')")
+    tracker = tracker_of(experiment)
+    rows = [{"number": number} for number in range(MAX_ROWS + 1)]
+
+    def sweep():
+        tracker.summary(SweepSummary(1, {}, {"trials": rows, "pairs": rows[:MAX_ROWS]}))
+        tracker.close()
+
+    (warning,) = warnings_of(sweep)
+    assert "of the table trials only the first 10000 rows are sent" in warning
+
+
 def test_warnings_as_errors_do_not_take_the_sweep_down(experiment, monkeypatch, tmp_path, capsys):
     fake_wandb(monkeypatch, tmp_path, "raise ValueError('no')")
     tracker = tracker_of(experiment)
@@ -236,9 +213,11 @@ def test_wandb_is_never_imported_into_the_driver(experiment, monkeypatch, tmp_pa
     code = f"""
         import sys
         from pathlib import Path
-        from kdsweep.spec.sweep import TrackingSpec
-        from kdsweep.tracking import open_tracker
-        tracker = open_tracker(TrackingSpec(), Path({str(experiment / "wandb")!r}), "tiny")
+        from kdsweep.spec import Space
+        from kdsweep.store import Experiment
+        from kdsweep.tracking import SweepSummary, open_tracker
+        space = Space.from_resolved({make_space().resolved()!r})
+        tracker = open_tracker(space, Experiment(Path({str(experiment)!r})))
         tracker.trial(0, "a→b", {{}}, "search")
         tracker.close()
         assert not {{"wandb", "torch", "ray", "pandas"}} & set(sys.modules)
@@ -254,9 +233,9 @@ def test_runs_are_closed_when_the_driver_is_killed(experiment):
     code = f"""
         import time
         from pathlib import Path
-        from kdsweep.spec.sweep import TrackingSpec
-        from kdsweep.tracking import open_tracker
-        tracker = open_tracker(TrackingSpec(), Path({str(experiment / "wandb")!r}), "tiny")
+        from kdsweep.tracking.wandb import WandbTracker
+        folder = Path({str(experiment / "wandb")!r})
+        tracker = WandbTracker("offline", "roads", None, "tiny", folder)
         tracker.trial(0, "a→b", {{}}, "search")
         tracker.epoch(0, 1, {{"student/miou": 0.5}})
         time.sleep(60)
@@ -272,13 +251,6 @@ def test_runs_are_closed_when_the_driver_is_killed(experiment):
     assert (read["summary"]["state"], read["exit"]) == ("interrupted", 255)
 
 
-def wait_for(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_ids_hold_only_what_wandb_allows():
     assert id_prefix("20261122-141500-backbones") == "20261122-141500-backbones"
     odd = id_prefix("2026 a/b:c")
@@ -289,8 +261,7 @@ def test_ids_hold_only_what_wandb_allows():
 
 @pytest.mark.parametrize(("folder", "expected"), [("e/wandb", "e"), ("e/runs", "e/runs")])
 def test_runs_lie_in_a_folder_called_wandb(tmp_path, folder, expected):
-    tracker = open_tracker(TrackingSpec(), tmp_path / folder, "tiny")
-    assert isinstance(tracker, WandbTracker)
+    tracker = WandbTracker("offline", "roads", None, "tiny", tmp_path / folder)
     assert Path(tracker._options["dir"]) == tmp_path / expected
 
 
