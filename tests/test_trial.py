@@ -10,16 +10,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_job import SMALL, make_job
 
 from kdsweep.errors import CheckpointError, SpecError
 from kdsweep.models import build_network
+from kdsweep.models.inference_cost import measure_inference
 from kdsweep.spec import load_job
 from kdsweep.spec.job import Job
 from kdsweep.store import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, fingerprint, prepare, run_job
+from kdsweep.trial.inference import measure_costs
 
 
 @pytest.fixture
@@ -28,7 +31,14 @@ def job(tiny_data: Path, tmp_path: Path) -> Job:
 
 
 def timeless(report: EpochReport) -> dict[str, float]:
-    return {k: v for k, v in report.metrics.items() if not k.startswith("time/")}
+    """All that depends on nothing but the job: no times."""
+    return {
+        k: v for k, v in report.metrics.items() if not k.startswith("time/") and "latency" not in k
+    }
+
+
+def label_of(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
 
 
 def test_a_job_leaves_a_student_that_can_be_used(job: Job, tmp_path: Path) -> None:
@@ -52,7 +62,77 @@ def test_a_job_leaves_a_student_that_can_be_used(job: Job, tmp_path: Path) -> No
     sheet = cv2.imread(str(folder.samples))
     assert sheet.shape[0] > 4 * 32
     assert sheet.shape[1] == 5 * 32 + 4 * 4
+    pictures = folder.frame_pictures()
+    assert len(pictures) == 4
+    for files in pictures.values():
+        assert files.keys() == {"image", "truth", "student", "teacher"}
+        assert np.asarray(Image.open(files["image"])).shape == (32, 32, 3)
+        for what in ("truth", "student", "teacher"):
+            labels = np.asarray(Image.open(files[what]))
+            assert labels.shape == (32, 32)
+            assert set(np.unique(labels)) <= {0, 1, 2, 255}
+            assert (labels == 255).any() == (what == "truth")
     assert sorted(p.name for p in folder.checkpoint.iterdir()) == ["epoch-0002", "epoch-0003"]
+
+
+def test_a_student_leaves_what_it_costs_and_what_it_confuses(job: Job, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    reports = list(run_job(job, folder, device="cpu", num_threads=1))
+    kept = json.loads(folder.inference.read_text())
+    network = build_network("unet", "mobilenet_v2", 3, options=SMALL)
+    alone = measure_inference(network.to(memory_format=torch.channels_last), (32, 32))
+    for report in reports:
+        for key in ("macs_g", "latency_ms", "latency_p95_ms", "inference_mb"):
+            assert report.metrics[f"student/{key}"] == kept["student"][key] > 0
+        assert report.metrics["student/macs_g"] == alone.macs_g
+        assert report.metrics["student/inference_mb"] == pytest.approx(alone.inference_mb, rel=1e-3)
+        assert report.metrics["teacher/macs_g"] == kept["teacher"]["macs_g"]
+        assert report.metrics["teacher/latency_ms"] == kept["teacher"]["latency_ms"]
+    assert kept["student"]["model"]["encoder"] == "mobilenet_v2"
+    assert (kept["student"]["precision"], kept["student"]["num_threads"]) == ("float32", 1)
+    assert kept["student"]["image_size"] == [32, 32]
+
+    best = max(reports, key=lambda report: report.metrics["student/miou"])
+    confusion = json.loads(folder.confusion.read_text())
+    assert (confusion["epoch"], confusion["classes"]) == (best.epoch, ["red", "green", "blue"])
+    labelled = sum(
+        (label_of(files["truth"]) != 255).sum() for files in folder.frame_pictures().values()
+    )
+    for role in ("student", "teacher"):
+        counts = np.array(confusion[role], np.int64)
+        assert counts.sum() == labelled  # all validation frames are among the pictures
+        hits = counts.diagonal()
+        ious = hits / (counts.sum(0) + counts.sum(1) - hits)
+        assert best.classes[role] == pytest.approx(ious.tolist())
+        assert best.metrics[f"{role}/miou"] == pytest.approx(ious.mean())
+        by_hand = np.zeros((3, 3), np.int64)
+        for files in folder.frame_pictures().values():
+            truth, predicted = label_of(files["truth"]), label_of(files[role])
+            np.add.at(by_hand, (truth[truth != 255], predicted[truth != 255]), 1)
+        assert counts.tolist() == by_hand.tolist()
+
+
+def test_costs_are_measured_once_as_long_as_nothing_changes(job: Job, tmp_path: Path) -> None:
+    from kdsweep.data import open_data
+
+    folder = TrialFolder(tmp_path / "trial").create()
+    cohort = build_cohort([job], open_data(job.data))
+    measure_costs(cohort, [job], [folder])
+    (student,) = cohort.engine.students
+    kept = json.loads(folder.inference.read_text())
+    kept["student"]["latency_ms"] = 1234.5
+    folder.inference.write_text(json.dumps(kept))
+    measure_costs(cohort, [job], [folder])
+    assert student.costs["latency_ms"] == 1234.5
+    for changed in ({"num_threads": 99}, {"device": "another"}, {"precision": "bfloat16"}):
+        kept["student"] |= changed
+        folder.inference.write_text(json.dumps(kept))
+        measure_costs(cohort, [job], [folder])
+        assert student.costs["latency_ms"] < 1000
+    folder.inference.write_text("torn {")
+    measure_costs(cohort, [job], [folder])
+    assert json.loads(folder.inference.read_text())["student"].keys() == kept["student"].keys()
+    cohort.close()
 
 
 def test_a_job_ended_after_any_epoch_goes_on_as_if_nothing_had_happened(
@@ -128,6 +208,8 @@ def test_jobs_that_share_a_teacher_train_in_one_cohort_as_they_would_alone(
         job.as_control(),
     ]
     cohort = build_cohort(jobs, open_data(job.data))
+    folders = [TrialFolder(tmp_path / f"together-{index}").create() for index in range(3)]
+    measure_costs(cohort, jobs, folders)
     together = list(zip(*cohort.engine.epochs(), strict=True))
     cohort.close()
     for index, own in enumerate(jobs):

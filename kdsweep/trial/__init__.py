@@ -1,11 +1,30 @@
 """The composition root of one job: from its spec to data, networks, objective and engine. No Ray.
 
 ``check_job`` and ``prepare`` say before anything starts what would go wrong; ``run_job`` trains a
-job in a folder and can be ended and called again at any time.
+job in a folder (``run_jobs`` several that share a teacher) and can be ended and called again at any
+time.
 """
 
-from kdsweep.trial.checking import check_job, check_jobs, prepare
+from kdsweep.trial.checking import check_job, check_jobs, prepare, static_costs
 from kdsweep.trial.cohort import Cohort, build_cohort
-from kdsweep.trial.running import fingerprint, run_job
+from kdsweep.trial.cohort_checkpoint import fingerprint
+from kdsweep.trial.gpu_memory import check_memory
+from kdsweep.trial.running import run_job, run_jobs
+from kdsweep.trial.step_timing import measure, measure_step_cost
+from kdsweep.trial.tracked import tracked
 
-__all__ = ["Cohort", "build_cohort", "check_job", "check_jobs", "fingerprint", "prepare", "run_job"]
+__all__ = [
+    "Cohort",
+    "build_cohort",
+    "check_job",
+    "check_jobs",
+    "check_memory",
+    "fingerprint",
+    "measure",
+    "measure_step_cost",
+    "prepare",
+    "run_job",
+    "run_jobs",
+    "static_costs",
+    "tracked",
+]

@@ -10,6 +10,7 @@ import torch
 
 from kdsweep.data import (
     SegmentationData,
+    listed_classes,
     open_data,
 )
 from kdsweep.errors import SpecError
@@ -19,7 +20,11 @@ from kdsweep.models import (
     fetch_weights,
     inspect_network,
 )
+from kdsweep.models.inference_cost import static_cost
+from kdsweep.spec.architectures import architecture_key
 from kdsweep.trial.cohort import class_weights
+from kdsweep.trial.compiling import check_compiler
+from kdsweep.trial.trained_model import check_checkpoint
 
 if TYPE_CHECKING:
     from kdsweep.spec.job import Job
@@ -65,6 +70,11 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
                 if error.path and error.path[0] in type(model).model_fields:
                     error.path = (role, *error.path)
                 raise
+    classes = listed_classes(job.data.path) if job.data.source == "folder" else None
+    check_checkpoint(job, classes)
+    check_compiler(job)
+    if classes is not None:
+        _check_num_classes(job, classes)
     for name, term in job.distill.terms().items():
         taps = getattr(term, "taps", ())
         for role, network in networks.items():
@@ -106,6 +116,39 @@ def _inspect(job: Job, model: ModelSpec) -> SegmentationNetwork:
     return network
 
 
+def static_costs(jobs: Sequence[Job], num_classes: int) -> list[dict[str, float]]:
+    """What each job's student costs by its architecture alone, by metric.
+
+    Args:
+        jobs: The jobs.
+        num_classes: K of their data.
+    """
+    known: dict[str, dict[str, float]] = {}
+    for job in jobs:
+        key = architecture_key(job)
+        if key not in known:
+            student = job.student
+            network = inspect_network(
+                student.arch, student.encoder, num_classes, options=student.options
+            )
+            cost = static_cost(network, job.data.image_size)
+            known[key] = {f"student/{name}": value for name, value in cost.items()}
+    return [known[architecture_key(job)] for job in jobs]
+
+
+def _check_num_classes(job: Job, classes: Sequence[str]) -> None:
+    """Refuse losses that mean nothing for so few classes."""
+    for name, term in job.distill.terms().items():
+        if len(classes) < term.min_classes:
+            raise SpecError(
+                f"{name} needs {term.min_classes} classes, and the data have {len(classes)} "
+                f"({', '.join(classes)})",
+                path=("distill", name),
+                allowed=f"{name} with {term.min_classes} classes or more",
+                hint=f"use pixel_kl, or set distill.{name} to null",
+            )
+
+
 def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
     """Do once what all trials would do: build decode caches, fetch pretrained weights.
 
@@ -127,6 +170,8 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
             opened[key] = open_data(job.data)
         data = opened[key]
         class_weights(job, data)
+        check_checkpoint(job, data.classes)
+        _check_num_classes(job, data.classes)
         if len(data.train) < 1:
             raise SpecError("no training frames", path=("data",))
     wanted = {

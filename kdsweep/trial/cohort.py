@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,21 +14,27 @@ import torch
 from kdsweep.data import (
     EvalLoader,
     SegmentationData,
+    Split,
     TrainLoader,
     class_frequencies,
 )
-from kdsweep.distill import TapChannels, build_objective
+from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
 from kdsweep.errors import SpecError
 from kdsweep.models import (
     SegmentationNetwork,
     build_network,
 )
+from kdsweep.spec.distill import TEACHER_KEYS
 from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
+from kdsweep.training.metrics import Scores
 from kdsweep.training.online_step import StepSettings
 from kdsweep.training.optimizers import Schedule, build_optimizer
 from kdsweep.training.seeding import derive_seed
 from kdsweep.training.supervised import SupervisedLoss, inverse_log_weights
+from kdsweep.training.teacher import Teacher
+from kdsweep.trial.compiling import Compilation, choose_compilation
+from kdsweep.trial.trained_model import load_checkpoint
 
 if TYPE_CHECKING:
     from kdsweep.spec.job import Job
@@ -44,16 +52,26 @@ class Cohort:
         engine: Trains them.
         data: What they train on.
         sample_frames: Validation frames whose predictions the engine keeps.
+        loader: Makes the training batches.
+        frames: Serves a split as it is, for scoring.
+        compilation: How its networks are compiled.
     """
 
     engine: Engine
     data: SegmentationData
     sample_frames: tuple[int, ...]
     loader: TrainLoader
+    frames: Callable[[Split], EvalLoader]
+    compilation: Compilation
+
+    def score(self, network: SegmentationNetwork, split: Split) -> Scores:
+        """Scores of a network on a split, in the precision of the validation."""
+        return self.engine.score(network, self.frames(split))
 
     def close(self) -> None:
-        """End loader processes."""
+        """End loader processes, and give back what compiled networks hold beyond their weights."""
         self.loader.close()
+        self.compilation.close()
 
 
 def build_cohort(
@@ -65,7 +83,7 @@ def build_cohort(
 
     Args:
         jobs: One job per student. They agree in everything but ``name``, ``student``,
-            ``distill``, ``train.student`` and whether there is a teacher.
+            ``train.student``, the losses in ``distill``, and whether there is a teacher.
         data: Opened from the jobs' data spec.
         device: Where to train.
 
@@ -74,15 +92,16 @@ def build_cohort(
     """
     _check_agreement(jobs)
     device = torch.device(device)
+    _prepare(device)
     train = jobs[0].train
+    compilation = choose_compilation(jobs, device)
     num_classes = len(data.classes)
-    teacher_model = next((job.teacher for job in jobs if job.teacher is not None), None)
+    taught = [job for job in jobs if job.teacher is not None]
     teacher = None
-    if teacher_model is not None:
-        taps = {tap for job in jobs for tap in _taps(job)}
-        network = _network(teacher_model, num_classes, train.seed, "teacher", taps)
-        teacher = _learner(jobs[0], network, "teacher", device)
-    students = [_student(job, teacher, num_classes, device) for job in jobs]
+    if taught:
+        taps = {tap for job in taught for tap in _taps(job)}
+        teacher = _teacher(taught[0], num_classes, taps, device, compilation)
+    students = [_student(job, teacher, num_classes, device, compilation) for job in jobs]
     frames = np.linspace(0, len(data.val) - 1, min(NUM_SAMPLES, len(data.val)))
     sample_frames = tuple(dict.fromkeys(int(index) for index in frames.round()))
     workers = _num_workers(jobs[0], device)
@@ -94,17 +113,21 @@ def build_cohort(
         seed=derive_seed(train.seed, "batches"),
         workers=workers,
         pin_memory=pin,
+        device=augmenting_device(jobs[0], device),
     )
+    # Without gradients twice the frames fit.
+    served = partial(EvalLoader, batch_size=2 * train.batch_size, pin_memory=pin)
     engine = Engine(
         teacher=teacher,
         students=students,
         batches=loader,
-        validation=EvalLoader(data.val, batch_size=2 * train.batch_size, pin_memory=pin),
+        validation=served(data.val),
         settings=StepSettings(
             supervised=_supervised(jobs[0], data),
-            autocast=_autocast(train.precision, device),
+            autocast=autocast_dtype(train.precision, device),
             device_type=device.type,
             seed=train.seed,
+            overwrites=compilation.cuda_graphs,
         ),
         num_classes=num_classes,
         epochs=train.epochs,
@@ -112,17 +135,31 @@ def build_cohort(
         device=device,
         keep=sample_frames,
     )
-    return Cohort(engine, data, sample_frames, loader)
+    return Cohort(engine, data, sample_frames, loader, served, compilation)
+
+
+def _prepare(device: torch.device) -> None:
+    if device.type == "cuda":
+        # All batches have one size: the fastest kernels for it are looked for once.
+        torch.backends.cudnn.benchmark = True
 
 
 def _check_agreement(jobs: Sequence[Job]) -> None:
     first = _shared_part(jobs[0])
-    teachers = {job.teacher.model_dump_json() for job in jobs if job.teacher is not None}
-    for job in jobs[1:]:
-        if _shared_part(job) != first or len(teachers) > 1:
-            raise SpecError(
-                "the jobs of a cohort must agree in data, teacher and train (but train.student)"
-            )
+    taught = [job for job in jobs if job.teacher is not None]
+    if any(_shared_part(job) != first for job in jobs) or any(
+        _teacher_part(job) != _teacher_part(taught[0]) for job in taught
+    ):
+        raise SpecError(
+            "the jobs of a cohort must agree in data, teacher and train (but train.student)"
+        )
+    mutual = [job for job in taught if "mutual" in job.distill.terms()]
+    if mutual and len(taught) > 1:
+        raise SpecError(
+            "a teacher that learns from its student can have one student only",
+            path=("distill", "mutual"),
+            allowed="one job with a teacher in the cohort; controls may ride along",
+        )
 
 
 def _shared_part(job: Job) -> dict[str, Any]:
@@ -130,6 +167,13 @@ def _shared_part(job: Job) -> dict[str, Any]:
         "data": job.data.model_dump(),
         "train": job.train.model_dump(exclude={"student"}),
     }
+
+
+def _teacher_part(job: Job) -> dict[str, Any]:
+    """All that decides how the teacher trains, of the job's own words."""
+    assert job.teacher is not None
+    own = {name: getattr(job.distill, name) for name in TEACHER_KEYS}
+    return {"model": job.teacher.model_dump(), **own}
 
 
 def _taps(job: Job) -> set[str]:
@@ -150,9 +194,44 @@ def _network(
     )
 
 
-def _student(job: Job, teacher: Learner | None, num_classes: int, device: torch.device) -> Learner:
+def _teacher(
+    job: Job,
+    num_classes: int,
+    taps: set[str],
+    device: torch.device,
+    compilation: Compilation,
+) -> Teacher:
+    assert job.teacher is not None
+    distill = job.distill
+    network = _network(job.teacher, num_classes, job.train.seed, "teacher", taps)
+    if distill.checkpoint is not None:
+        load_checkpoint(network, distill.checkpoint, job.teacher)
+    # Copied before it is compiled, which a copy would not survive.
+    average = None
+    if distill.teacher == "ema":
+        average = _placed(copy.deepcopy(network), job, device, compilation)
+    frozen = distill.teacher == "frozen"
+    num_epochs = distill.head_start_epochs + (0 if frozen else job.train.epochs)
+    return Teacher(
+        _learner(job, network, "teacher", device, compilation, num_epochs=num_epochs),
+        average=average,
+        ema_decay=distill.ema_decay,
+        head_start_epochs=distill.head_start_epochs,
+        frozen=frozen,
+    )
+
+
+def _student(
+    job: Job,
+    teacher: Teacher | None,
+    num_classes: int,
+    device: torch.device,
+    compilation: Compilation,
+) -> Learner:
     network = _network(job.student, num_classes, job.train.seed, "student", _taps(job))
-    terms = {name: term.model_dump() for name, term in job.distill.terms().items()}
+    specs = job.distill.terms()
+    terms = {name: {"weight": spec.weight, **spec.options()} for name, spec in specs.items()}
+    ramps = {name: Ramp(*job.distill.course(spec)) for name, spec in specs.items()}
     objective = None
     if job.teacher is not None and terms:
         assert teacher is not None
@@ -160,8 +239,17 @@ def _student(job: Job, teacher: Learner | None, num_classes: int, device: torch.
         # Projections have a seed of their own: the student's initial weights are its control's.
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(job.train.seed, "student", "projections"))
-            objective = build_objective(terms, channels, warmup_epochs=job.distill.warmup_epochs)
-    return _learner(job, network, "student", device, objective)
+            gate = job.distill.gate == "lead"
+            objective = build_objective(terms, channels, ramps=ramps, gate=gate)
+    return _learner(
+        job,
+        network,
+        "student",
+        device,
+        compilation,
+        num_epochs=job.train.epochs,
+        objective=objective,
+    )
 
 
 def _learner(
@@ -169,7 +257,10 @@ def _learner(
     network: SegmentationNetwork,
     role: str,
     device: torch.device,
-    objective: Any = None,
+    compilation: Compilation,
+    *,
+    num_epochs: int,
+    objective: DistillationObjective | None = None,
 ) -> Learner:
     train = job.train
     own = train.teacher if role == "teacher" else train.student
@@ -178,11 +269,7 @@ def _learner(
         value = getattr(own, name)
         return getattr(train, name) if value is None else value
 
-    if train.channels_last is not False:  # faster on CPUs and on CUDA alike
-        network = network.to(memory_format=torch.channels_last)
-    network = network.to(device)
-    if train.compile:
-        network.compile()
+    network = _placed(network, job, device, compilation)
     if objective is not None:
         objective = objective.to(device)
     modules = [network] if objective is None else [network, objective]
@@ -195,10 +282,20 @@ def _learner(
             weight_decay=setting("weight_decay"),
             momentum=setting("momentum"),
         ),
-        Schedule(setting("schedule"), setting("lr"), train.epochs, setting("warmup_epochs")),
+        Schedule(setting("schedule"), setting("lr"), num_epochs, setting("warmup_epochs")),
         clip_norm=setting("clip_norm"),
         objective=objective,
     )
+
+
+def _placed(
+    network: SegmentationNetwork, job: Job, device: torch.device, compilation: Compilation
+) -> SegmentationNetwork:
+    if job.train.channels_last is not False:  # faster on CPUs and on CUDA alike
+        network = network.to(memory_format=torch.channels_last)
+    network = network.to(device)
+    compilation.apply(network)
+    return network
 
 
 def _supervised(job: Job, data: SegmentationData) -> SupervisedLoss:
@@ -232,12 +329,25 @@ def class_weights(job: Job, data: SegmentationData) -> tuple[float, ...] | None:
     return weights
 
 
-def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What the forward passes of a job are lowered to on a device; ``None`` is float32."""
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return None
+
+
+def augmenting_device(job: Job, device: torch.device) -> torch.device | None:
+    """Where whole batches are augmented; ``None`` for frame by frame in the loader processes.
+
+    It depends on the job and the kind of device alone, not on how fast anything is, so that a
+    training that goes on sees the same batches.
+    """
+    on_device = job.data.augment_on == "device"
+    if job.data.augment_on == "auto":
+        on_device = device.type == "cuda"
+    return device if on_device and job.data.augment != "none" else None
 
 
 def _num_workers(job: Job, device: torch.device) -> int:

@@ -1,42 +1,31 @@
-"""Training a job in a folder; it can be ended and begun again at any time."""
+"""Training jobs in their folders; it can be ended and begun again at any time."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import logging
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import torch
 
-from kdsweep.data import (
-    open_data,
-)
-from kdsweep.errors import CheckpointError
-from kdsweep.spec import dump_yaml
-from kdsweep.store.atomic import new_directory, write_bytes, write_text
-from kdsweep.store.checkpoints import CheckpointFolder
-from kdsweep.training.checkpoint import load_state, save_state
+from kdsweep.data import open_data
+from kdsweep.errors import NonFiniteLossError
 from kdsweep.training.report import EpochReport
-from kdsweep.training.samples import sample_sheet
+from kdsweep.trial.cohort import Cohort, build_cohort
+from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
+from kdsweep.trial.inference import measure_costs
+from kdsweep.trial.student_folder import StudentFolder
 
 if TYPE_CHECKING:
     from kdsweep.spec.job import Job
     from kdsweep.store.layout import TrialFolder
 
-
-from kdsweep.trial.cohort import Cohort, build_cohort
-
 _LOGGER = logging.getLogger(__name__)
 
-STUDENT_WEIGHTS = "student.safetensors"
-STUDENT_CARD = "student.json"
+EpochOutcome = EpochReport | NonFiniteLossError
+"""What an epoch gave a student: its report, or why it cannot go on."""
 
 
 def run_job(
@@ -50,61 +39,119 @@ def run_job(
 ) -> Iterator[EpochReport]:
     """Train a job in a folder, going on from its last checkpoint if there is one.
 
-    The report of an epoch is stored inside its checkpoint. A resumed job yields that report again
-    first, in case it was lost on its way to the consumer, and then only new epochs. Closing the
-    iterator frees networks and loader processes.
-
-    Args:
-        job: What to train.
-        folder: Where checkpoints, the best student and samples go.
-        device: ``auto`` is CUDA where there is any, else the CPU.
-        num_threads: CPU threads; the process's setting if left out.
-        keep_checkpoints: Checkpoints left in the folder, at least 1.
-        metric: Key of the report that says which epoch is best (higher is better).
+    :func:`run_jobs` with a single job; see there.
 
     Yields:
         The report of each epoch.
+    """
+    outcomes = run_jobs(
+        [job],
+        [folder],
+        device=device,
+        num_threads=num_threads,
+        keep_checkpoints=keep_checkpoints,
+        metric=metric,
+    )
+    with closing(outcomes):
+        for outcome in outcomes:
+            report = outcome[0]
+            assert isinstance(report, EpochReport), "an only student's error is raised"
+            yield report
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    folders: Sequence[TrialFolder],
+    *,
+    home: TrialFolder | None = None,
+    device: str = "auto",
+    num_threads: int | None = None,
+    keep_checkpoints: int = 2,
+    metric: str = "student/miou",
+    score_test: bool = False,
+    leaving: Callable[[], Collection[int]] = tuple,
+) -> Generator[dict[int, EpochOutcome]]:
+    """Train jobs that share a teacher in one cohort, going on from its last checkpoint.
+
+    The reports of an epoch are stored inside its checkpoint. A resumed cohort yields them again
+    first, in case they were lost on their way to the consumer, and then only new epochs. Closing
+    the generator frees networks and loader processes.
+
+    Args:
+        jobs: What to train; see :func:`~kdsweep.trial.cohort.build_cohort`. Of a cohort that goes
+            on, those of its students that have not ended.
+        folders: Where each job's best student, samples and checkpoints go.
+        home: Where checkpoints of what the students share go; the first of the folders if left
+            out. The same whenever the cohort goes on.
+        device: ``auto`` is CUDA where there is any, else the CPU.
+        num_threads: CPU threads; the process's setting if left out.
+        keep_checkpoints: Checkpoints left in the folders, at least 1.
+        metric: Key of the report that says which epoch is best (higher is better).
+        score_test: Score each best student on the test split, if there is one, after the last
+            epoch; its report then has ``test/miou`` and the like.
+        leaving: Asked after each epoch which jobs end there, by their place in ``jobs``.
+
+    Yields:
+        After each epoch what it gave each job that still trains, by its place in ``jobs``. One
+        that diverged is not there again; the others go on.
 
     Raises:
-        CheckpointError: The folder holds checkpoints of another job.
-        NonFiniteLossError: Training diverged.
+        CheckpointError: The folders hold checkpoints of other jobs.
+        NonFiniteLossError: The teacher or the last student diverged.
     """
-    folder.create()
+    home = home or folders[0]
+    students = {
+        place: StudentFolder(job, folder, home)
+        for place, (job, folder) in enumerate(zip(jobs, folders, strict=True))
+    }
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    write_text(folder.job_yaml, dump_yaml(job))
-    checkpoints = CheckpointFolder(folder.checkpoint, keep_checkpoints)
-    saved = _load_latest(checkpoints, job)
-    best = -float("inf")
+    checkpoint = CohortCheckpoint(home, keep_checkpoints)
+    num_epochs = jobs[0].train.epochs
+    saved = checkpoint.load([(s.job, s.folder) for s in students.values()])
     if saved is not None:
-        best = float(saved["best"])
-        report = EpochReport.from_json(saved["report"])
-        _LOGGER.info("goes on after epoch %d", report.epoch)
-        yield report
-        if report.epoch >= job.train.epochs:
-            return
-    data = open_data(job.data)
-    cohort = build_cohort([job], data, device=device)
+        shared, states = saved
+        for student, state in zip(students.values(), states, strict=True):
+            student.load_state(state)
+        reports = [state["report"] for state in states]
+        if reports[0] is not None:
+            _LOGGER.info("goes on after epoch %d", shared["epochs_done"])
+            yield {place: EpochReport.from_json(report) for place, report in enumerate(reports)}
+            if shared["epochs_done"] >= num_epochs:
+                return
+            left = leaving()
+            states = [state for place, state in enumerate(states) if place not in left]
+            students = {place: s for place, s in students.items() if place not in left}
+            if not students:
+                return
+    places = list(students)
+    cohort = build_cohort([jobs[place] for place in places], open_data(jobs[0].data), device=device)
     try:
+        measure_costs(cohort, [jobs[p] for p in places], [folders[p] for p in places])
         if saved is not None:
-            cohort.engine.load_state_dict(saved["engine"])
+            cohort.engine.load_state_dict(
+                {**shared, "students": [state["learner"] for state in states]}
+            )
             saved = None
-        for (report,) in cohort.engine.epochs():
-            value = report.metrics.get(metric, float("nan"))
-            if value > best:
-                best = value
-                _save_best(folder, job, cohort, report)
-            state = {
-                "fingerprint": fingerprint(job),
-                "report": report.to_json(),
-                "best": best,
-                "engine": cohort.engine.state_dict(),
-            }
-            checkpoints.save(report.epoch, partial(save_state, state=state))
-            _LOGGER.info(_log_line(job, report))
-            yield report
+            del shared, states
+        for values in cohort.engine.head_start():
+            _save(checkpoint, cohort, students, {})
+            _LOGGER.info(_head_start_line(cohort, values))
+        for found in cohort.engine.epochs():
+            outcomes: dict[int, EpochOutcome] = dict(zip(students, found, strict=True))
+            for index, (place, outcome) in enumerate(outcomes.items()):
+                if isinstance(outcome, EpochReport):
+                    students[place].take(outcome, metric, cohort, index)
+                    if score_test and outcome.epoch == num_epochs:
+                        outcomes[place] = students[place].with_test_scores(outcome, cohort, index)
+            _log_and_save(checkpoint, cohort, students, outcomes)
+            yield outcomes
+            left = {place for place, o in outcomes.items() if not isinstance(o, EpochReport)}
+            left.update(leaving())
+            cohort.engine.leave([i for i, place in enumerate(students) if place in left])
+            students = {place: s for place, s in students.items() if place not in left}
     finally:
         cohort.close()
         del cohort
@@ -113,89 +160,47 @@ def run_job(
             torch.cuda.empty_cache()
 
 
-def _log_line(job: Job, report: EpochReport) -> str:
-    """What a trial's log says of an epoch: all numbers but the timings' parts."""
-    shown = {k: v for k, v in report.metrics.items() if not k.startswith("time/")}
-    numbers = "  ".join(f"{key} {value:.4g}" for key, value in sorted(shown.items()))
-    return f"epoch {report.epoch}/{job.train.epochs}  {report.seconds:.1f} s  {numbers}"
+def _log_and_save(
+    checkpoint: CohortCheckpoint,
+    cohort: Cohort,
+    students: Mapping[int, StudentFolder],
+    outcomes: Mapping[int, EpochOutcome],
+) -> None:
+    lines = {
+        place: students[place].look_at(outcome) if isinstance(outcome, EpochReport) else []
+        for place, outcome in outcomes.items()
+    }
+    _save(checkpoint, cohort, students, outcomes)
+    alone = len(students) == 1
+    for place, outcome in outcomes.items():
+        if not isinstance(outcome, EpochReport):
+            students[place].say(f"leaves: {outcome}", level=logging.ERROR, alone=alone)
+        for number, line in enumerate(lines[place]):
+            level = logging.WARNING if number else logging.INFO
+            students[place].say(line, level=level, alone=alone)
 
 
-def _load_latest(checkpoints: CheckpointFolder, job: Job) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or ``None`` if there is none.
-
-    Raises:
-        CheckpointError: None of them can be read, or they belong to another job.
-    """
-    problem: CheckpointError | None = None
-    for path in checkpoints.newest_first():
-        try:
-            state = load_state(path)
-        except CheckpointError as error:
-            problem = problem or error
+def _save(
+    checkpoint: CohortCheckpoint,
+    cohort: Cohort,
+    students: Mapping[int, StudentFolder],
+    outcomes: Mapping[int, EpochOutcome],
+) -> None:
+    """Save where everything stands but students that diverged; before the first report, all."""
+    state = cohort.engine.state_dict()
+    own = []
+    for (place, student), learner in zip(students.items(), state.pop("students"), strict=True):
+        outcome = outcomes.get(place)
+        if isinstance(outcome, NonFiniteLossError):
             continue
-        if state.get("fingerprint") != fingerprint(job):
-            raise CheckpointError(
-                f"{path}: this checkpoint belongs to another job; train into another folder, "
-                f"or delete {checkpoints.path} to start anew"
-            )
-        return state
-    if problem is not None:
-        raise problem
-    return None
+        report = None if outcome is None else outcome.to_json()
+        parts = {**student.state(), "report": report, "learner": learner}
+        own.append((student.job, student.folder, parts))
+    checkpoint.save(cohort.engine.epochs_done, state, own)
 
 
-def fingerprint(job: Job) -> str:
-    """What must be equal for a checkpoint of one job to go on in another.
-
-    Batch size and accumulation may differ (a trial that ran out of memory goes on with half the
-    batch), and so may where the data lie and how many processes load them.
-    """
-    relevant = job.model_dump(mode="json", exclude={"name": True})
-    for key in ("path", "cache", "workers"):
-        relevant["data"].pop(key, None)
-    for key in ("batch_size", "accumulate", "compile", "precision", "channels_last"):
-        relevant["train"].pop(key, None)
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
-
-
-def _save_best(folder: TrialFolder, job: Job, cohort: Cohort, report: EpochReport) -> None:
-    from safetensors.torch import save
-
-    engine, data = cohort.engine, cohort.data
-    network = engine.students[0].network
-    card = {
-        "model": job.student.model_dump(mode="json"),
-        "classes": list(data.classes),
-        "palette": np.asarray(data.palette).tolist(),
-        "image_size": list(job.data.image_size),
-        "mean": [m / 255.0 for m in network.shift_C11.flatten().tolist()],
-        "std": [1.0 / (255.0 * s) for s in network.scale_C11.flatten().tolist()],
-        "epoch": report.epoch,
-        "miou": report.metrics.get("student/miou"),
-        "source": job.data.source,
-        "notice": data.notice,
-    }
-    with new_directory(folder.best) as temporary:
-        (temporary / STUDENT_WEIGHTS).write_bytes(save(engine.students[0].weights()))
-        (temporary / STUDENT_CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
-    _save_samples(folder, cohort)
-
-
-def _save_samples(folder: TrialFolder, cohort: Cohort) -> None:
-    frames, data = cohort.sample_frames, cohort.data
-    columns = {"teacher": "teacher", "student0": "student"}
-    predictions = {
-        shown: [cohort.engine.predictions[name][frame] for frame in frames]
-        for name, shown in columns.items()
-        if name in cohort.engine.predictions
-    }
-    sheet = sample_sheet(
-        [np.asarray(data.val.images_NHWC[frame]) for frame in frames],
-        [np.asarray(data.val.labels_NHW[frame]) for frame in frames],
-        predictions,
-        np.asarray(data.palette, np.uint8),
-    )
-    encoded, png = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    assert encoded
-    with suppress(OSError):  # a picture less must not end a training
-        write_bytes(folder.samples, png.tobytes())
+def _head_start_line(cohort: Cohort, values: Mapping[str, float]) -> str:
+    teacher = cohort.engine.teacher
+    assert teacher is not None
+    done = f"{teacher.head_start_done}/{teacher.head_start_epochs}"
+    return f"head start {done}  {teacher.head_start_s:.1f} s  teacher loss {values['loss']:.4g}"

@@ -1,0 +1,104 @@
+"""What a frame costs a cohort's networks at inference: measured once, kept beside the trial."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kdsweep.models.inference_cost import device_name, measure_inference
+from kdsweep.store.atomic import write_json
+
+if TYPE_CHECKING:
+    from kdsweep.models import SegmentationNetwork
+    from kdsweep.spec.job import Job
+    from kdsweep.spec.model import ModelSpec
+    from kdsweep.store.layout import TrialFolder
+    from kdsweep.trial.cohort import Cohort
+
+_LOGGER = logging.getLogger(__name__)
+# What every epoch's report repeats; the teacher's, which nobody ships, only for comparison.
+_OF_STUDENT = ("macs_g", "latency_ms", "latency_p95_ms", "inference_mb")
+_OF_TEACHER = ("macs_g", "latency_ms")
+
+
+def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFolder]) -> None:
+    """Measure teacher and students and give each learner its costs, for its reports.
+
+    Students that are built alike are measured once. What was measured before in a trial's folder
+    under the same conditions holds on, so that a trial that goes on keeps its numbers. With several
+    trials on a machine, networks are measured beside the trainings of others.
+
+    Args:
+        cohort: The cohort, where it trains.
+        jobs: The jobs, in the order of the cohort's students.
+        folders: The folder of each job.
+    """
+    engine = cohort.engine
+    size = cohort.data.val.image_size
+    known: dict[str, dict[str, Any]] = {}
+
+    def measured(
+        role: str, model: ModelSpec, network: SegmentationNetwork, kept: Any
+    ) -> dict[str, Any]:
+        conditions = {
+            "model": model.model_dump(mode="json"),
+            "num_classes": network.num_classes,
+            "image_size": list(size),
+            "precision": str(engine.settings.autocast or torch.float32).removeprefix("torch."),
+            "channels_last": jobs[0].train.channels_last is not False,
+            "device": device_name(next(network.parameters()).device),
+            "num_threads": torch.get_num_threads(),
+        }
+        key = json.dumps(conditions)
+        if key not in known and _holds(kept, conditions):
+            known[key] = kept
+        if key not in known:
+            cost = measure_inference(network, size, precision=engine.settings.precision)
+            known[key] = conditions | cost.to_json()
+            _LOGGER.info(_line(role, known[key]))
+        return known[key]
+
+    kept = [_read(folder) for folder in folders]
+    of_teacher = None
+    if engine.teacher is not None:
+        model = next(job.teacher for job in jobs if job.teacher is not None)
+        before = next((k["teacher"] for k in kept if k.get("teacher")), None)
+        of_teacher = measured("teacher", model, engine.teacher.network, before)
+        engine.teacher.learner.costs = {key: of_teacher[key] for key in _OF_TEACHER}
+    for job, folder, before, student in zip(jobs, folders, kept, engine.students, strict=True):
+        found = measured("student", job.student, student.network, before.get("student"))
+        student.costs = {key: found[key] for key in _OF_STUDENT}
+        costs = {"student": found, "teacher": None if job.teacher is None else of_teacher}
+        if costs != before:
+            write_json(folder.inference, costs)
+
+
+def _holds(kept: Any, conditions: dict[str, Any]) -> bool:
+    """Whether something was measured before, with all as it is now."""
+    return (
+        isinstance(kept, dict)
+        and all(kept.get(key) == value for key, value in conditions.items())
+        and all(key in kept for key in _OF_STUDENT)
+    )
+
+
+def _read(folder: TrialFolder) -> dict[str, Any]:
+    try:
+        found = json.loads(folder.inference.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _line(role: str, cost: dict[str, Any]) -> str:
+    height, width = cost["image_size"]
+    return (
+        f"{role} takes {cost['latency_ms']:.3g} ms a frame of {height}×{width} (95 %: "
+        f"{cost['latency_p95_ms']:.3g} ms), {cost['macs_g']:.3g} G MACs, "
+        f"{cost['inference_mb']:.3g} MB on {cost['device']}, {cost['precision']}, "
+        f"{cost['num_threads']} CPU threads"
+    )

@@ -1,0 +1,183 @@
+"""Times steps in several processes at once, as the trials of a sweep share a machine.
+
+Cores share their memory's bandwidth, and often their arithmetic; trials on one GPU share all of it.
+So a step takes longer beside others than alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdsweep.errors import KdsweepError
+from kdsweep.training.step_cost import StepCost
+
+if TYPE_CHECKING:
+    from kdsweep.spec.job import Job
+
+_GO = "go"
+
+
+def measure_side_by_side(
+    jobs: Sequence[Job],
+    num_processes: int,
+    *,
+    device: str = "auto",
+    num_threads: int = 1,
+    seconds: float = 5.0,
+    scratch: Path | None = None,
+) -> list[StepCost]:
+    """Time steps of jobs, each in several new processes at once.
+
+    Args:
+        jobs: The jobs, measured one after another.
+        num_processes: Processes that measure the same job at the same time.
+        device: As for :func:`~kdsweep.trial.step_timing.measure_step_cost`; all share it.
+        num_threads: CPU threads of each.
+        seconds: Time for the steps of each job.
+        scratch: Folder for checkpoints that are written to be timed and deleted again.
+
+    Returns:
+        The mean over the processes, job by job.
+
+    Raises:
+        KdsweepError: A process failed.
+    """
+    with tempfile.TemporaryDirectory(prefix=".kdsweep-", dir=scratch) as folder:
+        return _measure(jobs, num_processes, device, num_threads, seconds, folder)
+
+
+def _measure(
+    jobs: Sequence[Job],
+    num_processes: int,
+    device: str,
+    num_threads: int,
+    seconds: float,
+    folder: str,
+) -> list[StepCost]:
+    order = {
+        "jobs": [job.model_dump(mode="json") for job in jobs],
+        "device": device,
+        "num_threads": num_threads,
+        "seconds": seconds,
+        "scratch": folder,
+    }
+    with _processes(num_processes, num_threads) as processes:
+        for process in processes:
+            _tell(process, json.dumps(order))
+        for process in processes:
+            _hear(process)
+        costs = []
+        for _ in jobs:
+            for process in processes:
+                _tell(process, _GO)
+            costs.append(_mean([StepCost.from_json(_hear(process)) for process in processes]))
+        return costs
+
+
+@contextmanager
+def _processes(number: int, num_threads: int) -> Iterator[list[subprocess.Popen[str]]]:
+    environment = os.environ | {"OMP_NUM_THREADS": str(num_threads)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for _ in range(number)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.communicate()
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        raise _broken(process) from None
+
+
+def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise _broken(process)
+    heard: dict[str, Any] = json.loads(line)
+    if "problem" in heard:
+        raise _failure(heard["problem"])
+    return heard
+
+
+def _broken(process: subprocess.Popen[str]) -> KdsweepError:
+    _, said = process.communicate()
+    last = (said.strip().splitlines() or ["it said nothing"])[-1]
+    return _failure(f"the process ended with exit code {process.returncode}: {last}")
+
+
+def _failure(problem: str) -> KdsweepError:
+    return KdsweepError(
+        f"the steps of a job could not be measured: {problem}\n"
+        "  try:     --no-measure plans without; a smaller train.batch_size needs less memory"
+    )
+
+
+def _mean(costs: Sequence[StepCost]) -> StepCost:
+    first = costs[0].to_json()
+    means = {
+        name: statistics.fmean(getattr(cost, name) for cost in costs)
+        for name, value in first.items()
+        if isinstance(value, float)
+    }
+    return StepCost.from_json(first | means | {"num_processes": len(costs)})
+
+
+def _serve() -> None:
+    """What one of the processes does."""
+    order = json.loads(sys.stdin.readline())
+    from kdsweep.spec import Job
+    from kdsweep.trial.step_timing import measure_step_cost
+
+    # Only the measurements go to the parent; libraries may print what they like.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    print(json.dumps({}), file=answers, flush=True)
+    for job in order["jobs"]:
+        if sys.stdin.readline().strip() != _GO:
+            return
+        try:
+            cost = measure_step_cost(
+                Job.model_validate_json(json.dumps(job)),
+                device=order["device"],
+                num_threads=order["num_threads"],
+                seconds=order["seconds"],
+                scratch=Path(order["scratch"]),
+            )
+        except KdsweepError as error:
+            answer = {"problem": str(error)}
+        except Exception as error:
+            # What runs out of memory, for one, has a name that says more than its message.
+            answer = {"problem": f"{type(error).__name__}: {error}"}
+        else:
+            answer = cost.to_json()
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

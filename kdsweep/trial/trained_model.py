@@ -1,0 +1,149 @@
+"""A trained student on disk: its weights, a card that says what they are, what it confuses.
+
+Weights are safetensors, the card is JSON: reading them cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from kdsweep.errors import SpecError
+from kdsweep.store.atomic import new_directory
+from kdsweep.store.layout import CARD, CONFUSION, WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdsweep.data import SegmentationData
+    from kdsweep.models import SegmentationNetwork
+    from kdsweep.spec.job import Job
+    from kdsweep.spec.model import ModelSpec
+    from kdsweep.training.learner import Learner
+    from kdsweep.training.report import EpochReport
+
+_CHECKPOINT = ("distill", "checkpoint")
+# What decides which weights a network has; where they came from does not.
+_ARCHITECTURE = ("arch", "encoder", "options")
+
+
+def save_trained(
+    folder: Path,
+    job: Job,
+    student: Learner,
+    data: SegmentationData,
+    report: EpochReport,
+    confusions: Mapping[str, np.ndarray],
+) -> None:
+    """Put a student in a folder, replacing the one that is there.
+
+    Args:
+        folder: Where; put in place whole.
+        job: The job it was trained by.
+        student: The student.
+        data: What it was trained on.
+        report: Of the epoch that it has reached.
+        confusions: By network (``student``, ``teacher``) the confusion matrix of that epoch on the
+            validation split: pixels by label and prediction.
+    """
+    network = student.network
+    card = {
+        "model": job.student.model_dump(mode="json"),
+        "classes": list(data.classes),
+        "palette": np.asarray(data.palette).tolist(),
+        "image_size": list(job.data.image_size),
+        "mean": [m / 255.0 for m in network.shift_C11.flatten().tolist()],
+        "std": [1.0 / (255.0 * s) for s in network.scale_C11.flatten().tolist()],
+        "epoch": report.epoch,
+        "miou": report.metrics.get("student/miou"),
+        "source": job.data.source,
+        "notice": data.notice,
+    }
+    with new_directory(folder) as temporary:
+        (temporary / WEIGHTS).write_bytes(save(student.weights()))
+        (temporary / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
+        counts = {name: matrix.tolist() for name, matrix in confusions.items()}
+        kept = {"epoch": report.epoch, "classes": list(data.classes), **counts}
+        (temporary / CONFUSION).write_text(json.dumps(kept), encoding="utf-8")
+
+
+def check_checkpoint(job: Job, classes: Sequence[str] | None = None) -> None:
+    """Refuse a teacher's checkpoint that is not there, or is not that teacher's.
+
+    Args:
+        job: A job; without a teacher or a checkpoint nothing is checked.
+        classes: Names of the classes of its data, where they are known.
+
+    Raises:
+        SpecError: With its place in the job.
+    """
+    if job.teacher is None or job.distill.checkpoint is None:
+        return
+    card = _read_card(job.distill.checkpoint)
+    model = card["model"]
+    wanted = job.teacher.model_dump(mode="json")
+    for key in _ARCHITECTURE:
+        if model.get(key) != wanted[key]:
+            raise SpecError(
+                f"this checkpoint is of another network: its {key} is {model.get(key)!r}, the "
+                f"teacher's {wanted[key]!r}",
+                path=_CHECKPOINT,
+                value=job.distill.checkpoint,
+                allowed=f"a trained {job.teacher.label}",
+                hint="train one with `kdsweep train`, as the student of a job without a teacher",
+            )
+    if classes is not None and list(card["classes"]) != list(classes):
+        raise SpecError(
+            f"this checkpoint knows other classes ({', '.join(card['classes'])})",
+            path=_CHECKPOINT,
+            value=job.distill.checkpoint,
+            allowed=f"one trained on {', '.join(classes)}",
+        )
+
+
+def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelSpec) -> None:
+    """Give a network the weights of a checkpoint.
+
+    Args:
+        network: The network, built from ``model``.
+        checkpoint: Folder that :func:`save_trained` wrote.
+        model: For the error message.
+
+    Raises:
+        SpecError: The weights cannot be read, or are not of this network.
+    """
+    try:
+        weights: dict[str, Tensor] = load_file(Path(checkpoint) / WEIGHTS)
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SpecError(
+            f"the weights of this checkpoint cannot be used: {reason}",
+            path=_CHECKPOINT,
+            value=checkpoint,
+            allowed=f"a trained {model.label}",
+        ) from error
+
+
+def _read_card(checkpoint: str) -> dict[str, Any]:
+    path = Path(checkpoint) / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(card, dict)
+        card["model"]["encoder"], list(card["classes"])
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        there = "cannot be read" if path.exists() else "has no " + CARD
+        raise SpecError(
+            f"this folder {there}, so it is not that of a trained student",
+            path=_CHECKPOINT,
+            value=checkpoint,
+            allowed=f"a folder with {WEIGHTS} and {CARD}",
+            hint="the `best` folder of a trial, for example experiments/latest/trials/0007/best",
+        ) from error
+    return card
