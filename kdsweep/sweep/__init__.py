@@ -6,6 +6,7 @@ Workers import this package too, so what only the driver needs is imported when 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdsweep.sweep.confirm import jobs_to_confirm as jobs_to_confirm
     from kdsweep.sweep.outcome import Outcome as Outcome
     from kdsweep.sweep.progress import make_progress as make_progress
     from kdsweep.sweep.run import resume_sweep as resume_sweep
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Outcome": "kdsweep.sweep.outcome",
+    "jobs_to_confirm": "kdsweep.sweep.confirm",
     "make_progress": "kdsweep.sweep.progress",
     "resume_sweep": "kdsweep.sweep.run",
     "run_sweep": "kdsweep.sweep.run",
 }
 
-__all__ = ["Outcome", "make_progress", "resume_sweep", "run_sweep"]
+__all__ = ["Outcome", "jobs_to_confirm", "make_progress", "resume_sweep", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import glob
 import os
 import re
@@ -101,7 +102,7 @@ def connect(address: str | None, shared: Path, *, dashboard: bool = True) -> Ite
         try:
             yield Cluster(_nodes(), False, folder, _url(context))
         finally:
-            ray.shutdown()
+            _disconnect()
             shutil.rmtree(folder, ignore_errors=True)
         return
     remove_stale_folders(_TEMP)
@@ -123,9 +124,27 @@ def connect(address: str | None, shared: Path, *, dashboard: bool = True) -> Ite
         try:
             yield Cluster(_nodes(), True, folder, _url(context), problem)
         finally:
-            ray.shutdown()
+            _disconnect()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _disconnect() -> None:
+    """Leave Ray without taking this process along.
+
+    Tune leaves object references in cycles. If another thread's garbage collection frees one in the
+    middle of `ray.shutdown`, Ray finds its core worker gone and ends the process (seen on 2.60).
+    """
+    import ray
+
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def remove_stale_folders(parent: Path) -> None:

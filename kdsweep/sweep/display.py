@@ -7,9 +7,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.spec.units import written
 from kdsweep.store import Event
 from kdsweep.sweep.outcome import duration
 from kdsweep.sweep.state import State, Sweep, Trial
+
+_ENDINGS = {
+    "complete": "complete",
+    "constraint": "costs more than allowed",
+    "unneeded": "no longer needed",
+}
 
 
 def event_line(sweep: Sweep, event: Event) -> str | None:
@@ -28,9 +35,11 @@ def event_line(sweep: Sweep, event: Event) -> str | None:
         )
         if event["stop"] is None:
             return line
-        word = "complete" if event["stop"] == "complete" else "stopped at a rung"
+        word = _ENDINGS.get(event["stop"], "stopped at a rung")
         ended = sum(sweep.count(s) for s in State if s.is_final)
         return f"{line}  {word} ({ended} of {sweep.num_trials} trials ended)"
+    if kind == "rejected":
+        return _rejected_line(sweep, event)
     if kind == "fail":
         trial = sweep.trials[event["trial"]]
         message = event["message"].strip().splitlines()
@@ -40,6 +49,17 @@ def event_line(sweep: Sweep, event: Event) -> str | None:
         first = message[0] if message else ""
         return f"{_name(trial)}  failed ({event['class']}, {then}): {first}"
     return None
+
+
+def _rejected_line(sweep: Sweep, event: Event) -> str:
+    """Why a draw was never trained."""
+    bounds = sweep.header["constraints"]
+    reasons = [
+        f"{written(metric, bounds[metric] * (1.0 + excess))}, at most {bounds[metric]:g} allowed"
+        for metric, excess in event["excess"].items()
+        if excess > 0
+    ]
+    return f"{event['label']}  not trained: {'; '.join(reasons)}"
 
 
 def metric_name(sweep: Sweep) -> str:

@@ -11,15 +11,18 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kdsweep.spec import Draw, Space, control_key
+from kdsweep.spec import JobList, Space
+from kdsweep.spec.objectives import STATIC_COSTS, excess
 from kdsweep.store import Event, Experiment, Ledger
+from kdsweep.sweep.drawing import Drawing
+from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
-from kdsweep.sweep.state import Sweep, Trial
+from kdsweep.sweep.state import State, Sweep, Trial
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
 
@@ -35,22 +38,37 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One try to run a trial, as it is handed to a worker.
+class Task:
+    """One student to train.
 
     Attributes:
-        trial: Number of the trial.
-        attempt: From 1.
-        title: Name for the dashboard: ``0007 resnet34→resnet18``.
+        trial: Number of its trial.
         job: The job to run as JSON.
         folder: The trial's folder.
     """
 
     trial: int
-    attempt: int
-    title: str
     job: dict[str, Any]
     folder: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try to train a cohort, as it is handed to a worker.
+
+    Attributes:
+        cohort: Number of the cohort's first trial, whether it trains still or has ended.
+        home: That trial's folder, where what the students share is kept.
+        attempt: From 1.
+        title: Name for the dashboard: ``0007 resnet34→resnet18``.
+        tasks: The students to train: search trials, then controls that ride with them.
+    """
+
+    cohort: int
+    home: str
+    attempt: int
+    title: str
+    tasks: tuple[Task, ...]
 
 
 class Driver:
@@ -63,6 +81,10 @@ class Driver:
         plan: The resources of this session.
         max_hours: Wall-clock budget over all sessions.
         max_gpu_hours: Budget of GPU-hours over all sessions.
+        students_per_teacher: Search trials that are drawn as one cohort, in a new sweep; one that
+            goes on keeps its number.
+        static_costs: What each architecture costs, by its key, in a new sweep with bounds on that;
+            one that goes on has them in its ledger.
         clock: Source of Unix time.
 
     Attributes:
@@ -75,15 +97,18 @@ class Driver:
 
     def __init__(
         self,
-        space: Space,
+        space: Space | JobList,
         experiment: Experiment,
         ledger: Ledger,
         plan: Plan,
         *,
         max_hours: float | None = None,
         max_gpu_hours: float | None = None,
+        students_per_teacher: int = 1,
+        static_costs: Costs | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._students_per_teacher = students_per_teacher
         self.space = space
         self.experiment = experiment
         self.plan = plan
@@ -96,13 +121,15 @@ class Driver:
         self._max_gpu_hours = max_gpu_hours
         self._clock = clock
         self._active: dict[int, Attempt] = {}
-        controls = space.controls() if space.sweep.controls == "shared" else []
-        self._controls = {control_key(job): (number, job) for number, job in enumerate(controls)}
         # Old checkpoints are deleted in the background: a big folder takes longer than a decision.
         self._cleaner = ThreadPoolExecutor(1, "kdsweep-cleaner")
-        for event in ledger.events:
+        for event in ledger.replay():
             self.sweep.apply(event)
             self.study.apply(event)
+        self._static_costs = self.sweep.header.get("static_costs", static_costs or {})
+        feasibility = Feasibility(space, self._static_costs)
+        self._num_points = feasibility.num_points(space.sweep.trials)
+        self._drawing = Drawing(space, self.sweep, self.study, feasibility, self._emit)
 
     # -- the session -----------------------------------------------------------------------------
 
@@ -115,10 +142,7 @@ class Driver:
         """
         if not self.sweep.header:
             self._write_header(data)
-        for number, job in self._controls.values():
-            # All of them here, but for those that a driver killed in between has written.
-            if number not in self.sweep.trials:
-                self._emit(self._trial_event(number, "control", Draw({}, {}, job)))
+        self._drawing.begin()
         self._emit(
             {
                 "event": "session",
@@ -129,11 +153,14 @@ class Driver:
                 "gpus_per_trial": self.plan.gpus_per_trial,
                 "cpus_per_trial": self.plan.cpus_per_trial,
                 "command": command,
+                # Budgets of this session; those of the search space unless it was told others.
+                "max_hours": self._max_hours,
+                "max_gpu_hours": self._max_gpu_hours,
             }
         )
         for trial in self.sweep.trials.values():
             if trial.state.is_final:
-                self._drop_checkpoint(trial)
+                self._drop_checkpoints(trial)
 
     def end(self) -> None:
         """Write the line that closes this session, and finish what runs in the background."""
@@ -170,64 +197,82 @@ class Driver:
 
     def is_active(self, attempt: Attempt) -> bool:
         """Whether an attempt was handed out and has not ended."""
-        return self._active.get(attempt.trial) is attempt
+        return self._active.get(attempt.cohort) is attempt
 
     def next_attempt(self) -> Attempt | None:
         """The next attempt, or ``None`` while there is none: all slots taken, or pausing."""
         if self.pausing is not None or self.num_active >= self.plan.slots:
             return None
-        trial = self.sweep.next_waiting(except_for=self._active)
-        if trial is None and self.sweep.num_undrawn > 0:
-            trial = self._draw_trial()
-        if trial is None:
+        trials = self.sweep.next_waiting(except_for=self._active)
+        if not trials and self.sweep.num_undrawn > 0:
+            self._drawing.draw_cohort()
+            trials = self.sweep.next_waiting(except_for=self._active)
+        if not trials:
             return None
+        trials.sort(key=lambda trial: (trial.is_control, trial.number))
+        first = trials[0]
+        more = f" +{len(trials) - 1}" if len(trials) > 1 else ""
         attempt = Attempt(
-            trial=trial.number,
-            attempt=trial.attempt + 1,
-            title=f"{trial.number:04d} {trial.label}",
-            job=trial.job_to_run,
-            folder=str(self.experiment.trial(trial.number).path),
+            cohort=first.cohort,
+            home=str(self.experiment.trial(first.cohort).path),
+            attempt=max(trial.attempt for trial in trials) + 1,
+            title=f"{first.number:04d}{more} {first.label}",
+            tasks=tuple(
+                Task(
+                    trial.number,
+                    self.sweep.job_to_run(trial.number),
+                    str(self.experiment.trial(trial.number).path),
+                )
+                for trial in trials
+            ),
         )
-        self._active[trial.number] = attempt
+        self._active[attempt.cohort] = attempt
         return attempt
 
     def started(self, attempt: Attempt) -> None:
         """A worker begins with an attempt."""
-        trial = self.sweep.trials[attempt.trial]
-        self._emit(
-            {
-                "event": "start",
-                "trial": trial.number,
-                "attempt": attempt.attempt,
-                "epoch": trial.epoch,
-            }
-        )
+        for trial in self.remaining(attempt):
+            self._emit(
+                {
+                    "event": "start",
+                    "trial": trial.number,
+                    "attempt": attempt.attempt,
+                    "epoch": trial.epoch,
+                }
+            )
+
+    def remaining(self, attempt: Attempt) -> list[Trial]:
+        """The trials of an attempt that have not ended."""
+        trials = [self.sweep.trials[task.trial] for task in attempt.tasks]
+        return [trial for trial in trials if not trial.state.is_final]
 
     def reported(self, attempt: Attempt, result: dict[str, Any]) -> bool:
-        """Judge what a worker sent: ``{"report": …}``, ``{"failed": …}`` or ``{"ended": true}``.
+        """Judge what a worker sent.
+
+        Args:
+            attempt: The attempt.
+            result: ``{"reports": {…}, "diverged": {…}}`` with reports and error messages by trial,
+                ``{"failed": …}`` of the attempt as a whole, or ``{"ended": true}``.
 
         Returns:
-            Whether the attempt stops here.
+            Whether the attempt stops here; else :meth:`remaining` tells who goes on.
         """
         if not self.is_active(attempt):
             return True
-        trial = self.sweep.trials[attempt.trial]
         if "failed" in result:
             failed = result["failed"]
             self._fail(attempt, failed["class"], failed["message"], failed["traceback"])
             return failed["class"] in CLEAN_FAILURES
         if "ended" in result:
+            first = self.remaining(attempt)[0]
             self._fail(
-                attempt, "error", f"training ended after {trial.epoch} of {trial.epochs} epochs"
+                attempt, "error", f"training ended after {first.epoch} of {first.epochs} epochs"
             )
             return True
-        report = EpochReport.from_json(result["report"])
-        # A resumed trial reports its checkpoint's epoch again, in case that line was lost.
-        if report.epoch > trial.epoch:
-            self._judge(attempt, trial, report)
+        self._judge(attempt, result)
         if self.is_active(attempt) and self.pausing is None:
             return False
-        self._active.pop(attempt.trial, None)
+        self._active.pop(attempt.cohort, None)
         return True
 
     def crashed(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
@@ -238,31 +283,50 @@ class Driver:
         if not self.is_active(attempt):
             return
         if self.pausing is not None:
-            del self._active[attempt.trial]
+            del self._active[attempt.cohort]
             return
         self._fail(attempt, failure, message, traceback)
 
     # -- decisions -------------------------------------------------------------------------------
 
-    def _judge(self, attempt: Attempt, trial: Trial, report: EpochReport) -> None:
-        metric = self.space.sweep.metric
-        if metric not in report.metrics:
-            known = ", ".join(sorted(report.metrics))
-            self._fail(attempt, "error", f"no metric {metric!r} in the report; it has {known}")
+    def _judge(self, attempt: Attempt, result: dict[str, Any]) -> None:
+        reports = {int(n): EpochReport.from_json(r) for n, r in result["reports"].items()}
+        for report in reports.values():
+            for metric in (self.space.sweep.score, *self._costs):
+                if metric not in report.metrics:
+                    known = ", ".join(sorted(report.metrics))
+                    message = f"no metric {metric!r} in the report; it has {known}"
+                    self._fail(attempt, "error", message)
+                    return
+        diverged = {int(number): message for number, message in result["diverged"].items()}
+        # In the order of the tasks: what becomes of controls depends on those they ride with.
+        for trial in self.remaining(attempt):
+            if trial.number in diverged:
+                self._emit(self._failure(attempt, trial.number, "nan", diverged[trial.number]))
+            elif trial.number in reports:
+                self._judge_one(attempt, trial, reports[trial.number])
+        remaining = self.remaining(attempt)
+        for task in attempt.tasks:
+            trial = self.sweep.trials[task.trial]
+            if trial.state.is_final and trial.number in reports:
+                self._drop_checkpoints(trial)
+        if not remaining:
+            del self._active[attempt.cohort]
+
+    def _judge_one(self, attempt: Attempt, trial: Trial, report: EpochReport) -> None:
+        # A resumed trial reports its checkpoint's epoch again, in case that line was lost.
+        if report.epoch <= trial.epoch:
             return
+        metric = self.space.sweep.score
+        for name in (metric, *self._costs):
+            if not math.isfinite(report.metrics[name]):
+                message = f"{name} is {report.metrics[name]} after epoch {report.epoch}"
+                self._emit(self._failure(attempt, trial.number, "nan", message))
+                return
         value = report.metrics[metric]
-        if not math.isfinite(value):
-            self._fail(attempt, "nan", f"{metric} is {value} after epoch {report.epoch}")
-            return
-        stop = None
-        if report.epoch >= trial.epochs:
-            stop = "complete"
-        elif (
-            self.space.sweep.scheduler == "asha"
-            and not trial.is_control
-            and self.sweep.asha.should_stop(trial.number, report.epoch, value)
-        ):
-            stop = "asha"
+        known = {name: report.metrics[name] for name in self._costs}
+        measured = {name: v for name, v in known.items() if name not in STATIC_COSTS}
+        costs = {**known, **self.sweep.median_costs(trial.number, measured)}
         plain = report.to_json()
         self._emit(
             {
@@ -271,90 +335,117 @@ class Driver:
                 "attempt": attempt.attempt,
                 "epoch": report.epoch,
                 "value": value,
+                # What else the sampler and the rungs go by, if anything.
+                **({"costs": costs} if costs else {}),
+                **({"measured": measured} if measured else {}),
                 "metrics": plain["metrics"],
                 "classes": plain["classes"],
                 "seconds": plain["seconds"],
-                "stop": stop,
+                "stop": self._verdict(trial, report.epoch, value, costs),
             }
         )
-        if stop is not None:
-            del self._active[trial.number]
-            self._drop_checkpoint(trial)
+
+    @property
+    def _costs(self) -> dict[str, None]:
+        """Metrics besides the score that decide on something, in order."""
+        sweep = self.space.sweep
+        further = [objective.metric for objective in sweep.objectives[1:]]
+        return dict.fromkeys([*further, *sweep.bounds])
+
+    def _verdict(
+        self, trial: Trial, epoch: int, value: float, costs: Mapping[str, float]
+    ) -> str | None:
+        """Whether a trial ends with an epoch.
+
+        Returns:
+            ``complete``, ``asha``, ``constraint`` (it breaks a bound), ``unneeded``, or ``None``.
+        """
+        sweep = self.space.sweep
+        if not trial.is_control and any(v > 0 for v in excess(costs, sweep.bounds).values()):
+            return "constraint"
+        if epoch >= trial.epochs:
+            return "complete"
+        if trial.is_control:
+            partners = [t for t in self.sweep.cohort(trial.number) if t.control == trial.number]
+            if not partners or not all(t.state.is_final for t in partners):
+                return None
+            # Nobody is left whom it could be compared with at a later epoch.
+            return "asha" if any(t.state is State.STOPPED for t in partners) else "unneeded"
+        if sweep.scheduler == "none":
+            return None
+        further = [costs[objective.metric] for objective in sweep.objectives[1:]]
+        return "asha" if self.sweep.asha.should_stop(trial.number, epoch, value, further) else None
 
     def _fail(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
-        trial = self.sweep.trials[attempt.trial]
-        event: Event = {
+        """The whole attempt has failed, whoever's fault it was."""
+        failed = self.remaining(attempt)
+        cohort = self.sweep.cohort(attempt.cohort)
+        retry, changes = False, {}
+        train = self.sweep.job_to_run(failed[0].number)["train"]
+        if failure == "crash":
+            retry = max(t.num_crashes for t in cohort) < self.space.sweep.crash_retries
+        elif failure == "oom" and not any(t.num_ooms for t in cohort) and train["batch_size"] > 1:
+            retry = True
+            # The optimiser still sees the gradient of about as many frames per step.
+            changes = {
+                "job": {
+                    "batch_size": train["batch_size"] // 2,
+                    "accumulate": train["accumulate"] * 2,
+                }
+            }
+        del self._active[attempt.cohort]
+        # The first line says it whole; the log is one and the same.
+        for trial in failed:
+            event = self._failure(attempt, trial.number, failure, message, traceback)
+            self._emit({**event, "retry": retry, **changes})
+            traceback = ""
+        for trial in failed:
+            if trial.state.is_final:
+                self._drop_checkpoints(trial)
+
+    def _failure(
+        self, attempt: Attempt, number: int, failure: str, message: str, traceback: str = ""
+    ) -> Event:
+        return {
             "event": "fail",
-            "trial": trial.number,
+            "trial": number,
             "attempt": attempt.attempt,
             "class": failure,
             "message": message,
             "traceback": traceback,
             "retry": False,
         }
-        train = trial.job_to_run["train"]
-        if failure == "crash":
-            event["retry"] = trial.num_crashes < self.space.sweep.crash_retries
-        elif failure == "oom" and trial.num_ooms == 0 and train["batch_size"] > 1:
-            event["retry"] = True
-            # The optimiser still sees the gradient of about as many frames per step.
-            event["job"] = {
-                "batch_size": train["batch_size"] // 2,
-                "accumulate": train["accumulate"] * 2,
-            }
-        del self._active[attempt.trial]
-        self._emit(event)
-        if trial.state.is_final:
-            self._drop_checkpoint(trial)
-
-    def _draw_trial(self) -> Trial:
-        number = len(self.sweep.trials)
-        draw = self.study.ask(number)
-        self._emit(self._trial_event(number, "search", draw))
-        return self.sweep.trials[number]
 
     # -- writing ---------------------------------------------------------------------------------
 
     def _write_header(self, data: dict[str, Any]) -> None:
         sweep = self.space.sweep
-        num_points = self.space.num_points()
+        num_trials = self._num_points
         self._emit(
             {
                 "event": "sweep",
                 "schema": 1,
                 "name": self.space.name,
-                "metric": sweep.metric,
+                "metric": sweep.score,
                 "mode": "max",
+                "metrics": [objective.metric for objective in sweep.objectives],
+                "constraints": sweep.bounds,
+                **({"static_costs": self._static_costs} if self._static_costs else {}),
                 "sampler": sweep.sampler,
                 "scheduler": sweep.scheduler,
                 "grace_period": sweep.grace_period,
                 "reduction_factor": sweep.reduction_factor,
                 "epochs": max(job.train.epochs for job in self.space.corners()),
                 "seed": sweep.seed,
-                "trials": sweep.trials if num_points is None else min(sweep.trials, num_points),
-                "num_controls": len(self._controls),
+                "trials": num_trials,
+                "controls": sweep.controls,
+                "num_controls": num_trials
+                if sweep.controls == "paired"
+                else self._drawing.num_shared,
+                "students_per_teacher": self._students_per_teacher,
                 "data": data,
             }
         )
-
-    def _trial_event(self, number: int, kind: str, draw: Draw) -> Event:
-        job = draw.job
-        control = None
-        if kind == "search":
-            control = self._controls.get(control_key(job), (None,))[0]
-        return {
-            "event": "trial",
-            "trial": number,
-            "kind": kind,
-            "label": job.label,
-            "student": job.student.label,
-            "teacher": None if job.teacher is None else job.teacher.label,
-            "params": draw.params,
-            # What the parameters came to, for people to read.
-            "values": draw.values,
-            "job": job.model_dump(mode="json"),
-            "control": control,
-        }
 
     def _emit(self, event: Event) -> None:
         written = self._ledger.append(event)
@@ -363,9 +454,15 @@ class Driver:
         for listener in self.listeners:
             listener.event(self.sweep, written)
 
-    def _drop_checkpoint(self, trial: Trial) -> None:
-        """Delete what a trial that has ended would have resumed from; its best student stays."""
+    def _drop_checkpoints(self, trial: Trial) -> None:
+        """Delete what a trial that has ended would have resumed from; its best student stays.
+
+        What its cohort shares stays until the last of it has ended.
+        """
         assert trial.state.is_final, trial.state
-        folder = self.experiment.trial(trial.number).checkpoint
-        if folder.exists():
-            self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
+        folders = [self.experiment.trial(trial.number).checkpoint]
+        if all(t.state.is_final for t in self.sweep.cohort(trial.number)):
+            folders.append(self.experiment.trial(trial.cohort).cohort)
+        for folder in folders:
+            if folder.exists():
+                self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)

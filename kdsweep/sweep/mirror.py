@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,8 @@ from kdsweep.sweep.study import Study
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+
+_LOCK_SECONDS = 20.0  # somebody who looks at a long study holds it for seconds
 
 
 class StudyMirror:
@@ -67,6 +70,16 @@ class StudyMirror:
         import optuna
 
         self._path.unlink(missing_ok=True)
-        return optuna.create_study(
-            storage=f"sqlite:///{self._path}", study_name=self._name, direction="maximize"
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{self._path}", {"connect_args": {"timeout": _LOCK_SECONDS}}
         )
+        study = optuna.create_study(
+            storage=storage, study_name=self._name, directions=self._source.directions
+        )
+        objectives = self._source.space.sweep.objectives
+        if len(objectives) > 1:
+            with warnings.catch_warnings():
+                # Optuna calls this experimental; it has been in place for years.
+                warnings.simplefilter("ignore")
+                study.set_metric_names([objective.metric for objective in objectives])
+        return study

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ class Outcome:
         experiment: The experiment's folder; ``None`` if it ended before there was one.
         exit_code: 0 done, 3 done but trials failed, 4 budget reached, 130 interrupted.
         reason: ``done``, or why the sweep paused.
-        num_complete: Trials trained to the end, controls included.
+        num_complete: Trials trained to the end; controls are counted by themselves.
         num_stopped: Trials that halving stopped.
+        num_too_costly: Trials that ended because they cost more than the sweep allows.
         num_failed: Trials that failed.
-        num_left: Trials that have not ended.
+        num_left: Trials that have not ended, those not drawn yet too.
+        num_controls: Controls so far.
+        num_failed_controls: Those of them that failed.
         best_trial: Number of the search trial with the best value.
         best_label: Its name.
         best_value: Its value.
@@ -37,8 +41,11 @@ class Outcome:
     reason: str
     num_complete: int = 0
     num_stopped: int = 0
+    num_too_costly: int = 0
     num_failed: int = 0
     num_left: int = 0
+    num_controls: int = 0
+    num_failed_controls: int = 0
     best_trial: int | None = None
     best_label: str | None = None
     best_value: float | None = None
@@ -51,27 +58,34 @@ class Outcome:
 def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
     """How a sweep stands at the end of a session."""
     best = sweep.best()
+    fates = Counter(trial.state for trial in sweep.trials.values() if not trial.is_control)
+    controls = [trial for trial in sweep.trials.values() if trial.is_control]
+    num_too_costly = sum(trial.breaks_bound for trial in sweep.trials.values())
     return Outcome(
         experiment=experiment.path,
         exit_code=exit_code(sweep),
         reason=sweep.paused or ("broken off" if sweep.has_work else "done"),
-        num_complete=sweep.count(State.COMPLETE),
-        num_stopped=sweep.count(State.STOPPED),
-        num_failed=sweep.count(State.FAILED),
-        num_left=sweep.count(State.WAITING) + sweep.count(State.RUNNING),
+        num_complete=fates[State.COMPLETE],
+        num_stopped=fates[State.STOPPED] - num_too_costly,
+        num_too_costly=num_too_costly,
+        num_failed=fates[State.FAILED],
+        num_left=int(sweep.header["trials"])
+        - sum(fates[state] for state in State if state.is_final),
+        num_controls=len(controls),
+        num_failed_controls=sum(trial.state is State.FAILED for trial in controls),
         best_trial=None if best is None else best.number,
         best_label=None if best is None else best.label,
         best_value=None if best is None else best.best,
         hours=sweep.hours(),
         gpu_hours=sweep.gpu_hours(),
-        resume_command=resume_command(experiment) if sweep.has_work else None,
+        resume_command=resume_command(experiment, sweep.paused) if sweep.has_work else None,
         notice=notice,
     )
 
 
 def exit_code(sweep: Sweep) -> int:
     """The exit code that tells where a sweep stands."""
-    if sweep.paused in ("sigint", "sigterm"):
+    if sweep.paused in ("sigint", "sigterm", "sighup"):
         return 130
     if sweep.paused is not None:
         return 4
@@ -80,12 +94,18 @@ def exit_code(sweep: Sweep) -> int:
     return 3 if sweep.count(State.FAILED) else 0
 
 
-def resume_command(experiment: Experiment) -> str:
-    """The command that goes on with an experiment, as short as it can be from here."""
+def resume_command(experiment: Experiment, paused: str | None = None) -> str:
+    """The command that goes on with an experiment, as short as it can be from here.
+
+    Args:
+        experiment: The experiment.
+        paused: Why it paused, if it did; a used-up budget needs a larger one.
+    """
     path = experiment.path
     with suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    return f"kdsweep resume {shlex.quote(str(path))}"
+    flag = f" --{paused.replace('_', '-')} N" if paused in ("max_hours", "max_gpu_hours") else ""
+    return f"kdsweep resume {shlex.quote(str(path))}{flag}"
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
@@ -95,15 +115,21 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     counts = [f"{outcome.num_complete} complete"]
     for number, word in (
         (outcome.num_stopped, "stopped early"),
+        (outcome.num_too_costly, "too costly"),
         (outcome.num_failed, "failed"),
         (outcome.num_left, "left"),
     ):
         if number:
             counts.append(f"{number} {word}")
+    if outcome.num_controls:
+        plural = "" if outcome.num_controls == 1 else "s"
+        failed = f" ({outcome.num_failed_controls} failed)" if outcome.num_failed_controls else ""
+        counts[-1] += f"; {outcome.num_controls} control{plural}{failed}"
     ending = {
         "done": "done",
         "sigint": "interrupted",
         "sigterm": "interrupted",
+        "sighup": "interrupted: its terminal was closed",
         "max_hours": "paused: the budget of hours is used up",
         "max_gpu_hours": "paused: the budget of GPU-hours is used up",
     }.get(outcome.reason, outcome.reason)

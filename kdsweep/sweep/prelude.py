@@ -15,7 +15,7 @@ import json
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -35,10 +35,14 @@ class Errand:
     Attributes:
         slot: Number of the slot, from 0.
         jobs: Jobs to check and prepare, as JSON; empty for a worker that only imports.
+        measure: Whether to time a few steps of the largest of them.
+        students: Jobs whose students' static costs are wanted, as JSON.
     """
 
     slot: int
     jobs: tuple[dict[str, Any], ...] = ()
+    measure: bool = False
+    students: tuple[dict[str, Any], ...] = ()
 
 
 class Prelude:
@@ -47,10 +51,15 @@ class Prelude:
     Args:
         jobs: Jobs that together show every choice of a space.
         slots: Trials at a time.
+        measure: Whether to time a few steps of the largest job.
+        students: Jobs whose students' static costs are wanted.
         clock: Source of monotonic time.
 
     Attributes:
         data: What ``prepare`` returned; ``None`` before it has.
+        measured: What ``measure`` returned; ``None`` before it has, or if it was not asked to.
+        static_costs: Those of each of ``students``, in their order.
+        warning: What ``check_memory`` warns of; ``None`` if there is nothing.
         error: Why nothing can start.
     """
 
@@ -58,15 +67,24 @@ class Prelude:
         self,
         jobs: Sequence[Job],
         slots: int,
+        *,
+        measure: bool = False,
+        students: Sequence[Job] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        checked = tuple(job.model_dump(mode="json") for job in jobs)
-        self._errands = [Errand(0, checked), *(Errand(slot) for slot in range(1, slots))]
+        checked, costed = (
+            tuple(job.model_dump(mode="json") for job in j) for j in (jobs, students)
+        )
+        first = Errand(0, checked, measure, costed)
+        self._errands = [first, *(Errand(slot) for slot in range(1, slots))]
         self._handed_out = 0
         self._missing = slots
         self._clock = clock
         self._prepared_at: float | None = None
         self.data: dict[str, Any] | None = None
+        self.measured: dict[str, Any] | None = None
+        self.static_costs: list[dict[str, float]] = []
+        self.warning: str | None = None
         self.error: KdsweepError | None = None
 
     def next_errand(self) -> Errand | None:
@@ -81,7 +99,12 @@ class Prelude:
         self._missing -= 1
 
     def reported(self, errand: Errand, result: dict[str, Any]) -> bool:
-        """Take what a worker sent: ``{"prepared": …}``, ``{"refused": …}`` or ``{"ready": true}``.
+        """Take what a worker sent.
+
+        Args:
+            errand: The errand.
+            result: ``{"prepared": …, "measured": …, "static_costs": …, "warning": …}``,
+                ``{"refused": …}`` or ``{"ready": true}``.
 
         Returns:
             Whether the worker goes on to trials.
@@ -89,7 +112,8 @@ class Prelude:
         if "refused" in result:
             self.error = restore_error(result["refused"])
         elif "prepared" in result:
-            self.data = result["prepared"]
+            self.data, self.measured = result["prepared"], result["measured"]
+            self.static_costs, self.warning = result["static_costs"], result["warning"]
             self._prepared_at = self._clock()
         return self.is_over
 
@@ -112,8 +136,22 @@ class Prelude:
 # In the worker
 
 
-def run_errand(runner: str, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def run_errand(
+    runner: str,
+    jobs: Sequence[dict[str, Any]],
+    measure: Mapping[str, Any] | None = None,
+    students: Sequence[dict[str, Any]] = (),
+    gpus: float = 0.0,
+) -> Iterator[dict[str, Any]]:
     """Import the runner, check and prepare jobs if there are any, then wait to be relieved.
+
+    Args:
+        runner: Module with what workers call, like :mod:`kdsweep.trial`.
+        jobs: The jobs, as JSON.
+        measure: What to tell ``measure`` about the resources of a trial; it is not called if left
+            out.
+        students: Jobs whose students' static costs are wanted, as JSON.
+        gpus: A trial's share of a GPU; 0 where there is none.
 
     Yields:
         What :meth:`Prelude.reported` takes.
@@ -121,10 +159,22 @@ def run_errand(runner: str, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str
     try:
         module = load_runner(runner)
         if jobs:
-            checked = [Job.model_validate_json(json.dumps(job)) for job in jobs]
+            checked = _as_jobs(jobs)
             for job in checked:
                 module.check_job(job)
-            yield {"prepared": module.prepare(checked)}
+            data = module.prepare(checked)
+            # Before steps are measured, which would run out of memory without saying as much.
+            warning = module.check_memory(checked, gpus) if gpus else None
+            measured = None if measure is None else module.measure(checked, **measure)
+            costs = (
+                module.static_costs(_as_jobs(students), len(data["classes"])) if students else []
+            )
+            yield {
+                "prepared": data,
+                "measured": measured,
+                "static_costs": costs,
+                "warning": warning,
+            }
     except Exception as error:
         yield {"refused": keep_error(error)}
     while True:
@@ -132,8 +182,12 @@ def run_errand(runner: str, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str
         time.sleep(_POLL_SECONDS)
 
 
+def _as_jobs(jobs: Sequence[dict[str, Any]]) -> list[Job]:
+    return [Job.model_validate_json(json.dumps(job)) for job in jobs]
+
+
 def load_runner(name: str) -> ModuleType:
-    """The module that holds ``check_job``, ``prepare`` and ``run_job``."""
+    """The module with what workers call, like :mod:`kdsweep.trial`."""
     return importlib.import_module(name)
 
 

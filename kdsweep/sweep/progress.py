@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import IO, Any, Literal
 
@@ -154,7 +158,79 @@ class QuietProgress(Progress):
             self.console.print(Text(outcome.resume_command), soft_wrap=True)
 
 
-def make_progress(mode: Mode = "auto", console: Console | None = None) -> Progress:
+class LastingProgress(Progress):
+    """Shows what another progress shows, as long as there is somebody to show it to.
+
+    A sweep outlives its output: a pipe whose reader has left (``| head``), a terminal that is
+    closed, a full disk. The loss is told once on standard error; from then on nothing is shown.
+
+    Args:
+        shown: What to show.
+        file: Where it goes.
+
+    Attributes:
+        shown: What is shown; nothing after a loss.
+    """
+
+    def __init__(self, shown: Progress, file: IO[str]) -> None:
+        self.shown = shown
+        self._file = file
+
+    def note(self, text: str) -> None:
+        """Say it if that is possible."""
+        self._try(lambda: self.shown.note(text))
+
+    def event(self, sweep: Sweep, event: Event) -> None:
+        """Show it if that is possible."""
+        self._try(lambda: self.shown.event(sweep, event))
+
+    def tick(self, sweep: Sweep) -> None:
+        """Show it if that is possible."""
+        self._try(lambda: self.shown.tick(sweep))
+
+    def close(self, outcome: Outcome) -> None:
+        """Show it if that is possible."""
+        self._try(lambda: self.shown.close(outcome))
+
+    def abort(self) -> None:
+        """Leave the terminal in order if there is one."""
+        self._try(self.shown.abort)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            lost, self.shown = self.shown, Progress()
+            _discard(self._file)
+            with contextlib.suppress(OSError):
+                lost.abort()
+            text = (
+                f"warning: nothing can be shown any more ({error.strerror or error}); the sweep "
+                "goes on, and kdsweep status --watch shows it"
+            )
+            try:
+                print(text, file=sys.stderr, flush=True)
+            except OSError:
+                _discard(sys.stderr)
+
+
+def _discard(file: IO[str]) -> None:
+    """Whatever else is written to a standard stream, and is in its buffer, goes nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # a file in memory has no number
+        if file.fileno() in (1, 2):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, file.fileno())
+            os.close(null)
+
+
+class _Console(Console):
+    """Passes a broken pipe on, where rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def make_progress(mode: Mode = "auto", console: Console | None = None) -> LastingProgress:
     """The progress of a mode; ``auto`` is a live table on a terminal and plain lines elsewhere.
 
     Args:
@@ -162,10 +238,13 @@ def make_progress(mode: Mode = "auto", console: Console | None = None) -> Progre
         console: Where to; standard output if left out (``quiet``: standard error).
     """
     if mode == "json":
-        return JsonProgress(sys.stdout if console is None else console.file)
+        file = sys.stdout if console is None else console.file
+        return LastingProgress(JsonProgress(file), file)
+    console = console or _Console(stderr=mode == "quiet", highlight=False)
     if mode == "quiet":
-        return QuietProgress(console or Console(stderr=True, highlight=False))
-    console = console or Console(highlight=False)
-    if mode == "live" or (mode == "auto" and console.is_terminal):
-        return LiveProgress(console)
-    return PlainProgress(console)
+        shown: Progress = QuietProgress(console)
+    elif mode == "live" or (mode == "auto" and console.is_terminal):
+        shown = LiveProgress(console)
+    else:
+        shown = PlainProgress(console)
+    return LastingProgress(shown, console.file)

@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """The device that trials train on, for ``run_job``."""
+        """The device that trials train on, for ``run_jobs``."""
         return "cuda" if self.gpus_per_trial else "cpu"
 
 

@@ -7,21 +7,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdsweep.errors import ExperimentError
-from kdsweep.spec import Space, dump_yaml
+from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.spec import JobList, Space, dump_yaml
 from kdsweep.store import Experiment, Ledger
 from kdsweep.store.atomic import write_json, write_text
 from kdsweep.store.provenance import environment
+from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.outcome import Outcome, make_outcome
 from kdsweep.sweep.progress import Mode, Progress, make_progress
 from kdsweep.sweep.session import SweepSession
 from kdsweep.sweep.state import Sweep
+from kdsweep.sweep.tracked import MakeSummary
 
 RUNNER = "kdsweep.trial"
 
 
 def run_sweep(
-    space: Space,
+    space: Space | JobList,
     *,
     experiments: Path,
     address: str | None = None,
@@ -29,6 +31,7 @@ def run_sweep(
     command: Sequence[str] | None = None,
     dashboard: bool = True,
     runner: str = RUNNER,
+    make_summary: MakeSummary | None = None,
 ) -> Outcome:
     """Run a search space from the start, in a new experiment.
 
@@ -40,7 +43,8 @@ def run_sweep(
         progress: How to show progress.
         command: The command line, for the record; this process's if left out.
         dashboard: Whether a Ray that is started here has its dashboard.
-        runner: Module that holds ``check_job``, ``prepare`` and ``run_job``.
+        runner: Module with what workers call, like :mod:`kdsweep.trial`.
+        make_summary: Makes what trackers are told of the sweep as a whole when it has ended.
 
     Returns:
         How it ended; an interrupted or paused sweep is no error.
@@ -64,7 +68,14 @@ def run_sweep(
 
     shown = progress if isinstance(progress, Progress) else make_progress(progress)
     session = SweepSession(
-        space, shown, command, runner, address, Path(experiments), dashboard=dashboard
+        space,
+        shown,
+        command,
+        runner,
+        address,
+        Path(experiments),
+        dashboard=dashboard,
+        make_summary=make_summary,
     )
     return session.run(create)
 
@@ -79,8 +90,10 @@ def resume_sweep(
     runner: str = RUNNER,
     max_hours: float | None = None,
     max_gpu_hours: float | None = None,
+    make_summary: MakeSummary | None = None,
+    more_trials: int = 0,
 ) -> Outcome:
-    """Go on with a sweep that was interrupted, paused or killed.
+    """Go on with a sweep that was interrupted, paused or killed, or extend one.
 
     Args:
         experiment: Its folder.
@@ -91,9 +104,12 @@ def resume_sweep(
         runner: As for :func:`run_sweep`.
         max_hours: Replaces the space's budget of hours in this session.
         max_gpu_hours: Replaces the space's budget of GPU-hours in this session.
+        make_summary: As for :func:`run_sweep`.
+        more_trials: Trials to draw on top of those that were asked for.
 
     Raises:
         ExperimentError: There is no such experiment, or another driver is running it.
+        SpecError: More trials than the space has points.
         LedgerError: The ledger is damaged other than in its last line.
         KdsweepError: As for :func:`run_sweep`.
     """
@@ -106,7 +122,9 @@ def resume_sweep(
                 "epoch it was about is reported again by its checkpoint"
             )
         space = read_space(opened)
-        sweep = Sweep(ledger.events)
+        if more_trials:
+            _extend(space, ledger, more_trials)
+        sweep = Sweep(ledger.replay())
         if sweep.header and not sweep.has_work:
             outcome = make_outcome(sweep, opened)
             shown.note(f"{opened.path}: nothing left to do")
@@ -123,19 +141,62 @@ def resume_sweep(
             dashboard=dashboard,
             max_hours=max_hours,
             max_gpu_hours=max_gpu_hours,
+            make_summary=make_summary,
         )
         return session.run(lambda: opened, ledger)
 
 
-def read_space(experiment: Experiment) -> Space:
-    """The search space of an experiment.
+def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
+    """Ask for more trials; everything else of the sweep stays as it was.
+
+    Raises:
+        SpecError: The space does not have so many points.
+    """
+    header = Sweep(ledger.replay()).header
+    if not header:
+        raise SpecError(
+            "this sweep has not begun: nothing is there to extend",
+            hint="kdsweep resume begins it; sweep.trials says with how many trials",
+        )
+    if isinstance(space, JobList):
+        source = space.origin.get("experiment", "SOURCE")
+        raise SpecError(
+            "this is a confirmation: its jobs and seeds are fixed",
+            hint=f"kdsweep confirm {source} --seeds N makes one with more seeds",
+        )
+    planned = int(header["trials"])
+    feasibility = Feasibility(space, header.get("static_costs", {}))
+    num_points = feasibility.num_points(planned + more)
+    if planned + more > num_points:
+        within = " within its constraints" if feasibility.is_limiting else ""
+        raise SpecError(
+            f"the space has {num_points} different jobs{within}, and {planned} trials are asked "
+            f"for already: there are no {more} more",
+            allowed=f"at most {num_points - planned} more",
+            hint="kdsweep run with a wider space",
+        )
+    paired = space.sweep.controls == "paired"
+    ledger.append(
+        {
+            "event": "extend",
+            "trials": planned + more,
+            "num_controls": header["num_controls"] + (more if paired else 0),
+        }
+    )
+
+
+def read_space(experiment: Experiment) -> Space | JobList:
+    """What an experiment trains: its search space, or the jobs that it confirms.
 
     Raises:
         ExperimentError: It cannot be read.
     """
     path = experiment.spec_json
     try:
-        return Space.from_resolved(json.loads(path.read_text(encoding="utf-8")))
+        resolved = json.loads(path.read_text(encoding="utf-8"))
+        if "jobs" in resolved:
+            return JobList.from_resolved(resolved)
+        return Space.from_resolved(resolved)
     except (OSError, ValueError) as error:
         raise ExperimentError(
             f"{path}: the search space cannot be read: {error}\n"
@@ -143,6 +204,6 @@ def read_space(experiment: Experiment) -> Space:
         ) from error
 
 
-def _plain_yaml(space: Space) -> str:
+def _plain_yaml(space: Space | JobList) -> str:
     """The file of a space that did not come from one."""
     return dump_yaml({key: value for key, value in space.resolved().items() if key != "labels"})

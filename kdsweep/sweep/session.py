@@ -13,26 +13,31 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError, SpecError
-from kdsweep.spec import Space
-from kdsweep.store import Event, Experiment, Ledger
+from kdsweep.spec import JobList, Space
+from kdsweep.store import Event, Experiment, Ledger, iter_ledger
 from kdsweep.store.provenance import mask_secrets
 from kdsweep.sweep import cluster
+from kdsweep.sweep.cohort_size import choose_students_per_teacher
 from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
 from kdsweep.sweep.outcome import Outcome, make_outcome, resume_command
 from kdsweep.sweep.prelude import Prelude
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption, blocked
-from kdsweep.sweep.state import Sweep
 from kdsweep.sweep.study import check_sampler
+from kdsweep.sweep.tracked import MakeSummary, TrackerListener
+from kdsweep.tracking import open_tracker
+from kdsweep.training.step_cost import StepCost
 
 if TYPE_CHECKING:
     from kdsweep.sweep.tune import Link
 
 # How long running trials may take to reach their next report before a pause leaves without it. A
 # signal's sender seldom waits long (Docker 10 s, SLURM 30 s); a budget can wait for an epoch.
-GRACE_SECONDS = {"sigint": 3.0, "sigterm": 3.0, "max_hours": 600.0, "max_gpu_hours": 600.0}
+GRACE_SECONDS = {"sigint": 3.0, "sigterm": 3.0, "sighup": 3.0}
+GRACE_SECONDS |= {"max_hours": 600.0, "max_gpu_hours": 600.0}
 
 
 class SweepSession:
@@ -42,17 +47,18 @@ class SweepSession:
         space: The search space.
         progress: Shows what happens.
         command: The command line, for the record.
-        runner: Module that holds ``check_job``, ``prepare`` and ``run_job``.
+        runner: Module with what workers call, like :mod:`kdsweep.trial`.
         address: Ray cluster to join.
         shared: Folder of experiments.
         dashboard: Whether to start Ray's dashboard.
         max_hours: Replaces the space's budget.
         max_gpu_hours: Replaces the space's budget.
+        make_summary: Makes what a tracker is told at the end; it is told nothing if left out.
     """
 
     def __init__(
         self,
-        space: Space,
+        space: Space | JobList,
         progress: Progress,
         command: Sequence[str],
         runner: str,
@@ -62,8 +68,10 @@ class SweepSession:
         dashboard: bool,
         max_hours: float | None = None,
         max_gpu_hours: float | None = None,
+        make_summary: MakeSummary | None = None,
     ) -> None:
         self._space = space
+        self._make_summary = make_summary
         self._progress = progress
         self._command = shlex.join(mask_secrets(command))
         self._runner = runner
@@ -118,12 +126,29 @@ class SweepSession:
             sweep = self._space.sweep
             resources = plan(joined.nodes, self._space.resources, sweep.max_concurrent)
 
+            # A sweep that goes on keeps the number of students that it began with.
+            is_new = ledger is None or not ledger.num_events
+            wanted = sweep.students_per_teacher
+            bounded = self._space.architectures() if is_new and sweep.static_bounds else []
+            prelude = Prelude(
+                self._space.jobs_to_check(),
+                resources.slots,
+                measure=is_new and wanted == "auto",
+                students=[architecture.job for architecture in bounded],
+            )
+
             def begin(data: dict[str, Any]) -> Driver:
                 nonlocal ledger
+                keys = (architecture.key for architecture in bounded)
+                static_costs = dict(zip(keys, prelude.static_costs, strict=True))
+                if is_new:  # nothing is left behind where nothing could be trained
+                    Feasibility(self._space, static_costs)
                 experiment = open_experiment()
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
                 self._introduce(experiment, joined, data)
+                if prelude.warning:
+                    self._progress.note(prelude.warning)
                 driver = Driver(
                     self._space,
                     experiment,
@@ -131,29 +156,60 @@ class SweepSession:
                     resources,
                     max_hours=self._max_hours,
                     max_gpu_hours=self._max_gpu_hours,
+                    students_per_teacher=self._students_per_teacher(prelude, resources),
+                    static_costs=static_costs,
                 )
                 driver.listeners.append(self._progress)
                 for listener in self._recorders(driver, experiment):
                     driver.listeners.append(listener)
                     stack.callback(listener.close)
                 driver.begin(self._command, data)
+                self._tell_who_trains_alone(driver.sweep.header)
                 return driver
 
-            driver = self._train(begin, resources, joined.scratch)
+            driver = self._train(begin, prelude, resources, joined.scratch)
             if driver is None:
                 return Outcome(None, 130, self._interruption.reason or "sigint")
             driver.end()
         notice = driver.sweep.header["data"].get("notice")
         return make_outcome(driver.sweep, driver.experiment, notice=notice)
 
+    def _students_per_teacher(self, prelude: Prelude, resources: Plan) -> int:
+        wanted = self._space.sweep.students_per_teacher
+        if wanted != "auto":
+            return wanted
+        if prelude.measured is None:  # the ledger knows
+            return 1
+        chosen = choose_students_per_teacher(
+            StepCost.from_json(prelude.measured["cost"]),
+            self._space.sweep.trials,
+            resources.slots,
+            prelude.measured["memory_bytes"],
+            paired=self._space.sweep.controls == "paired",
+        )
+        self._progress.note(f"students per teacher: {chosen}, by a few measured steps")
+        return chosen
+
+    def _tell_who_trains_alone(self, header: Event) -> None:
+        jobs = self._space.jobs_to_check()
+        if header.get("students_per_teacher", 1) > 1 and any(
+            "mutual" in j.distill.terms() for j in jobs
+        ):
+            self._progress.note(
+                "trials with mutual learning train alone: their teacher learns from its student"
+            )
+
     def _train(
-        self, begin: Callable[[dict[str, Any]], Driver], resources: Plan, scratch: Path
+        self,
+        begin: Callable[[dict[str, Any]], Driver],
+        prelude: Prelude,
+        resources: Plan,
+        scratch: Path,
     ) -> Driver | None:
         """Run everything; ``None`` if it was interrupted before anything was there to resume."""
         # Imported here: Tune reads its settings when it is imported.
         from kdsweep.sweep.tune import Link, run_tune
 
-        prelude = Prelude(self._space.jobs_to_check(), resources.slots)
         link = Link(resources, self._runner, prelude, begin, lambda: self._step(link))
         # Tune creates at most this many trials ahead of the machines.
         pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(resources.slots)}
@@ -198,13 +254,19 @@ class SweepSession:
     def _recorders(
         self, driver: Driver, experiment: Experiment
     ) -> tuple[TrackerListener, StudyMirror]:
-        from kdsweep.tracking import open_tracker
-
-        note, name = self._progress.note, experiment.name
-        tracker = open_tracker(self._space.tracking, experiment.wandb, name, warn=note)
+        note = self._progress.note
+        tracker = open_tracker(self._space, experiment, warn=note)
+        trials = driver.sweep.trials.values()
+        unfinished = {trial.number for trial in trials if not trial.state.is_final}
+        # Whose best epoch is told when they end; there is seldom anything to look for.
+        events = (
+            [e for e in iter_ledger(experiment.ledger) if e.get("trial") in unfinished]
+            if unfinished and tracker.is_active
+            else []
+        )
         return (
-            TrackerListener(tracker),
-            StudyMirror(experiment.study_db, name, driver.study, note),
+            TrackerListener(tracker, experiment, events, self._make_summary, note),
+            StudyMirror(experiment.study_db, experiment.name, driver.study, note),
         )
 
     def _introduce(
@@ -219,37 +281,3 @@ class SweepSession:
             note("            it asks for a token, which `ray get-auth-token` prints")
         elif joined.problem is not None:
             note(f"warning: Ray's dashboard could not be started: {joined.problem}")
-
-
-class TrackerListener:
-    """Passes events on to a tracker.
-
-    Args:
-        tracker: As :func:`kdsweep.tracking.open_tracker` gives it.
-    """
-
-    def __init__(self, tracker: Any) -> None:
-        self._tracker = tracker
-        self._known: set[int] = set()
-
-    def event(self, sweep: Sweep, event: Event) -> None:
-        """Tell the tracker about starts, epochs and ends of trials."""
-        number = event.get("trial", -1)
-        trial = sweep.trials.get(number)
-        if trial is None:
-            return
-        if event["event"] == "start" and number not in self._known:
-            self._known.add(number)
-            kind = "control" if trial.is_control else "search"
-            self._tracker.trial(number, trial.label, trial.job_to_run, kind)
-        elif event["event"] == "epoch":
-            numbers = {k: v for k, v in event["metrics"].items() if v is not None}
-            self._tracker.epoch(number, event["epoch"], numbers)
-        if trial.state.is_final and number in self._known:
-            # A resumed session's tracker has not seen the epochs before it; the ledger has.
-            best = {} if trial.best is None else {f"best/{sweep.header['metric']}": trial.best}
-            self._tracker.trial_end(number, str(trial.state), best)
-
-    def close(self) -> None:
-        """Send what is left."""
-        self._tracker.close()

@@ -1,4 +1,8 @@
-"""SIGINT and SIGTERM: the first asks the sweep to pause, a second SIGINT ends it at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first asks the sweep to pause, a second SIGINT ends it at once.
+
+SIGHUP comes when a terminal is closed or its connection drops. Where it is ignored already
+(``nohup``), the sweep goes on.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_NAMES = {signal.SIGINT: "sigint", signal.SIGTERM: "sigterm"}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMES = {signal.SIGINT: "sigint", signal.SIGTERM: "sigterm", signal.SIGHUP: "sighup"}
 
 
 class Interruption:
@@ -21,7 +25,7 @@ class Interruption:
     the program around it decides what a signal does.
 
     Attributes:
-        reason: ``sigint`` or ``sigterm``; ``None`` before a signal.
+        reason: ``sigint``, ``sigterm`` or ``sighup``; ``None`` before a signal.
     """
 
     def __init__(self) -> None:
@@ -33,6 +37,8 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             before = signal.signal(number, self._handle)
             self._before.setdefault(number, before)
 

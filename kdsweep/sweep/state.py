@@ -6,12 +6,15 @@ is read again, so a resumed sweep cannot differ from one that was never interrup
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import median
 from typing import Any
 
-from kdsweep.store import Event
+from kdsweep.spec.architectures import architecture_key
+from kdsweep.spec.objectives import Objective, objective
+from kdsweep.store import Event, SlotTime
 from kdsweep.sweep.asha import Asha
 
 
@@ -35,20 +38,26 @@ class Trial:
     """One trial of a sweep, as the ledger tells it.
 
     Attributes:
-        number: From 0; controls come first.
+        number: From 0; shared controls come first.
         is_control: Whether it is a control: never stopped early, unknown to the sampler.
         label: Name for tables, for example ``resnet34→resnet18``.
         params: What the sampler drew, by dotted path.
         job: The full job as JSON, before :attr:`changes`.
         control: Number of the control with the same student architecture.
+        rides_with: Number of the first trial of its cohort, with which it shares teacher and
+            batches; ``None`` for that trial itself, and for one that trains on its own.
+        drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
         state: Where it stands.
         attempt: Number of its latest attempt, from 1; 0 before the first.
-        values: The sweep's metric by epoch.
+        values: The sweep's score by epoch.
+        costs: What its student costs, where the sweep goes by that; one and the same mapping for
+            all trials of a network, which holds what is known last.
+        breaks_bound: Whether it costs more than the sweep allows.
         num_crashes: Crashes so far.
         num_ooms: Times it ran out of memory.
         changes: What a retry after running out of memory changes in ``train``.
         failure: The ``fail`` event that ended it.
-        seconds: Time spent in attempts that have ended.
+        seconds: Time since the start of attempts that have ended, up to their end.
         started: When the running attempt started.
         reported: When the last epoch was reported or the attempt started.
     """
@@ -59,9 +68,13 @@ class Trial:
     params: dict[str, Any]
     job: dict[str, Any]
     control: int | None = None
+    rides_with: int | None = None
+    drawn_with: int | None = None
     state: State = State.WAITING
     attempt: int = 0
     values: dict[int, float] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    breaks_bound: bool = False
     num_crashes: int = 0
     num_ooms: int = 0
     changes: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +82,11 @@ class Trial:
     seconds: float = 0.0
     started: float | None = None
     reported: float | None = None
+
+    @property
+    def cohort(self) -> int:
+        """Number of the first trial of its cohort."""
+        return self.number if self.rides_with is None else self.rides_with
 
     @property
     def epoch(self) -> int:
@@ -89,11 +107,6 @@ class Trial:
     def last(self) -> float | None:
         """Value of the last epoch."""
         return self.values[self.epoch] if self.values else None
-
-    @property
-    def job_to_run(self) -> dict[str, Any]:
-        """The job with the changes of a retry."""
-        return {**self.job, "train": {**self.job["train"], **self.changes}}
 
 
 @dataclass
@@ -119,7 +132,7 @@ class Sweep:
     """The state of a sweep; see :meth:`apply`.
 
     Attributes:
-        header: The ``sweep`` event.
+        header: The ``sweep`` event, with the number of trials that was asked for last.
         trials: All trials by number.
         asha: The rungs; also filled where no scheduler stops trials at them.
         sessions: All sessions so far.
@@ -131,10 +144,19 @@ class Sweep:
         self.header: Event = {}
         self.trials: dict[int, Trial] = {}
         self.asha = Asha(grace_period=1, reduction_factor=2)
+        self._objectives: list[Objective] = []
         self.sessions: list[Session] = []
         self.paused: str | None = None
         self.is_done = False
-        self._gpu_seconds = 0.0
+        self._time = SlotTime()
+        # By architecture: what its students cost, and what each of its trials has measured.
+        self._costs: dict[str, dict[str, float]] = {}
+        self._measured: dict[str, dict[int, dict[str, float]]] = {}
+        # So that long sweeps are not looked through for each question: the trials of each cohort,
+        # and those that have not ended.
+        self._cohorts: dict[int, list[Trial]] = {}
+        self._open: dict[int, Trial] = {}
+        self._num_controls_known = 0
         for event in events:
             self.apply(event)
 
@@ -142,12 +164,21 @@ class Sweep:
 
     @property
     def num_trials(self) -> int:
-        """Trials in all, controls included, those not drawn yet too."""
-        return int(self.header["trials"]) + int(self.header["num_controls"])
+        """Trials in all, controls included, those not drawn yet too.
+
+        Of trials that are not drawn yet it is not known which have a control in common.
+        """
+        return int(self.header["trials"]) + self._num_controls
+
+    @property
+    def _num_controls(self) -> int:
+        if self.header.get("controls") == "paired":
+            return self._num_controls_known + self.num_undrawn
+        return int(self.header["num_controls"])
 
     def running(self) -> list[Trial]:
         """Trials that are running, by number."""
-        return [t for t in self.trials.values() if t.state is State.RUNNING]
+        return [trial for trial in self._open.values() if trial.state is State.RUNNING]
 
     def count(self, state: State) -> int:
         """Number of trials in a state; those not drawn yet count as waiting."""
@@ -155,32 +186,70 @@ class Sweep:
         return undrawn + sum(t.state is state for t in self.trials.values())
 
     def best(self) -> Trial | None:
-        """The search trial with the best value, the earliest one if several have it."""
-        reported = [t for t in self.trials.values() if t.values and not t.is_control]
+        """The search trial with the best value, the earliest one if several have it.
+
+        Trials that break a bound do not count.
+        """
+        trials = self.trials.values()
+        reported = [t for t in trials if t.values and not t.is_control and not t.breaks_bound]
         return max(reported, key=lambda t: (t.best, -t.number), default=None)
 
-    def next_waiting(self, except_for: Container[int] = ()) -> Trial | None:
-        """The trial to run next among those known: interrupted ones first, then by number.
+    def cohort(self, number: int) -> list[Trial]:
+        """The trials that train together with one, itself among them, those that have ended too.
 
         Args:
-            except_for: Trials that were handed out already.
+            number: Of any of them.
+        """
+        return list(self._cohorts[self.trials[number].cohort])
+
+    def job_to_run(self, number: int) -> dict[str, Any]:
+        """A trial's job with the changes of a retry.
+
+        A cohort trains on the same batches, so what one of its trials has changed, all have.
+        """
+        changes = max(self.cohort(number), key=lambda trial: trial.num_ooms).changes
+        job = self.trials[number].job
+        return {**job, "train": {**job["train"], **changes}}
+
+    def next_waiting(self, except_for: Container[int] = ()) -> list[Trial]:
+        """The trials of the cohort to run next among those known; empty if there is none.
+
+        Interrupted cohorts come first, then the one that was drawn first.
+
+        Args:
+            except_for: Cohorts that were handed out already.
         """
         waiting = [
-            t
-            for t in self.trials.values()
-            if t.state is State.WAITING and t.number not in except_for
+            trial
+            for trial in self._open.values()
+            if trial.state is State.WAITING and trial.cohort not in except_for
         ]
-        return min(waiting, key=lambda t: (t.attempt == 0, t.number), default=None)
+        first = min(waiting, key=lambda t: (t.attempt == 0, t.cohort), default=None)
+        return [] if first is None else [t for t in waiting if t.cohort == first.cohort]
+
+    def median_costs(self, number: int, measured: Mapping[str, float]) -> dict[str, float]:
+        """What a trial's student costs, by its own measurement and by those of the same network.
+
+        Single measurements, beside whatever else a machine does, differ by more than networks do.
+
+        Args:
+            number: The trial.
+            measured: What it has measured itself, by metric.
+        """
+        alike = self._measured.get(architecture_key(self.trials[number].job), {})
+        every = {**alike, number: measured}.values()
+        return {metric: median(found[metric] for found in every) for metric in measured}
 
     @property
     def num_undrawn(self) -> int:
         """Search trials that the sampler has not drawn yet."""
-        return self.num_trials - len(self.trials)
+        drawn = len(self.trials) - self._num_controls_known
+        return max(0, int(self.header["trials"]) - drawn)
 
     @property
     def has_work(self) -> bool:
         """Whether some trial has not ended."""
-        return self.num_undrawn > 0 or not all(t.state.is_final for t in self.trials.values())
+        return self.num_undrawn > 0 or bool(self._open)
 
     def hours(self, now: float | None = None) -> float:
         """Wall-clock hours of all sessions; the current one up to ``now``."""
@@ -190,14 +259,14 @@ class Sweep:
         return seconds / 3600
 
     def slot_hours(self, now: float | None = None) -> float:
-        """Hours that trials ran, summed over trials."""
-        return sum(t.seconds + self._running_seconds(t, now) for t in self.trials.values()) / 3600
+        """Hours that slots were held, summed over trials."""
+        running = sum(self._running_seconds(trial, now) for trial in self.running())
+        return (sum(self._time.seconds.values()) + running) / 3600
 
     def gpu_hours(self, now: float | None = None) -> float:
         """GPU-hours that trials held; 0 on CPUs."""
-        share = self.sessions[-1].gpus_per_trial if self.sessions else 0.0
-        running = sum(self._running_seconds(t, now) for t in self.trials.values())
-        return (self._gpu_seconds + running * share) / 3600
+        running = sum(self._running_seconds(trial, now) for trial in self.running())
+        return (sum(self._time.gpu_seconds.values()) + running * self._num_gpus) / 3600
 
     # -- folding ---------------------------------------------------------------------------------
 
@@ -206,7 +275,12 @@ class Sweep:
         kind, now = event["event"], float(event["time"])
         if kind == "sweep":
             self.header = event
-            self.asha = Asha(event["grace_period"], event["reduction_factor"])
+            self._objectives = [objective(metric) for metric in event.get("metrics", [])]
+            self.asha = Asha(event["grace_period"], event["reduction_factor"], self._objectives)
+        elif kind == "extend":
+            counts = {key: event[key] for key in ("trials", "num_controls")}
+            self.header = {**self.header, **counts}
+            return  # written between sessions, whose time it is not
         elif kind == "session":
             # A killed driver leaves running trials behind; what they did after the last line that
             # is known of them is not known, so their time ends there.
@@ -223,9 +297,13 @@ class Sweep:
                 params=event["params"],
                 job=event["job"],
                 control=event["control"],
+                rides_with=event.get("rides_with"),
+                drawn_with=event.get("drawn_with"),
             )
+            self._remember(self.trials[event["trial"]])
         elif kind == "start":
             trial = self.trials[event["trial"]]
+            self._time.start(trial.cohort, trial.number, now, self._num_gpus)
             trial.state, trial.attempt = State.RUNNING, event["attempt"]
             trial.started = trial.reported = now
         elif kind == "epoch":
@@ -243,15 +321,30 @@ class Sweep:
         if self.sessions:
             self.sessions[-1].end = now
 
+    def _remember(self, trial: Trial) -> None:
+        self._cohorts.setdefault(trial.cohort, []).append(trial)
+        self._open[trial.number] = trial
+        self._num_controls_known += trial.is_control
+
     def _apply_epoch(self, event: Event, now: float) -> None:
         trial = self.trials[event["trial"]]
         trial.values[event["epoch"]] = event["value"]
         trial.reported = now
-        if not trial.is_control:
-            self.asha.record(trial.number, event["epoch"], event["value"])
+        trial.breaks_bound = event["stop"] == "constraint"
+        if "costs" in event:
+            if not trial.costs:
+                trial.costs = self._costs.setdefault(architecture_key(trial.job), trial.costs)
+            trial.costs.update(event["costs"])
+        if "measured" in event:
+            own = self._measured.setdefault(architecture_key(trial.job), {})
+            own[trial.number] = event["measured"]
+        if not trial.is_control and not trial.breaks_bound:
+            further = [trial.costs[objective.metric] for objective in self._objectives[1:]]
+            self.asha.record(trial.number, event["epoch"], event["value"], further)
         if event["stop"] is not None:
             self._end_attempt(trial, now)
             trial.state = State.COMPLETE if event["stop"] == "complete" else State.STOPPED
+            self._open.pop(trial.number, None)
 
     def _apply_failure(self, event: Event, now: float) -> None:
         trial = self.trials[event["trial"]]
@@ -264,6 +357,7 @@ class Sweep:
             trial.state = State.WAITING
         else:
             trial.state, trial.failure = State.FAILED, event
+            self._open.pop(trial.number, None)
 
     def _end_attempts(self, now: float) -> None:
         for trial in self.running():
@@ -271,15 +365,16 @@ class Sweep:
             trial.state = State.WAITING
 
     def _end_attempt(self, trial: Trial, now: float) -> None:
-        seconds = self._running_seconds(trial, now)
-        trial.seconds += seconds
+        self._time.end(trial.cohort, trial.number, now, self._num_gpus)
+        if trial.started is not None:
+            trial.seconds += max(0.0, now - trial.started)
         trial.started = None
-        if self.sessions:
-            self._gpu_seconds += seconds * self.sessions[-1].gpus_per_trial
+
+    @property
+    def _num_gpus(self) -> float:
+        return self.sessions[-1].gpus_per_trial if self.sessions else 0.0
 
     def _running_seconds(self, trial: Trial, now: float | None) -> float:
-        if trial.started is None:
-            return 0.0
         if now is None:
-            now = self.sessions[-1].end if self.sessions else trial.started
-        return max(0.0, now - trial.started)
+            now = self.sessions[-1].end if self.sessions else 0.0
+        return self._time.since_settled(trial.cohort, trial.number, now)

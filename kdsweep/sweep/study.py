@@ -13,7 +13,7 @@ import importlib.util
 import logging
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -30,11 +30,16 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsweep.errors import SpecError
-from kdsweep.spec import Draw, Space
+from kdsweep.spec import Draw, JobList, Space
+from kdsweep.spec.objectives import Direction, excess
+from kdsweep.spec.ranges import Given
 from kdsweep.store import Event
+from kdsweep.sweep.feasibility import Feasibility
 
 # Spaces up to this many points are remembered point by point, so that none is trained twice.
 MAX_LISTED_POINTS = 10_000
+# Samplers that keep notes on their trials: the state of CMA-ES, generations.
+_KEEPING_NOTES = ("cmaes", "nsga2")
 
 
 class Study:
@@ -44,18 +49,21 @@ class Study:
         space: The search space.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space | JobList) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         self.space = space
         self._storage = InMemoryStorage()
         self._study = optuna.create_study(
             storage=self._storage,
-            direction="maximize",
+            directions=self.directions,
             sampler=optuna.samplers.RandomSampler(seed=0),
         )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._ids: dict[int, int] = {}
-        self._values: dict[int, dict[int, float]] = {}
+        # By trial and epoch: the score, then what else is optimised.
+        self._values: dict[int, dict[int, tuple[float, ...]]] = {}
+        self._num_rejected: dict[int, int] = {}
+        self._feasibility: Feasibility | None = None
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
         # The sampler's notes on the trial that was asked for last.
         self._asked: tuple[int, dict[str, Any]] | None = None
@@ -64,33 +72,112 @@ class Study:
         if num_points is not None and num_points <= MAX_LISTED_POINTS:
             self._points = list(space.grid())
 
-    def ask(self, number: int) -> Draw:
+    @property
+    def directions(self) -> list[Direction]:
+        """``maximize`` or ``minimize``, for each metric."""
+        return [objective.direction for objective in self.space.sweep.objectives]
+
+    def ask(self, number: int, *, feasible: bool = False) -> Draw:
         """Draw the trial ``number``.
 
-        In a finite space a point that was drawn before is not drawn again while there are others:
-        training is deterministic, so the same job again could only repeat its result.
+        A point that was drawn before is not drawn again while there are others: training is
+        deterministic, so the same job again could only repeat its result.
+
+        Args:
+            number: Number of the trial.
+            feasible: Whether to draw from what keeps to the static bounds only. The sampler does
+                not know these; it learns from draws that were rejected.
         """
-        draw, notes = self._sample(number)
+        random_state = random.Random(self._seed(number))
+        is_grid = self.space.sweep.sampler == "grid"
+        fixed: Mapping[str, Any] = {}
+        if feasible and self._points is None and not is_grid:
+            fixed = random_state.choice(self._allowed(fixed))
+        draw, notes = self._sample(number, fixed)
         self._asked = number, notes
-        if self.space.sweep.sampler == "grid":
+        if is_grid:
             points = self._points if self._points is not None else self.space.grid()
-            return self._draw(next(p for p in points if _key(p) not in self._drawn))
-        if self._points is not None and _key(draw.params) in self._drawn:
-            untried = [point for point in self._points if _key(point) not in self._drawn]
+            return self._draw(next(p for p in points if self._is_untried(p)))
+        if self._points is not None and (feasible or _key(draw.params) in self._drawn):
+            untried = [point for point in self._points if self._is_untried(point)]
             if untried:
-                return self._draw(random.Random(self._seed(number)).choice(untried))
-        return draw
+                return self._draw(random_state.choice(untried))
+        return self._fresh(number, draw, fixed)
+
+    def ask_sibling(
+        self, number: int, params: Mapping[str, Any], *, feasible: bool = False
+    ) -> Draw | None:
+        """Draw the trial ``number`` as a further student of a cohort.
+
+        Args:
+            number: Number of the trial.
+            params: Parameters of the cohort's first trial; what a cohort shares stays as it is.
+            feasible: As for :meth:`ask`.
+
+        Returns:
+            ``None`` if all students that the cohort could have were drawn before.
+        """
+        first = self._draw(params)
+        random_state = random.Random(self._seed(number))
+        num_siblings = self.space.num_siblings(first)
+        untried = None
+        if num_siblings is not None and num_siblings <= MAX_LISTED_POINTS:
+            points = self.space.siblings(first)
+            untried = [point for point in points if self._is_untried(point)]
+            if not untried:
+                return None
+        fixed: Mapping[str, Any] = first.shared
+        if feasible and untried is None:
+            fixed = {**fixed, **random_state.choice(self._allowed(fixed))}
+        draw, notes = self._sample(number, fixed)
+        self._asked = number, notes
+        if untried is not None and self.space.sweep.sampler == "grid":
+            return self._draw(untried[0])
+        if untried is not None and (feasible or _key(draw.params) in self._drawn):
+            return self._draw(random_state.choice(untried))
+        return self._fresh(number, draw, fixed)
+
+    def _fresh(self, number: int, draw: Draw, fixed: Mapping[str, Any]) -> Draw:
+        """The draw, or one at random in its place if it was drawn before.
+
+        Children of NSGA-II are often copies of a parent; newcomers keep its generations diverse.
+        """
+        if _key(draw.params) not in self._drawn:
+            return draw
+        # A study of its own: the sampler's must not count this.
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(self._seed(number)))
+        if fixed:
+            study.enqueue_trial(dict(fixed))
+        return self.space.draw(study.ask())
+
+    def _is_untried(self, point: Mapping[str, Any]) -> bool:
+        """Whether a point was not drawn yet and keeps to the static bounds."""
+        if _key(point) in self._drawn:
+            return False
+        return self._feasibility is None or self._feasibility.is_feasible(point)
+
+    def _allowed(self, fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The draws of an architecture that keep to the static bounds and to what is given."""
+        assert self._feasibility is not None
+        allowed = [architecture.params for architecture in self._feasibility.architectures]
+        return [a for a in allowed if all(fixed.get(name, v) == v for name, v in a.items())]
 
     def apply(self, event: Event) -> None:
         """Take one event of the ledger; those that do not concern the sampler are ignored."""
-        if event["event"] == "trial" and event["kind"] == "search":
-            self._add(event["trial"], event["params"])
+        if event["event"] == "sweep":
+            self._feasibility = Feasibility(self.space, event.get("static_costs", {}))
+        elif event["event"] == "trial" and event["kind"] == "search":
+            added = self._add(event["trial"], event["params"], event.get("drawn_with"))
+            self._ids[event["trial"]] = added
+            self._values[event["trial"]] = {}
+        elif event["event"] == "rejected":
+            self._reject(event)
         elif event.get("trial") not in self._ids:
             return
         elif event["event"] == "epoch":
-            self._report(event["trial"], event["epoch"], event["value"], event["stop"])
+            self._report(event)
         elif event["event"] == "fail" and not event["retry"]:
-            self._tell(event["trial"], TrialState.FAIL)
+            self._tell(self._ids[event["trial"]], TrialState.FAIL)
 
     def trial(self, number: int) -> FrozenTrial:
         """The Optuna trial of one search trial of the sweep."""
@@ -102,8 +189,10 @@ class Study:
 
     # -- drawing ---------------------------------------------------------------------------------
 
-    def _sample(self, number: int) -> tuple[Draw, dict[str, Any]]:
+    def _sample(self, number: int, fixed: Mapping[str, Any]) -> tuple[Draw, dict[str, Any]]:
         """A draw by the sampler, and the notes that it left on the Optuna trial.
+
+        Parameters in ``fixed`` are given; the sampler draws the others.
 
         That trial is thrown away (as failed, which no sampler looks at): the one that stays is
         made from the ledger's event, like in a resumed sweep.
@@ -111,30 +200,36 @@ class Study:
         self._study.sampler = make_sampler(self.space, self._seed(number))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if fixed:
+                self._study.enqueue_trial(dict(fixed))
             scratch = self._study.ask()
             draw = self.space.draw(scratch)
             self._study.tell(scratch, state=TrialState.FAIL)
         return draw, dict(self._storage.get_trial(self._id(scratch.number)).system_attrs)
 
-    def _draw(self, params: dict[str, Any]) -> Draw:
-        return self.space.draw(_Recorder(params))
+    def _draw(self, params: Mapping[str, Any]) -> Draw:
+        return self.space.draw(Given(params))
 
     def _seed(self, number: int) -> int:
-        text = f"{self.space.sweep.seed}/{number}".encode()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+        rejected = self._num_rejected.get(number, 0)
+        text = f"{self.space.sweep.seed}/{number}" + (f"/{rejected}" if rejected else "")
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
     # -- remembering -----------------------------------------------------------------------------
 
-    def _add(self, number: int, params: dict[str, Any]) -> None:
+    def _add(self, number: int, params: dict[str, Any], drawn_with: int | None) -> int:
+        """Take a draw for the trial ``number`` into the study; gives its id there."""
         recorder = _Recorder(params)
-        self.space.draw(recorder)
-        keeps_notes = self.space.sweep.sampler == "cmaes"
+        shared = self.space.draw(recorder).shared
+        fixed = {} if drawn_with is None else shared
+        keeps_notes = self.space.sweep.sampler in _KEEPING_NOTES
         if self._asked is not None and self._asked[0] == number:
             notes = self._asked[1]
+            self._asked = None
         elif keeps_notes:
-            # CMA-ES keeps its state in notes on its trials. They are pickles, which have no place
-            # in a ledger; asking again at the same point of the history gives the same notes.
-            notes = self._sample(number)[1]
+            # These samplers keep their state in notes on their trials. Some are pickles, which have
+            # no place in a ledger; asking again at the same point of the history gives the same.
+            notes = self._sample(number, fixed)[1]
         else:
             # Takes the place of the trial that was thrown away, because samplers may count.
             notes = {}
@@ -148,28 +243,54 @@ class Study:
                 system_attrs=notes if keeps_notes else {},
             )
         )
-        self._ids[number] = self._id(self._storage.get_n_trials(self._study_id) - 1)
-        self._values[number] = {}
         self._drawn.add(_key(params))
+        return self._id(self._storage.get_n_trials(self._study_id) - 1)
 
-    def _report(self, number: int, epoch: int, value: float, stop: str | None) -> None:
-        self._values[number][epoch] = value
-        self._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
-        if stop == "complete":
-            # The best epoch's student is the one that is kept, so its value is the trial's.
-            self._tell(number, TrialState.COMPLETE, max(self._values[number].values()))
-        elif stop is not None:
-            self._tell(number, TrialState.PRUNED)
+    def _reject(self, event: Event) -> None:
+        """Let the sampler know of a draw that breaks a static bound and was never trained."""
+        number = event["number"]
+        trial_id = self._add(number, event["params"], event.get("drawn_with"))
+        self._num_rejected[number] = self._num_rejected.get(number, 0) + 1
+        self._constrain(trial_id, event["excess"])
+        self._tell(trial_id, TrialState.PRUNED)
 
-    def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
-        trial = self.trial(number)
-        self._study.tell(trial.number, value, state=state)
+    def _report(self, event: Event) -> None:
+        number, epoch, stop = event["trial"], event["epoch"], event["stop"]
+        trial_id, values = self._ids[number], self._values[number]
+        sweep = self.space.sweep
+        costs = event.get("costs", {})
+        if not values:
+            self._constrain(trial_id, excess(costs, sweep.bounds))
+        further = (costs[objective.metric] for objective in sweep.objectives[1:])
+        values[epoch] = (event["value"], *further)
+        self._storage.set_trial_intermediate_value(trial_id, epoch, event["value"])
+        if stop is None:
+            return
+        # The best epoch's student is the one that is kept, so its values are the trial's.
+        best = max(values.values(), key=lambda found: found[0])
+        if stop == "complete" or (stop == "asha" and len(best) > 1):
+            # Of several metrics, samplers learn from complete trials only; what a stopped trial has
+            # reached is a lower bound of its score, and its costs are what they are.
+            self._tell(trial_id, TrialState.COMPLETE, best)
+        else:
+            self._tell(trial_id, TrialState.PRUNED)
+
+    def _constrain(self, trial_id: int, excess: Mapping[str, float]) -> None:
+        trial = optuna.trial.Trial(self._study, trial_id)
+        for metric, value in excess.items():
+            trial.set_constraint(metric, value)
+
+    def _tell(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> None:
+        trial = self._storage.get_trial(trial_id)
+        self._study.tell(trial.number, values, state=state)
 
     def _id(self, optuna_number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, optuna_number)
 
 
-def make_sampler(space: Space, seed: int) -> BaseSampler:
+def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
     """A new sampler of the kind that the space asks for.
 
     Raises:
@@ -182,11 +303,13 @@ def make_sampler(space: Space, seed: int) -> BaseSampler:
         # Optuna calls the options below experimental; each has been in place for years.
         warnings.simplefilter("ignore")
         if name == "tpe":
-            # Grouping samples the parameters of each branch of a conditional space jointly.
+            # Grouping samples the parameters of each branch of a conditional space jointly. For
+            # several metrics Optuna itself draws each parameter on its own.
+            jointly = len(space.sweep.objectives) == 1
             return samplers.TPESampler(
                 seed=seed,
-                multivariate=True,
-                group=True,
+                multivariate=jointly,
+                group=jointly,
                 constant_liar=True,
                 warn_independent_sampling=False,
             )
@@ -199,6 +322,10 @@ def make_sampler(space: Space, seed: int) -> BaseSampler:
             )
         if name == "gp":
             return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+        if name == "nsga2":
+            # About four generations; Optuna's own 50 would leave short sweeps at random draws.
+            size = max(8, min(50, space.sweep.trials // 4))
+            return samplers.NSGAIISampler(seed=seed, population_size=size)
         return samplers.RandomSampler(seed=seed)
 
 
@@ -233,14 +360,14 @@ def check_sampler(name: str) -> None:
             "this sampler needs the package cmaes, which is not installed",
             path=("sweep", "sampler"),
             value=name,
-            hint="pip install 'kdsweep[samplers]', or another sampler (tpe, random, grid, gp)",
+            hint="pip install 'kdsweep[samplers]', or another sampler (tpe, gp, random, grid)",
         )
 
 
 class _Recorder:
     """Answers a space's questions with given parameters, and notes the ranges it was asked for."""
 
-    def __init__(self, params: dict[str, Any]) -> None:
+    def __init__(self, params: Mapping[str, Any]) -> None:
         self._params = params
         self.distributions: dict[str, BaseDistribution] = {}
 
@@ -264,5 +391,5 @@ class _Recorder:
         return self._params[name]
 
 
-def _key(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((name, repr(value)) for name, value in params.items()))

@@ -29,6 +29,7 @@ from ray.tune import PlacementGroupFactory, Trainable
 from kdsweep.errors import KdsweepError, NonFiniteLossError
 from kdsweep.spec import Job
 from kdsweep.store import TrialFolder
+from kdsweep.sweep import verdicts
 from kdsweep.sweep.prelude import load_runner, run_errand
 
 _LOCK_SECONDS = 60.0
@@ -41,10 +42,10 @@ _LOADER_DIED = re.compile(r"DataLoader worker .*(killed|exited unexpectedly)", r
 
 
 class KdsweepTrial(Trainable):
-    """A Ray Tune trainable that consumes the epoch reports of ``run_job``.
+    """A Ray Tune trainable that consumes the epoch reports of ``run_jobs``.
 
     Its configuration is one JSON text under ``payload``: an attempt or an errand, the module that
-    holds ``run_job``, and the resources.
+    holds ``run_jobs``, and the resources.
     """
 
     @classmethod
@@ -103,15 +104,22 @@ class KdsweepTrial(Trainable):
         self._title = str(payload["title"])
         self._failed = False
         if payload["kind"] == "errand":
-            self._results = run_errand(payload["runner"], payload["jobs"])
+            self._results = run_errand(
+                payload["runner"],
+                payload["jobs"],
+                payload["measure"],
+                payload["students"],
+                payload["gpus"],
+            )
         else:
             # Nothing happens before the first step: Tune may give the attempt to another worker.
             self._results = self._train(payload)
 
     def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The results of one attempt."""
-        folder = TrialFolder(payload["folder"]).create()
-        self._redirect(folder.log)
+        folders = [TrialFolder(folder).create() for folder in payload["folders"]]
+        home = TrialFolder(payload["home"]).create()
+        self._redirect(home.log)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         print(
             f"--- {self._title}, attempt {payload['attempt']}: {started}, process {os.getpid()} "
@@ -119,18 +127,39 @@ class KdsweepTrial(Trainable):
             flush=True,
         )
         _log_to_stdout()
-        job = Job.model_validate_json(json.dumps(payload["job"]))
-        with _alone_in(folder):
-            reports = load_runner(payload["runner"]).run_job(
-                job,
-                folder,
+        jobs = [Job.model_validate_json(json.dumps(job)) for job in payload["jobs"]]
+        trials: list[int] = payload["trials"]
+        epoch = 0
+
+        def leaving() -> list[int]:
+            stopped = verdicts.read(payload["verdicts"], epoch) if len(trials) > 1 else ()
+            return [trials.index(trial) for trial in stopped]
+
+        if 0 < payload["gpus"] < 1:
+            from kdsweep.trial.gpu_memory import keep_to_share
+
+            keep_to_share(payload["gpus"])
+        with _alone_in(home):
+            cohort = load_runner(payload["runner"]).run_jobs(
+                jobs,
+                folders,
+                home=home,
                 device=payload["device"],
                 num_threads=payload["cpus"],
                 metric=payload["metric"],
+                score_test=payload["score_test"],
+                leaving=leaving,
             )
-            with contextlib.closing(reports):
-                for report in reports:
-                    yield {"report": report.to_json()}
+            with contextlib.closing(cohort):
+                for outcomes in cohort:
+                    result: dict[str, Any] = {"reports": {}, "diverged": {}}
+                    for place, outcome in outcomes.items():
+                        if isinstance(outcome, Exception):
+                            result["diverged"][trials[place]] = str(outcome)
+                        else:
+                            result["reports"][trials[place]] = outcome.to_json()
+                            epoch = outcome.epoch
+                    yield {**result, "epoch": epoch}
 
     def _describe(self, error: BaseException) -> dict[str, str]:
         text = "".join(traceback.format_exception(error))

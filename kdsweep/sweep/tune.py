@@ -32,6 +32,7 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
+from kdsweep.sweep import verdicts
 from kdsweep.sweep.driver import Attempt, Driver
 from kdsweep.sweep.prelude import Errand, Prelude
 from kdsweep.sweep.resources import Plan
@@ -53,7 +54,7 @@ class Link:
 
     Args:
         plan: Resources of each trial.
-        runner: Module that holds ``run_job``.
+        runner: Module that holds ``run_jobs``.
         prelude: What workers do before the first trial.
         begin: Makes the driver, once the prelude says that everything is in order.
         on_step: Called about ten times a second, from Tune's loop. May raise
@@ -110,6 +111,8 @@ class Link:
                 "kind": "errand",
                 "title": f"kdsweep worker {errand.slot}",
                 "jobs": errand.jobs,
+                "measure": self._resources if errand.measure else None,
+                "students": errand.students,
             }
         attempt = self.driver.next_attempt() if self.driver is not None else None
         if attempt is None:
@@ -121,10 +124,24 @@ class Link:
             "kind": "trial",
             "title": attempt.title,
             "attempt": attempt.attempt,
-            "folder": attempt.folder,
-            "job": attempt.job,
+            "verdicts": _verdict_key(attempt),
+            "home": attempt.home,
+            "trials": [task.trial for task in attempt.tasks],
+            "folders": [task.folder for task in attempt.tasks],
+            "jobs": [task.job for task in attempt.tasks],
             "device": self.plan.device,
-            "metric": self.driver.space.sweep.metric,
+            "metric": self.driver.space.sweep.score,
+            "score_test": self.driver.space.score_test,
+        }
+
+    @property
+    def _resources(self) -> dict[str, Any]:
+        """What a trial has to train with, as ``measure`` of a runner takes it."""
+        gpus = self.plan.gpus_per_trial
+        return {
+            "device": self.plan.device,
+            "num_threads": self.plan.cpus_per_trial,
+            "share": min(1.0, gpus) if gpus else 1.0 / self.plan.slots,
         }
 
     def started(self, trial_id: str) -> None:
@@ -145,6 +162,10 @@ class Link:
             stop = self.driver.reported(what, result)
             if stop:
                 self._take_sign_down(trial_id)
+            elif "reports" in result and len(what.tasks) > 1:
+                remaining = {trial.number for trial in self.driver.remaining(what)}
+                stopped = {task.trial for task in what.tasks} - remaining
+                verdicts.publish(_verdict_key(what), result["epoch"], stopped)
             return stop
         stop = self.prelude.reported(what, result)
         if self.prelude.error is not None:
@@ -165,7 +186,16 @@ class Link:
             if self.prelude.error is not None:
                 raise self.prelude.error
 
+    def forget(self, trial: TuneTrial) -> None:
+        """Let go of what is kept of a Tune trial that has ended."""
+        self.running.pop(trial.trial_id, None)
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+
     def _take_sign_down(self, trial_id: str) -> None:
+        what = self.running.get(trial_id)
+        if isinstance(what, Attempt) and len(what.tasks) > 1:
+            verdicts.forget(_verdict_key(what))
         sign = self._signs.pop(trial_id, None)
         if sign is not None:
             remove_placement_group(sign)
@@ -245,6 +275,13 @@ class SweepCallback(Callback):
         with self._link.guarded():
             self._link.started(trial.trial_id)
 
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        """Forget a trial; Tune keeps it, with statistics of every number that it ever sent."""
+        with self._link.guarded():
+            self._link.forget(trial)
+
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         """Look for trials that Tune has given up without a word, then take a turn."""
         # A worker that cannot be reset fails its next trial, and Tune tells nobody of that. Only
@@ -299,6 +336,10 @@ def put_up_sign(title: str) -> PlacementGroup:
     A placement group takes a name, costs two milliseconds, and one byte of memory here.
     """
     return placement_group([{"memory": 1}], name=title)
+
+
+def _verdict_key(attempt: Attempt) -> str:
+    return f"{attempt.home} attempt {attempt.attempt}"
 
 
 def _cause(trial: TuneTrial) -> tuple[str, str]:

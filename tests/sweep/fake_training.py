@@ -12,6 +12,8 @@ import os
 import signal
 import time
 
+from step_costs import make_cost
+
 from kdsweep.errors import NonFiniteLossError, SpecError
 from kdsweep.store.atomic import write_text
 from kdsweep.training.report import EpochReport
@@ -39,15 +41,48 @@ def prepare(jobs):
     return DATA
 
 
+def check_memory(jobs, gpus_per_trial):
+    return None
+
+
+def measure(jobs, *, device, num_threads, share):
+    """A teacher that costs as much as its student and their control: four are worth while."""
+    cost = make_cost(teacher_s=0.2, student_s=0.1, control_s=0.1)
+    return {"cost": cost.to_json(), "memory_bytes": int(share * 2**30)}
+
+
+def params_m(job):
+    return {"resnet18": 14.0, "resnet34": 24.0, "mobilenet_v2": 6.0}.get(job.student.encoder, 1.0)
+
+
+def static_costs(jobs, num_classes):
+    """Millions of parameters by encoder, and a tenth of that in MACs at 32×32."""
+    return [
+        {
+            "student/params_m": params_m(job),
+            "student/macs_g": params_m(job) / 10 * job.data.image_size[0] / 32,
+        }
+        for job in jobs
+    ]
+
+
+def costs_of(job):
+    """What a report says of a student's costs; options may hold ``latency_ms``."""
+    latency = job.student.options.get("latency_ms", 2 * params_m(job))
+    (static,) = static_costs([job], 2)
+    return {**static, "student/latency_ms": latency}
+
+
 def value_of(job, epoch):
     """A learning curve that depends on the job alone, with its best learning rate at 3e-3."""
-    quality = 0.7 - 0.1 * abs(math.log10(job.train.lr) + 2.5)
+    lr = job.train.student.lr or job.train.lr
+    quality = 0.7 - 0.1 * abs(math.log10(lr) + 2.5)
     quality += 0.02 * (job.student.encoder == "resnet34") + 0.05 * (job.teacher is not None)
-    return quality * (1 - math.exp(-epoch / 3)) + 0.01 * math.sin(1e4 * job.train.lr + epoch)
+    return quality * (1 - math.exp(-epoch / 3)) + 0.01 * math.sin(1e4 * lr + epoch)
 
 
 def run_job(job, folder, *, device, num_threads, metric):
-    options = {} if job.teacher is None else job.teacher.options
+    options = {} if job.teacher is None else {**job.teacher.options, **job.student.options}
     saved = folder.checkpoint / "state.json"
     first = 1
     if saved.exists():
@@ -65,12 +100,53 @@ def run_job(job, folder, *, device, num_threads, metric):
         with (folder.path / "trained.txt").open("a") as file:
             file.write(f"{epoch} {job.train.batch_size}x{job.train.accumulate} {os.getpid()}\n")
         report = EpochReport(
-            epoch, {metric: value_of(job, epoch)}, {"student": [0.5, None]}, seconds
+            epoch,
+            {metric: value_of(job, epoch), **costs_of(job)},
+            {"student": [0.5, None]},
+            seconds,
         )
         folder.checkpoint.mkdir(exist_ok=True)
         write_text(saved, json.dumps(report.to_json()))
         folder.best.mkdir(exist_ok=True)
         yield report
+
+
+def run_jobs(
+    jobs,
+    folders,
+    *,
+    home=None,
+    device,
+    num_threads,
+    metric,
+    score_test=False,
+    leaving=tuple,
+):
+    """Jobs in step; one that diverges leaves, any other fault ends them all."""
+    options = {"device": device, "num_threads": num_threads, "metric": metric}
+    cohort = {
+        place: run_job(job, folder, **options)
+        for place, (job, folder) in enumerate(zip(jobs, folders, strict=True))
+    }
+    try:
+        while cohort:
+            outcomes = {}
+            for place, reports in cohort.items():
+                try:
+                    outcomes[place] = next(reports, None)
+                except NonFiniteLossError as error:
+                    if len(cohort) == 1:
+                        raise
+                    outcomes[place] = error
+            if None in outcomes.values():
+                return
+            yield outcomes
+            left = {p for p, found in outcomes.items() if isinstance(found, Exception)}
+            left.update(leaving())
+            cohort = {p: reports for p, reports in cohort.items() if p not in left}
+    finally:
+        for reports in cohort.values():
+            reports.close()
 
 
 def misbehave(options, folder):

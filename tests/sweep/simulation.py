@@ -63,6 +63,10 @@ class Simulation:
         """A new driver on the experiment's ledger."""
         ledger = Ledger.open(self.experiment.ledger)
         plan = Plan(self.slots, 1, options.pop("gpus_per_trial", 0.0))
+        if self.space.sweep.static_bounds:
+            known = self.space.architectures()
+            costs = fake_training.static_costs([a.job for a in known], 2)
+            options["static_costs"] = {a.key: c for a, c in zip(known, costs, strict=True)}
         driver = Driver(self.space, self.experiment, ledger, plan, **options)
         driver.ledger = ledger
         return driver
@@ -89,7 +93,7 @@ class Simulation:
         workers = {}
         while True:
             while (attempt := driver.next_attempt()) is not None:
-                workers[attempt.trial] = (attempt, self._reports(attempt))
+                workers[attempt.cohort] = (attempt, self._reports(driver, attempt))
                 driver.started(attempt)
             if not workers:
                 assert driver.is_finished
@@ -100,22 +104,40 @@ class Simulation:
                 del workers[number]
             driver.check_budgets()
 
-    def _reports(self, attempt):
-        folder = TrialFolder(attempt.folder).create()
-        job = Job.model_validate_json(json.dumps(attempt.job))
-        reports = fake_training.run_job(
-            job, folder, device="cpu", num_threads=1, metric=self.space.sweep.metric
+    def _reports(self, driver, attempt):
+        folders = [TrialFolder(task.folder).create() for task in attempt.tasks]
+        jobs = [Job.model_validate_json(json.dumps(task.job)) for task in attempt.tasks]
+        trials = [task.trial for task in attempt.tasks]
+
+        def leaving():
+            remaining = {trial.number for trial in driver.remaining(attempt)}
+            return [place for place, trial in enumerate(trials) if trial not in remaining]
+
+        cohort = fake_training.run_jobs(
+            jobs,
+            folders,
+            device="cpu",
+            num_threads=1,
+            metric=self.space.sweep.score,
+            leaving=leaving,
         )
         while True:
             try:
-                report = next(reports, None)
+                found = next(cohort, None)
             except Exception as error:
                 from kdsweep.sweep.trainable import classify
 
                 failed = {"class": classify(error), "message": str(error), "traceback": "…"}
                 yield {"failed": failed}
                 return
-            yield {"ended": True} if report is None else {"report": report.to_json()}
+            if found is None:
+                yield {"ended": True}
+                continue
+            diverged = {p: error for p, error in found.items() if isinstance(error, Exception)}
+            yield {
+                "reports": {trials[p]: r.to_json() for p, r in found.items() if p not in diverged},
+                "diverged": {trials[p]: str(error) for p, error in diverged.items()},
+            }
 
     def events(self):
         """The ledger."""
@@ -125,6 +147,11 @@ class Simulation:
         """The epochs that a trial's workers trained, in order."""
         path = self.experiment.trial(number).path / "trained.txt"
         return [int(line.split()[0]) for line in path.read_text().splitlines()]
+
+
+def results(attempt, report):
+    """What a worker sends when each of an attempt's students has a report, one and the same."""
+    return {"reports": {task.trial: report.to_json() for task in attempt.tasks}, "diverged": {}}
 
 
 class _KilledError(Exception):
@@ -139,7 +166,7 @@ class _Killer:
         self.max_events = max_events
 
     def event(self, sweep, event):
-        if len(self.driver.ledger.events) >= self.max_events:
+        if self.driver.ledger.num_events >= self.max_events:
             raise _KilledError
 
 

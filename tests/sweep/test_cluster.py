@@ -1,6 +1,8 @@
-"""Ray's surroundings, without Ray."""
+"""Ray's surroundings; but for the last test without Ray."""
 
 import os
+import subprocess
+import sys
 
 from kdsweep.sweep import cluster
 
@@ -27,3 +29,48 @@ def test_only_folders_of_dead_processes_of_this_machine_are_removed(tmp_path):
         folder.mkdir()
     cluster.remove_stale_folders(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {alive.name, elsewhere.name, theirs.name}
+
+
+# The core worker is the real one; it only collects garbage where another thread may do so.
+LEAVE = """
+import gc
+from pathlib import Path
+
+import ray
+
+from kdsweep.sweep import cluster
+
+
+class Cycle:
+    pass
+
+
+class CollectingWorker:
+    def __init__(self, worker):
+        self._worker = worker
+
+    def __getattr__(self, name):
+        return getattr(self._worker, name)
+
+    def shutdown_driver(self):
+        self._worker.shutdown_driver()
+        gc.collect()
+
+
+with cluster.environment(), cluster.connect(None, Path("."), dashboard=False):
+    gc.disable()
+    cycle = Cycle()
+    cycle.itself, cycle.reference = cycle, ray.put(0)
+    del cycle
+    worker = ray._private.worker.global_worker
+    worker.core_worker = CollectingWorker(worker.core_worker)
+assert not gc.isenabled()
+print("alive")
+"""
+
+
+def test_garbage_that_holds_references_does_not_end_the_process():
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVE], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

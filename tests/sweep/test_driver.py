@@ -7,10 +7,12 @@ import json
 
 import fake_training
 import pytest
-from simulation import Simulation, ended, essence, make_space
+from simulation import Simulation, ended, essence, make_space, results
 
-from kdsweep.errors import ExperimentError
+from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.store import Ledger, read_ledger
 from kdsweep.sweep.outcome import exit_code
+from kdsweep.sweep.run import _extend
 from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
@@ -226,9 +228,9 @@ def test_a_value_that_is_no_number_fails_the_trial(tmp_path):
     attempt = driver.next_attempt()
     driver.started(attempt)
     report = EpochReport(1, {"student/miou": float("nan")})
-    assert driver.reported(attempt, {"report": report.to_json()})
+    assert driver.reported(attempt, results(attempt, report))
     assert driver.sweep.trials[0].failure["class"] == "nan"
-    assert not driver.reported(attempt, {"report": report.to_json()}) or driver.is_finished
+    assert not driver.reported(attempt, results(attempt, report)) or driver.is_finished
     driver.ledger.close()
 
 
@@ -250,7 +252,7 @@ def test_a_worker_that_dies_before_it_starts_counts_as_a_crash(tmp_path):
     for retry in (True, True, False):
         attempt = driver.next_attempt()
         driver.crashed(attempt, "crash", "the node went away")
-        assert driver.ledger.events[-1]["retry"] is retry
+        assert read_ledger(driver.ledger.path)[-1]["retry"] is retry
         assert not driver.is_active(attempt)
     assert driver.next_attempt() is None
     assert driver.is_finished
@@ -270,8 +272,8 @@ def test_a_paused_sweep_hands_out_nothing_stops_at_the_next_report_and_goes_on_l
     driver.pause("sigint")
     driver.pause("max_hours")
     assert driver.next_attempt() is None
-    report = EpochReport(1, {"student/miou": 0.5}).to_json()
-    assert driver.reported(attempts[0], {"report": report})
+    report = EpochReport(1, {"student/miou": 0.5})
+    assert driver.reported(attempts[0], results(attempts[0], report))
     driver.crashed(attempts[1], "crash", "killed with the process group")
     assert driver.num_active == 0
     driver.end()
@@ -295,7 +297,7 @@ def test_budgets_count_all_sessions_and_pause_with_their_own_exit_code(tmp_path)
     def session(seconds, **budgets):
         driver = simulation.driver(gpus_per_trial=0.5, clock=lambda: clock[0], **budgets)
         driver.begin("test", {})
-        clock[0] = driver.ledger.events[-1]["time"]
+        clock[0] = read_ledger(driver.ledger.path)[-1]["time"]
         attempt = driver.next_attempt()
         driver.started(attempt)
         clock[0] += seconds
@@ -347,14 +349,16 @@ def test_the_ledger_reads_as_documented(tmp_path):
     events = simulation.events()
     by_kind = {e["event"]: set(e) - {"event", "seq", "time"} for e in events}
     assert by_kind["trial"] == {
-        *("trial", "kind", "label", "student", "teacher", "params", "values", "job", "control")
+        *("trial", "kind", "label", "student", "teacher", "params", "values", "job", "control"),
+        *("rides_with", "drawn_with"),
     }
     assert by_kind["epoch"] == {
         *("trial", "attempt", "epoch", "value", "metrics", "classes", "seconds", "stop")
     }
     assert by_kind["start"] == {"trial", "attempt", "epoch"}
     assert by_kind["session"] == {
-        *("session", "pid", "host", "slots", "gpus_per_trial", "cpus_per_trial", "command")
+        *("session", "pid", "host", "slots", "gpus_per_trial", "cpus_per_trial", "command"),
+        *("max_hours", "max_gpu_hours"),
     }
     header = events[0]
     assert header["epochs"] == 9
@@ -372,3 +376,41 @@ def test_events_of_a_later_version_are_passed_over(tmp_path):
     known = Sweep(events)
     more = Sweep([*events[:5], {"event": "remark", "time": events[4]["time"]}, *events[5:]])
     assert more.trials == known.trials
+
+
+# -- extended --------------------------------------------------------------------------------------
+
+
+def test_an_extended_sweep_goes_on_as_if_it_had_been_asked_for_more_at_once(tmp_path):
+    short, long = make_space(sweep={"trials": 5}), make_space(sweep={"trials": 12})
+    extended = Simulation(tmp_path / "extended", short)
+    extended.run()
+    with Ledger.open(extended.experiment.ledger) as ledger:
+        _extend(short, ledger, 7)
+    driver = extended.run()
+    whole = Simulation(tmp_path / "whole", long)
+    expected = whole.run().sweep
+    assert not driver.sweep.has_work
+    assert driver.sweep.header["trials"] == 12
+    for number, trial in expected.trials.items():
+        other = driver.sweep.trials[number]
+        assert (other.params, other.values, other.state) == (
+            trial.params,
+            trial.values,
+            trial.state,
+        )
+
+
+def test_a_space_cannot_be_extended_beyond_its_points(tmp_path):
+    space = make_space(
+        distill={"pixel_kl": {"weight": 1.0}},
+        train={"lr": 1e-3},
+        sweep={"trials": 3, "sampler": "grid"},
+    )
+    simulation = Simulation(tmp_path, space)
+    simulation.run()
+    with Ledger.open(simulation.experiment.ledger) as ledger:
+        with pytest.raises(SpecError, match="4 different jobs, and 3 trials"):
+            _extend(space, ledger, 2)
+        _extend(space, ledger, 1)
+    assert not simulation.run().sweep.has_work

@@ -6,7 +6,7 @@ import fake_training
 import pytest
 from simulation import make_space
 
-from kdsweep.errors import DataError, KdsweepError, SpecError
+from kdsweep.errors import DataError, KdsweepError, ResourceError, SpecError
 from kdsweep.sweep.prelude import PATIENCE_SECONDS, Prelude, keep_error, restore_error, run_errand
 
 
@@ -38,17 +38,68 @@ def test_no_worker_goes_on_before_the_data_are_there_and_all_workers_up(prelude)
     prelude.started(first)
     prelude.started(second)
     assert not prelude.reported(second, {"ready": True})
-    assert not prelude.reported(first, {"prepared": {"source": "roadscenes"}})
+    assert not prelude.reported(
+        first,
+        {
+            "prepared": {"source": "roadscenes"},
+            "measured": None,
+            "static_costs": [],
+            "warning": None,
+        },
+    )
     assert prelude.data == {"source": "roadscenes"}
     assert not prelude.reported(second, {"ready": True})
     prelude.started(third)
     assert all(prelude.reported(e, {"ready": True}) for e in (first, second, third))
 
 
+def test_the_worker_that_checks_also_measures_if_it_is_asked_to(prelude):
+    assert not any(errand.measure for errand in errands(prelude))
+    prelude = Prelude(make_space().jobs_to_check(), slots=2, measure=True)
+    first, second = errands(prelude)
+    assert (first.measure, second.measure) == (True, False)
+    resources = {"device": "cpu", "num_threads": 1, "share": 0.5}
+    result = next(run_errand("fake_training", first.jobs, resources))
+    assert result["measured"] == fake_training.measure([], **resources)
+    prelude.reported(first, result)
+    assert prelude.measured == result["measured"]
+
+
+def test_memory_is_looked_at_where_trials_have_gpus(prelude, monkeypatch):
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    asked = []
+
+    def check_memory(checked, gpus_per_trial):
+        asked.append((len(checked), gpus_per_trial))
+        return "warning: memory may run out"
+
+    monkeypatch.setattr(fake_training, "check_memory", check_memory)
+    assert next(run_errand("fake_training", jobs))["warning"] is None
+    assert asked == []
+    result = next(run_errand("fake_training", jobs, gpus=0.5))
+    assert asked == [(len(jobs), 0.5)]
+    prelude.reported(prelude.next_errand(), result)
+    assert prelude.warning == "warning: memory may run out"
+
+
+def test_trials_that_cannot_fit_on_a_gpu_never_start(prelude, monkeypatch):
+    def check_memory(checked, gpus_per_trial):
+        raise ResourceError("4 trials on one GPU cannot fit")
+
+    monkeypatch.setattr(fake_training, "check_memory", check_memory)
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    assert not prelude.reported(
+        prelude.next_errand(), next(run_errand("fake_training", jobs, gpus=0.25))
+    )
+    assert isinstance(prelude.error, ResourceError)
+    assert prelude.error.exit_code == 2
+    assert not prelude.is_over
+
+
 def test_a_worker_that_does_not_come_up_is_not_waited_for(prelude, clock):
     first = prelude.next_errand()
     prelude.started(first)
-    prelude.reported(first, {"prepared": {}})
+    prelude.reported(first, {"prepared": {}, "measured": None, "static_costs": [], "warning": None})
     clock[0] += PATIENCE_SECONDS - 0.1
     assert not prelude.is_over
     clock[0] += 0.2
@@ -61,7 +112,9 @@ def test_a_worker_that_dies_matters_only_if_it_was_to_check(prelude):
     prelude.started(second)
     prelude.crashed(third, "killed")
     assert prelude.error is None
-    assert prelude.reported(first, {"prepared": {}})
+    assert prelude.reported(
+        first, {"prepared": {}, "measured": None, "static_costs": [], "warning": None}
+    )
     prelude.crashed(first, "killed")
     assert "killed" in str(prelude.error)
 
@@ -69,9 +122,24 @@ def test_a_worker_that_dies_matters_only_if_it_was_to_check(prelude):
 def test_an_errand_checks_prepares_and_then_waits():
     jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
     results = run_errand("fake_training", jobs)
-    assert next(results) == {"prepared": fake_training.DATA}
+    assert next(results) == {
+        "prepared": fake_training.DATA,
+        "measured": None,
+        "static_costs": [],
+        "warning": None,
+    }
     assert next(results) == next(results) == {"ready": True}
     assert next(run_errand("fake_training", [])) == {"ready": True}
+
+
+def test_static_costs_are_those_of_the_students_that_were_asked_for():
+    students = [architecture.job for architecture in make_space().architectures()]
+    prelude = Prelude(make_space().jobs_to_check(), slots=1, students=students)
+    errand = prelude.next_errand()
+    result = next(run_errand("fake_training", errand.jobs, None, errand.students))
+    prelude.reported(errand, result)
+    assert prelude.static_costs == fake_training.static_costs(students, 2)
+    assert [cost["student/params_m"] for cost in prelude.static_costs] == [14.0, 6.0]
 
 
 def test_what_is_refused_reaches_the_driver_as_it_was_raised(prelude):

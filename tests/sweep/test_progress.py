@@ -2,17 +2,21 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 from simulation import Simulation, make_space
 
+from kdsweep.store import Experiment, SlotTime
 from kdsweep.sweep.display import event_line, render, time_left
-from kdsweep.sweep.outcome import Outcome, outcome_lines
+from kdsweep.sweep.outcome import Outcome, make_outcome, outcome_lines
 from kdsweep.sweep.progress import (
     JsonProgress,
     LiveProgress,
     PlainProgress,
+    Progress,
     QuietProgress,
     make_progress,
 )
@@ -64,10 +68,10 @@ def test_time_left_falls_to_nothing(events):
     for event in events:
         sweep.apply(event)
         if event["event"] == "epoch":
-            # Each epoch is said to have taken ten seconds on each of three slots.
-            sweep._gpu_seconds = 0
+            # Each epoch is said to have taken ten seconds.
+            sweep._time = SlotTime()
             for trial in sweep.trials.values():
-                trial.started, trial.seconds = None, 10.0 * len(trial.values)
+                sweep._time.seconds[trial.number] = 10.0 * len(trial.values)
             estimates.append(time_left(sweep, event["time"]))
     assert estimates[0] > 200
     assert estimates[-1] == 0
@@ -152,7 +156,69 @@ def test_live_progress_leaves_the_summary_and_nothing_else(events, tmp_path):
 )
 def test_the_mode_decides_and_auto_looks_at_the_terminal(mode, is_terminal, kind):
     console = Console(file=io.StringIO(), force_terminal=is_terminal)
-    assert type(make_progress(mode, console)) is kind
+    assert type(make_progress(mode, console).shown) is kind
+
+
+class Leaving(io.StringIO):
+    """A pipe whose reader leaves after some characters."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def write(self, text):
+        if self.tell() + len(text) > self.room:
+            raise BrokenPipeError(32, "Broken pipe")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("mode", ["plain", "live", "quiet", "json"])
+def test_a_lost_output_is_told_once_and_then_nothing_is_shown(
+    mode, events, tmp_path, capsys, monkeypatch
+):
+    file = Leaving(room=150)
+    monkeypatch.setattr("sys.stderr" if mode == "quiet" else "sys.stdout", file)
+    progress, sweep = make_progress(mode), Sweep()
+    progress.note("starting")
+    for event in events:
+        sweep.apply(event)
+        progress.event(sweep, event)
+        progress.tick(sweep)
+    progress.close(Outcome(tmp_path, 0, "done", resume_command="kdsweep resume " + 200 * "x"))
+    progress.abort()
+    monkeypatch.undo()
+    assert type(progress.shown) is Progress
+    assert len(file.getvalue()) <= 150
+    if mode != "quiet":
+        assert file.getvalue()
+        assert capsys.readouterr().err.splitlines() == [
+            "warning: nothing can be shown any more (Broken pipe); the sweep goes on, and "
+            "kdsweep status --watch shows it"
+        ]
+
+
+def test_the_real_output_of_a_process_may_go_away():
+    code = (
+        "import sys\n"
+        "from kdsweep.sweep.progress import make_progress\n"
+        "progress = make_progress('plain')\n"
+        "sys.stdin.readline()\n"
+        "for number in range(3): progress.note('x')\n"
+        "print('not for anybody')\n"
+        "sys.exit(4)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=-1, stdout=-1, stderr=-1, text=True
+    )
+    process.stdout.close()
+    process.stdin.write("\n")
+    process.stdin.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    # Neither 120, of a flush that fails at the end, nor 1, with which rich ends a process.
+    assert process.wait() == 4
+    assert errors.count("\n") == 1
+    assert "the sweep goes on" in errors
 
 
 def test_the_outcome_says_what_was_done_and_how_to_go_on(tmp_path):
@@ -163,6 +229,7 @@ def test_the_outcome_says_what_was_done_and_how_to_go_on(tmp_path):
         num_complete=3,
         num_failed=1,
         num_left=9,
+        num_controls=2,
         best_trial=7,
         best_label="resnet34→resnet18",
         best_value=0.5678,
@@ -172,12 +239,69 @@ def test_the_outcome_says_what_was_done_and_how_to_go_on(tmp_path):
         notice="made-up data",
     )
     assert outcome_lines(outcome) == [
-        "paused: the budget of GPU-hours is used up: 3 complete, 1 failed, 9 left  "
-        "(90 min, 2.25 GPU-hours)",
+        "paused: the budget of GPU-hours is used up: 3 complete, 1 failed, 9 left; 2 "
+        "controls  (90 min, 2.25 GPU-hours)",
         "to go on: kdsweep resume experiments/x",
     ]
     assert "before anything was trained" in outcome_lines(Outcome(None, 130, "sigint"))[0]
 
 
+def test_a_used_up_budget_needs_a_larger_one(events, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment(tmp_path / "x")
+    cut = next(i for i, event in enumerate(events) if event["event"] == "epoch") + 1
+    for reason, flag in (("max_gpu_hours", " --max-gpu-hours N"), ("sigint", "")):
+        pause = {"event": "pause", "time": events[cut]["time"], "reason": reason}
+        outcome = make_outcome(Sweep([*events[:cut], pause]), experiment)
+        assert outcome.resume_command == f"kdsweep resume x{flag}"
+        assert outcome.num_controls > 0
+
+
+def test_trials_and_controls_are_counted_apart(events, tmp_path):
+    sweep = Sweep(events)
+    outcome = make_outcome(sweep, Experiment(tmp_path))
+    search = [trial for trial in sweep.trials.values() if not trial.is_control]
+    ended = (outcome.num_complete, outcome.num_stopped, outcome.num_failed)
+    assert sum(ended) == len(search) == sweep.header["trials"]
+    assert outcome.num_complete == sum(trial.state == "complete" for trial in search)
+    assert (outcome.num_left, outcome.num_failed_controls) == (0, 0)
+    assert outcome.num_controls == len(sweep.trials) - len(search)
+    control = next(trial for trial in sweep.trials.values() if trial.is_control)
+    control.state = State.FAILED
+    outcome = make_outcome(sweep, Experiment(tmp_path))
+    assert outcome.num_failed_controls == 1
+    assert "controls (1 failed)" in outcome_lines(outcome)[0]
+    begun = make_outcome(Sweep(events[:2]), Experiment(tmp_path))
+    assert begun.num_left == sweep.header["trials"]
+
+
 def test_events_without_words_have_no_line(events):
     assert event_line(Sweep(events), events[0]) is None
+
+
+def test_what_costs_too_much_is_said(tmp_path):
+    space = make_space(
+        student={"encoder": {"values": ["resnet34", "resnet18", "mobilenet_v2"]}},
+        sweep={"constraints": {"student/params_m": "<= 20", "student/latency_ms": "<= 20"}},
+    )
+    simulation = Simulation(tmp_path, space)
+    driver = simulation.run()
+    sweep, events = driver.sweep, simulation.events()
+    lines = {
+        kind: {event_line(sweep, event) for event in events if is_meant(event)}
+        for kind, is_meant in {
+            "rejected": lambda event: event["event"] == "rejected",
+            "constraint": lambda event: event.get("stop") == "constraint",
+            "halving": lambda event: event.get("stop") == "asha",
+        }.items()
+    }
+    assert lines["rejected"]
+    for line in lines["rejected"]:
+        assert line.endswith("→resnet34  not trained: 24.0 M parameters, at most 20 allowed")
+    assert lines["constraint"]
+    assert all("  costs more than allowed (" in line for line in lines["constraint"])
+    outcome = make_outcome(sweep, Experiment(tmp_path))
+    assert outcome.num_too_costly == len(lines["constraint"])
+    assert f", {outcome.num_too_costly} too costly" in outcome_lines(outcome)[0]
+    assert outcome.num_complete + outcome.num_stopped + outcome.num_too_costly == 14
+    assert all("  stopped at a rung (" in line for line in lines["halving"])

@@ -16,8 +16,8 @@ from simulation import SPACE, Simulation, ended, essence, make_space
 
 from kdsweep.errors import ExperimentError, ResourceError, SpecError
 from kdsweep.spec import load_space
-from kdsweep.store import Experiment, Ledger, read_ledger
-from kdsweep.sweep import cluster, resume_sweep, run_sweep
+from kdsweep.store import Experiment, Ledger, iter_ledger, read_ledger
+from kdsweep.sweep import cluster, jobs_to_confirm, resume_sweep, run_sweep
 from kdsweep.sweep.cluster import Cluster
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.resources import Node
@@ -216,6 +216,29 @@ def test_a_sweep_killed_interrupted_and_paused_goes_on_to_its_end(tmp_path):
     assert len(read_ledger(experiment.ledger)) == len(events)
 
 
+def test_a_sweep_outlives_its_output_and_pauses_when_its_terminal_is_closed(tmp_path):
+    file = tmp_path / "space.json"
+    slow = {"options": {"seconds": 0.1}}
+    file.write_text(json.dumps(tree(teacher=slow, student=slow)))
+    process = SweepProcess("run", tmp_path, file)
+    process.read_until(num_epochs(1))
+    process.process.stdout.close()  # as `| head` does
+    experiment = Experiment.open(tmp_path / "latest")
+    deadline = time.monotonic() + 120
+    while not num_epochs(8)(list(iter_ledger(experiment.ledger))):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.process.pid, signal.SIGHUP)
+    errors = process.process.stderr.read()
+    process.process.stderr.close()
+    assert process.process.wait(120) == 130
+    (line,) = errors.splitlines()
+    assert "nothing can be shown any more (Broken pipe); the sweep goes on" in line
+    events = read_ledger(experiment.ledger)
+    assert [e["reason"] for e in events if e["event"] == "pause"] == ["sighup"]
+    assert not [e for e in events if e["event"] == "fail"]
+
+
 def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp_path):
     space_tree = tree(
         sweep={"trials": 13, "max_concurrent": 1},
@@ -364,3 +387,60 @@ def test_an_experiment_without_its_space_says_so(tmp_path):
     simulation.run(max_events=4)
     with pytest.raises(ExperimentError, match=r"spec\.json: the search space cannot be read"):
         resume_sweep(simulation.experiment.path, runner="fake_training")
+
+
+def test_a_sweep_is_confirmed_beside_exact_controls(tmp_path):
+    first = run_sweep(
+        make_space(sweep={"trials": 3}, train={"epochs": 2}),
+        experiments=tmp_path,
+        runner="fake_training",
+        dashboard=False,
+    )
+    jobs = jobs_to_confirm(first.experiment, top=2, seeds=2)
+    outcome = run_sweep(jobs, experiments=tmp_path, runner="fake_training", dashboard=False)
+    assert outcome.exit_code == 0
+    events = read_ledger(Experiment.open(outcome.experiment).ledger)
+    assert ended(events) == dict.fromkeys(range(8), 1)
+    trials = Sweep(events).trials
+    assert {t.number: t.rides_with for t in trials.values() if t.is_control} == {
+        number + 1: number for number in (0, 2, 4, 6)
+    }
+    assert (outcome.experiment / "space.yaml").exists()
+    again = resume_sweep(outcome.experiment, runner="fake_training", dashboard=False)
+    assert again.exit_code == 0
+
+
+def test_cohorts_lose_students_and_drivers_and_nothing_else(tmp_path):
+    space = tree(
+        train={
+            "epochs": 9,
+            "lr": {"values": [0.001, 0.01]},
+            "student": {"lr": {"min": 1e-4, "max": 1e-1, "distribution": "log_uniform_values"}},
+        },
+        sweep={"trials": 8, "students_per_teacher": "auto", "controls": "paired"},
+    )
+    file = tmp_path / "space.json"
+    file.write_text(json.dumps(space))
+    sweep = SweepProcess("run", tmp_path / "experiments", file)
+    sweep.read_until(lambda events: [e["event"] for e in events].count("epoch") >= 12)
+    sweep.kill(tree=True)
+    experiment = Experiment.open(tmp_path / "experiments" / "latest")
+    again = SweepProcess("resume", experiment.path)
+    code, err = again.finish()
+    assert code == 0, err
+    events = read_ledger(experiment.ledger)
+    assert events[0]["students_per_teacher"] == 4  # as measured
+    trials = Sweep(events).trials
+    assert ended(events) == dict.fromkeys(trials, 1)
+    search = [t for t in trials.values() if not t.is_control]
+    assert [t.drawn_with for t in search] == [None, 0, 0, 0, None, *[search[4].number] * 3]
+    stops = {number: max(t.values) for number, t in trials.items()}
+    assert len({stops[t.number] for t in search[:4]}) > 1, "all were stopped together"
+    for number, trial in trials.items():
+        path = experiment.trial(number).path
+        epochs = [int(line.split()[0]) for line in (path / "trained.txt").read_text().splitlines()]
+        # Whom the driver has stopped does not train on; a killed cohort's epoch may come twice.
+        assert sorted(set(epochs)) == list(range(1, trial.epoch + 1))
+        assert len(epochs) <= trial.epoch + 1
+    seen = [(e["trial"], e["epoch"]) for e in events if e["event"] == "epoch"]
+    assert len(seen) == len(set(seen))

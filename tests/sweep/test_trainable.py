@@ -67,15 +67,18 @@ def payload(number, **options):
     job = space.jobs_to_check()[0].model_dump(mode="json")
     return {"payload": json.dumps({
         "kind": "trial", "runner": "fake_training", "cpus": 1, "gpus": 0, "device": "cpu",
-        "title": f"{number:04d} a trial", "attempt": 1, "folder": str(parent / str(number)),
-        "job": job, "metric": "student/miou"})}
+        "title": f"{number:04d} a trial", "attempt": 1, "folders": [str(parent / str(number))],
+        "home": str(parent / str(number)), "trials": [number], "verdicts": "",
+        "jobs": [job], "metric": "student/miou", "score_test": False})}
 
 def step(trial):
     result = json.loads(trial.step()["payload"])
-    return sorted(result)[0], result.get("failed", {}).get("class")
+    kind = next(k for k in ("ready", "reports", "ended", "failed") if k in result)
+    return kind, result.get("failed", {}).get("class")
 
 errand = {"payload": json.dumps({
-    "kind": "errand", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": []})}
+    "kind": "errand", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": [],
+    "measure": None, "students": []})}
 seen = []
 trial = KdsweepTrial(errand)
 seen.append(step(trial))
@@ -112,11 +115,11 @@ def test_a_worker_serves_many_trials_each_with_its_own_log_and_leaves_nothing_be
     assert lines[0] == "back on standard output"
     assert json.loads(lines[1]) == [
         ["ready", None],
-        ["report", None],
-        ["report", None],
+        ["reports", None],
+        ["reports", None],
         ["ended", None],
         ["failed", "oom"],
-        ["report", None],
+        ["reports", None],
     ]
     assert lines[2] == lines[3], "file descriptors leak"
     log = (tmp_path / "0" / "log.txt").read_text()

@@ -1,0 +1,52 @@
+"""How many students a teacher should have."""
+
+from __future__ import annotations
+
+import math
+
+from kdsweep.training.step_cost import StepCost
+
+MAX_STUDENTS = 8
+# One student more in a cohort has to save this share of a student's cost; it also makes a sampler
+# draw more of its trials before it hears of the first.
+WORTHWHILE = 0.05
+# What is left over is for the device's own context and for memory in pieces.
+USABLE_MEMORY = 0.9
+
+
+def choose_students_per_teacher(
+    cost: StepCost,
+    num_trials: int,
+    slots: int,
+    memory_bytes: int | None = None,
+    *,
+    paired: bool = False,
+) -> int:
+    """The number of students for which ``students_per_teacher: auto`` stands.
+
+    The smallest number at which one more would save less than 5 % of what a student costs with its
+    share of the teacher; no more than keep all slots busy, nor than memory holds.
+
+    Args:
+        cost: Measured steps of a job, best of the one that needs most memory.
+        num_trials: Search trials.
+        slots: Cohorts at a time.
+        memory_bytes: Memory of one cohort: its share of a GPU, or of the machine; ``None`` sets no
+            limit.
+        paired: Whether each student has a control beside it.
+    """
+    most = min(MAX_STUDENTS, math.ceil(num_trials / slots))
+    own_s = cost.student_epoch_s + (cost.control_epoch_s if paired else 0.0)
+    students = 1
+    while students < most:
+        now = cost.teacher_epoch_s / students + own_s
+        then = cost.teacher_epoch_s / (students + 1) + own_s
+        heads = (students + 1) * (2 if paired else 1)
+        if now - then < WORTHWHILE * now or not _fits(cost, heads, memory_bytes):
+            break
+        students += 1
+    return students
+
+
+def _fits(cost: StepCost, students: int, memory_bytes: int | None) -> bool:
+    return memory_bytes is None or cost.memory_bytes(students) <= USABLE_MEMORY * memory_bytes

@@ -1,0 +1,102 @@
+"""Training the best jobs of a sweep again, with fresh seeds, each beside its exact control."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdsweep.errors import SpecError
+from kdsweep.spec import Job, JobList
+from kdsweep.spec.objectives import Objective, front
+from kdsweep.store import Experiment, read_ledger
+from kdsweep.sweep.run import read_space
+from kdsweep.sweep.state import Sweep, Trial
+
+
+def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
+    """The best jobs of a sweep, to be run with :func:`~kdsweep.sweep.run.run_sweep`.
+
+    Each is trained at full length, without early stopping, in one cohort with its control (the
+    same student without a teacher, on the same batches, from the same initial weights), on seeds
+    that the sweep has not used, and scored once on the test split.
+
+    Args:
+        experiment: The sweep's folder.
+        top: How many jobs, by their best value; those with a teacher only, and none that costs
+            more than the sweep allows.
+        seeds: How many seeds of each.
+
+    Raises:
+        ExperimentError: There is no such experiment.
+        SpecError: It has no trial that could be confirmed.
+    """
+    opened = Experiment.open(experiment)
+    sweep = Sweep(read_ledger(opened.ledger))
+    space = read_space(opened)
+    if isinstance(space, JobList):
+        source = space.origin.get("experiment", "SOURCE")
+        raise SpecError(
+            f"{opened.path}: this is a confirmation itself",
+            hint=f"kdsweep confirm {source} --seeds N confirms the same jobs on more seeds",
+        )
+    scored = [t for t in sweep.trials.values() if t.best is not None and not t.is_control]
+    taught = [t for t in scored if t.job["teacher"] is not None]
+    allowed = [t for t in taught if not t.breaks_bound]
+    if not allowed:
+        within = " within the sweep's constraints" if taught else ""
+        raise SpecError(
+            f"{opened.path}: nothing to confirm: no trial with a teacher has a score{within} yet",
+            hint=f"kdsweep resume {opened.path} goes on with it",
+        )
+    best = _best_first(allowed, space.sweep.objectives)[:top]
+    used = {int(trial.job["train"]["seed"]) for trial in sweep.trials.values()}
+    fresh = (seed for seed in range(1, len(used) + seeds + 1) if seed not in used)
+    metric = space.sweep.score
+    return JobList(
+        name=f"{space.name}-confirm"[:80],
+        jobs={f"trial {t.number:04d}": _job(sweep, t) for t in best},
+        seeds=tuple(seed for seed, _ in zip(fresh, range(seeds), strict=False)),
+        sweep=space.sweep.model_copy(
+            update={
+                "trials": len(best) * seeds,
+                "metric": metric,
+                "constraints": {},
+                "sampler": "grid",
+                "scheduler": "none",
+                "controls": "paired",
+                "students_per_teacher": 1,
+                "max_hours": None,
+                "max_gpu_hours": None,
+            }
+        ),
+        resources=space.resources,
+        tracking=space.tracking,
+        origin={
+            "experiment": str(opened.path),
+            "trials": {f"trial {t.number:04d}": {"label": t.label, metric: t.best} for t in best},
+        },
+    )
+
+
+def _best_first(trials: list[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Trials by their best value; of a sweep with several metrics those on the front only."""
+    if len(objectives) > 1:
+        further = [objective.metric for objective in objectives[1:]]
+        points = {
+            t.number: (t.best, *(t.costs[metric] for metric in further))
+            for t in trials
+            if t.best is not None
+        }
+        kept = front(points, objectives)
+        trials = [trial for trial in trials if trial.number in kept]
+    return sorted(trials, key=_rank)
+
+
+def _rank(trial: Trial) -> tuple[float, int]:
+    assert trial.best is not None
+    return -trial.best, trial.number
+
+
+def _job(sweep: Sweep, trial: Trial) -> Job:
+    return Job.model_validate_json(json.dumps(sweep.job_to_run(trial.number)))

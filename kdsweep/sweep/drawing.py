@@ -1,0 +1,203 @@
+"""Which trials a sweep trains: search trials drawn cohort by cohort, and their controls.
+
+Each trial becomes a line of the ledger at once, so a driver may be killed between any two of them:
+what is missing of a cohort is drawn by the next one, with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from kdsweep.spec import Draw, Job, JobList, Space, control_key
+from kdsweep.store import Event
+from kdsweep.sweep.feasibility import Feasibility
+from kdsweep.sweep.state import Sweep, Trial
+from kdsweep.sweep.study import Study
+
+# A sampler that draws nothing but what breaks a bound, so many times in a row, is told the rest.
+PATIENCE = 10
+
+
+class Drawing:
+    """Draws the trials of a sweep.
+
+    A draw that breaks a bound by its architecture alone becomes no trial. The sampler learns of it
+    and draws again.
+
+    Args:
+        space: The search space.
+        sweep: The state; read only.
+        study: Draws the parameters.
+        feasibility: What may be trained.
+        emit: Writes an event, which reaches state and study that way.
+    """
+
+    def __init__(
+        self,
+        space: Space | JobList,
+        sweep: Sweep,
+        study: Study,
+        feasibility: Feasibility,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._space = space
+        self._sweep = sweep
+        self._study = study
+        self._feasibility = feasibility
+        self._emit = emit
+        controls = space.controls() if space.sweep.controls == "shared" else []
+        controls = [job for job in controls if feasibility.allows(job)]
+        self._shared = {control_key(job): (number, job) for number, job in enumerate(controls)}
+
+    @property
+    def num_shared(self) -> int:
+        """Controls that stand for all trials with their student's architecture."""
+        return len(self._shared)
+
+    def begin(self) -> None:
+        """Write the shared controls, and what a killed driver has left out of the last cohort."""
+        for number, job in self._shared.values():
+            # All of them here, but for those that a driver killed in between has written.
+            if number not in self._sweep.trials:
+                self._emit(self._event(number, "control", Draw({}, {}, job)))
+        self._finish()
+
+    def draw_cohort(self) -> None:
+        """Draw the first trial of a new cohort, then its siblings."""
+        number = len(self._sweep.trials)
+        draw = self._draw(number, lambda feasible: self._study.ask(number, feasible=feasible))
+        assert draw is not None
+        self._add_trial(number, draw)
+        self._draw_siblings(number)
+
+    def _draw(
+        self, number: int, ask: Callable[[bool], Draw | None], drawn_with: int | None = None
+    ) -> Draw | None:
+        """Ask until a draw keeps to the static bounds."""
+        for patience in range(PATIENCE, -1, -1):
+            draw = ask(patience == 0)
+            if draw is None:
+                return None
+            excess = self._feasibility.excess(draw.job)
+            if all(value <= 0 for value in excess.values()):
+                return draw
+            assert patience, draw
+            self._emit(
+                {
+                    "event": "rejected",
+                    "number": number,
+                    "label": draw.job.label,
+                    "student": draw.job.student.label,
+                    "params": draw.params,
+                    "values": draw.values,
+                    "drawn_with": drawn_with,
+                    # By how much it exceeds each bound, relative to it.
+                    "excess": excess,
+                }
+            )
+        raise AssertionError
+
+    def _finish(self) -> None:
+        """Draw what a driver that was killed meanwhile has left out of the last cohort."""
+        search = [trial for trial in self._sweep.trials.values() if not trial.is_control]
+        if not search:
+            return
+        self._pair(search[-1])
+        first = search[-1].number if search[-1].drawn_with is None else search[-1].drawn_with
+        # A cohort that has begun stays as it is: its checkpoints know no further student.
+        if not any(trial.attempt for trial in self._sweep.cohort(first)):
+            self._draw_siblings(first)
+
+    def _draw_siblings(self, first: int) -> None:
+        leader = self._sweep.trials[first]
+        wanted = int(self._sweep.header.get("students_per_teacher", 1)) - 1
+        if wanted == 0 or _is_reciprocal(leader.job):
+            return
+        drawn = sum(trial.drawn_with == first for trial in self._sweep.trials.values())
+        for _ in range(drawn, min(wanted, drawn + self._sweep.num_undrawn)):
+            number = len(self._sweep.trials)
+            draw = self._draw(
+                number,
+                partial(self._ask_sibling, number, leader.params),
+                drawn_with=first,
+            )
+            if draw is None:
+                return
+            self._add_trial(number, draw, drawn_with=first)
+
+    def _ask_sibling(self, number: int, params: Mapping[str, Any], feasible: bool) -> Draw | None:
+        return self._study.ask_sibling(number, params, feasible=feasible)
+
+    def _add_trial(self, number: int, draw: Draw, drawn_with: int | None = None) -> None:
+        job = draw.job.model_dump(mode="json")
+        # In mutual learning the teacher learns from its student, so it can have no other.
+        rides_with = None if _is_reciprocal(job) else drawn_with
+        control = None
+        if self._space.sweep.controls == "paired":
+            control = self._control_of(draw.job, number if rides_with is None else rides_with)
+            control = number + 1 if control is None else control
+        elif control_key(draw.job) in self._shared:
+            control = self._shared[control_key(draw.job)][0]
+        event = self._event(
+            number,
+            "search",
+            draw,
+            control=control,
+            rides_with=rides_with,
+            drawn_with=drawn_with,
+        )
+        self._emit(event)
+        self._pair(self._sweep.trials[number])
+
+    def _control_of(self, job: Job, cohort: int) -> int | None:
+        """The control in a cohort that is a job's as well: siblings may differ in losses only."""
+        wanted = job.as_control().model_dump(mode="json")
+        if cohort not in self._sweep.trials:
+            return None
+        for trial in self._sweep.cohort(cohort):
+            if trial.is_control and trial.job == wanted:
+                return trial.number
+        return None
+
+    def _pair(self, trial: Trial) -> None:
+        """Give a search trial its own control, unless it has it."""
+        if self._space.sweep.controls == "paired" and trial.control not in self._sweep.trials:
+            assert trial.control == len(self._sweep.trials), trial
+            control = Job.model_validate_json(json.dumps(trial.job)).as_control()
+            draw = Draw({}, {}, control)
+            self._emit(self._event(trial.control, "control", draw, rides_with=trial.cohort))
+
+    def _event(
+        self,
+        number: int,
+        kind: str,
+        draw: Draw,
+        *,
+        control: int | None = None,
+        rides_with: int | None = None,
+        drawn_with: int | None = None,
+    ) -> Event:
+        job = draw.job
+        return {
+            "event": "trial",
+            "trial": number,
+            "kind": kind,
+            "label": job.label,
+            "student": job.student.label,
+            "teacher": None if job.teacher is None else job.teacher.label,
+            "params": draw.params,
+            # What the parameters came to, for people to read.
+            "values": draw.values,
+            "job": job.model_dump(mode="json"),
+            "control": control,
+            "rides_with": rides_with,
+            "drawn_with": drawn_with,
+        }
+
+
+def _is_reciprocal(job: Mapping[str, Any]) -> bool:
+    """Whether the teacher learns from its student as well."""
+    return job["teacher"] is not None and (job["distill"].get("mutual") or {}).get("weight", 0) > 0

@@ -1,0 +1,192 @@
+"""How long a sweep takes: played through on measured steps, with the sweep's own halving rule."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from kdsweep.sweep.asha import Asha
+from kdsweep.training.step_cost import StepCost
+
+# Played so often with other luck, and averaged. Long sweeps are their own average, and only the
+# beginning of very long ones is played.
+_NUM_PLAYS = 20
+_NUM_PLAYED_TRIALS = 1000
+_ROUNDS_PLAYED = 4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a sweep asks for, as far as its time depends on it.
+
+    Attributes:
+        num_trials: Search trials.
+        epochs: Epochs of each.
+        head_start_epochs: Epochs of each teacher before its students begin.
+        controls: How controls are trained.
+        num_controls: Controls that train by themselves.
+        one_control: Whether the students of a cohort have one control in common, as they do where
+            they differ in their losses alone; for paired controls.
+        slots: Cohorts and controls at a time.
+        grace_period: First rung of ASHA.
+        reduction_factor: At each rung about one trial in this many goes on.
+    """
+
+    num_trials: int
+    epochs: int
+    head_start_epochs: int
+    controls: Literal["shared", "paired", "none"]
+    num_controls: int
+    slots: int
+    grace_period: int
+    reduction_factor: int
+    one_control: bool = False
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a sweep takes.
+
+    Attributes:
+        hours: From the first trial's start to the last one's end.
+        slot_hours: Hours that cohorts and controls train, summed over them.
+        epochs_share: Share of all search trials' epochs that is trained.
+    """
+
+    hours: float
+    slot_hours: float
+    epochs_share: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def foresee(work: Workload, cost: StepCost, *, students: int, asha: bool) -> Effort:
+    """What a sweep is expected to take.
+
+    Trials are taken to be in random order, and each as good at every rung as at the others. A
+    sampler that learns, or curves that cross, let more trials through.
+
+    Args:
+        work: What is asked for.
+        cost: Steps of a job.
+        students: Students per teacher.
+        asha: Whether ASHA stops trials.
+    """
+    most = max(_NUM_PLAYED_TRIALS, _ROUNDS_PLAYED * work.slots * students)
+    played = replace(work, num_trials=min(work.num_trials, most))
+    num_plays = 1
+    if asha:
+        num_plays = max(1, min(_NUM_PLAYS, _NUM_PLAYED_TRIALS // work.num_trials))
+    plays = [_Play(played, cost, students, asha, seed).run() for seed in range(num_plays)]
+    longer = work.num_trials / played.num_trials
+    return Effort(
+        hours=longer * statistics.fmean(play.hours for play in plays),
+        slot_hours=longer * statistics.fmean(play.slot_hours for play in plays),
+        epochs_share=statistics.fmean(play.epochs_share for play in plays),
+    )
+
+
+class _Play:
+    """One course that a sweep may take."""
+
+    def __init__(
+        self, work: Workload, cost: StepCost, students: int, asha: bool, seed: int
+    ) -> None:
+        self._work = work
+        self._cost = cost
+        self._students = students
+        self._stops = asha
+        self._asha = Asha(work.grace_period, work.reduction_factor)
+        self._random = random.Random(seed)
+        self._num_epochs = 0
+
+    def run(self) -> Effort:
+        """Play it to its end."""
+        waiting = self._attempts()
+        # When which attempt comes to its next stop; the number keeps equal times in order.
+        running: list[tuple[float, int, Iterator[float]]] = []
+        now = busy = 0.0
+        number = 0
+        while True:
+            while len(running) < self._work.slots:
+                attempt = next(waiting, None)
+                if attempt is None:
+                    break
+                number += 1
+                heapq.heappush(running, (now, number, attempt))
+            if not running:
+                break
+            now, order, attempt = heapq.heappop(running)
+            seconds = next(attempt, None)
+            if seconds is not None:
+                busy += seconds
+                heapq.heappush(running, (now + seconds, order, attempt))
+        all_epochs = self._work.num_trials * self._work.epochs
+        return Effort(now / 3600, busy / 3600, self._num_epochs / all_epochs)
+
+    def _attempts(self) -> Iterator[Iterator[float]]:
+        """What is handed out, in order."""
+        for _ in range(self._work.num_controls):
+            yield self._control()
+        trials = iter(range(self._work.num_trials))
+        while cohort := list(itertools.islice(trials, self._students)):
+            yield self._cohort(cohort)
+
+    def _control(self) -> Iterator[float]:
+        # A single network instead of a pair.
+        yield self._cost.start_s / 2
+        yield self._work.epochs * (self._cost.batches_epoch_s + self._cost.control_epoch_s)
+
+    def _cohort(self, trials: list[int]) -> Iterator[float]:
+        """The seconds between one stop of a cohort and the next; it is judged at each."""
+        work, cost = self._work, self._cost
+        # Each by its luck alone.
+        values = {trial: self._random.random() for trial in trials}
+        # A teacher with all its students, and controls, is so many single networks.
+        yield cost.start_s * (1 + len(trials) + self._controls(len(trials))) / 2
+        if work.head_start_epochs:
+            yield work.head_start_epochs * cost.head_start_epoch_s
+        epoch = 0
+        for stop in self._stops_at():
+            epoch_s = cost.teacher_epoch_s + len(values) * cost.student_epoch_s
+            epoch_s += self._controls(len(values)) * cost.control_epoch_s
+            yield (stop - epoch) * epoch_s
+            self._num_epochs += (stop - epoch) * len(values)
+            epoch = stop
+            if epoch == work.epochs:
+                return
+            for trial, value in list(values.items()):
+                if self._asha.should_stop(trial, epoch, value):
+                    del values[trial]
+                self._asha.record(trial, epoch, value)
+            if not values:
+                return
+
+    def _controls(self, students: int) -> int:
+        """Controls that train beside so many students."""
+        if self._work.controls != "paired":
+            return 0
+        return 1 if self._work.one_control else students
+
+    def _stops_at(self) -> Iterator[int]:
+        rung = self._work.grace_period
+        while self._stops and rung < self._work.epochs:
+            yield rung
+            rung *= self._work.reduction_factor
+        yield self._work.epochs
+
+
+def rungs(work: Workload) -> list[int]:
+    """The epochs at which ASHA may stop a trial."""
+    if work.grace_period >= work.epochs:
+        return []
+    last = math.floor(math.log((work.epochs - 1) / work.grace_period, work.reduction_factor) + 1e-9)
+    return [work.grace_period * work.reduction_factor**step for step in range(last + 1)]

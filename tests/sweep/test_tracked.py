@@ -1,0 +1,121 @@
+"""What a tracker hears of a sweep that is killed and resumed."""
+
+import pytest
+from simulation import Simulation, make_space
+
+from kdsweep.store import read_ledger
+from kdsweep.sweep.tracked import TrackerListener
+from kdsweep.tracking import SweepSummary
+
+
+class Recorder:
+    """A tracker that remembers what it was told."""
+
+    is_active = True
+
+    def __init__(self):
+        self.begun, self.epochs, self.ended, self.summaries = [], [], {}, []
+        self.num_closed = 0
+
+    def trial(self, number, label, job, kind):
+        self.begun.append((number, kind))
+
+    def epoch(self, number, epoch, metrics):
+        self.epochs.append((number, epoch, metrics["student/miou"]))
+
+    def trial_end(self, number, state, summary=None, details=None):
+        assert number not in self.ended
+        self.ended[number] = (state, summary, details)
+
+    def summary(self, summary):
+        self.summaries.append(summary)
+
+    def close(self):
+        self.num_closed += 1
+
+
+class TrackedSimulation(Simulation):
+    def __init__(self, path, space, tracker, make_summary=None):
+        super().__init__(path, space, slots=3)
+        self.tracker = tracker
+        self.make_summary = make_summary
+        self.listener = None
+        self.said = []
+
+    def driver(self, **options):
+        driver = super().driver(**options)
+        self.listener = TrackerListener(
+            self.tracker,
+            self.experiment,
+            read_ledger(driver.ledger.path),
+            self.make_summary,
+            self.said.append,
+        )
+        driver.listeners.append(self.listener)
+        return driver
+
+    def session(self, seed, **options):
+        super().run(seed, **options)
+        self.listener.close()
+
+
+def make_summary(path, session):
+    return SweepSummary(session, {"state": "done"}, {"trials": [{"number": 0}]})
+
+
+def test_killed_and_resumed_each_epoch_and_end_is_told_once(tmp_path):
+    tracker = Recorder()
+    simulation = TrackedSimulation(tmp_path, make_space(), tracker, make_summary)
+    for seed in range(3):
+        simulation.session(seed, max_events=30)
+    assert tracker.summaries == []  # nothing has ended but the drivers
+    simulation.session(3)
+    events = simulation.events()
+    values = {
+        (event["trial"], event["epoch"]): event["value"]
+        for event in events
+        if event["event"] == "epoch"
+    }
+    assert {(number, epoch): value for number, epoch, value in tracker.epochs} == values
+    assert len(tracker.epochs) == len(values)
+    trials = {event["trial"]: event for event in events if event["event"] == "trial"}
+    assert tracker.ended.keys() == trials.keys()
+    assert {kind for _, kind in tracker.begun} == {"control", "search"}
+    for number, (state, summary, details) in tracker.ended.items():
+        assert state in ("complete", "stopped")
+        own = {epoch: value for (trial, epoch), value in values.items() if trial == number}
+        # Also of epochs that another session saw: the earliest of the best ones.
+        assert details.best_epoch == max(own, key=own.get)
+        assert summary == {"best/student/miou": max(own.values())}
+        assert details.epochs == max(own)
+        assert details.classes == ["road", "car"]
+        assert details.ious == {"student": [0.5, None]}
+    (summary,) = tracker.summaries
+    assert summary.session == 4
+    assert tracker.num_closed == 4
+
+
+def test_pictures_are_those_in_the_trials_folder(tmp_path):
+    tracker = Recorder()
+    simulation = TrackedSimulation(tmp_path, make_space(sweep={"trials": 1}), tracker)
+    picture = simulation.experiment.trial(0).frame(7, "image")
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    simulation.session(0)
+    assert tracker.ended[0][2].frames == {7: {"image": picture}}
+    assert tracker.ended[1][2].frames == {}
+    assert tracker.summaries == []
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_a_summary_that_fails_is_a_warning(tmp_path, is_active):
+    def fail(path, session):
+        raise ValueError("no table")
+
+    tracker = Recorder()
+    tracker.is_active = is_active
+    simulation = TrackedSimulation(tmp_path, make_space(sweep={"trials": 1}), tracker, fail)
+    simulation.session(0)
+    expected = ["W&B gets no summary of the sweep: ValueError: no table"]
+    assert simulation.said == (expected if is_active else [])
+    assert tracker.num_closed == 1
