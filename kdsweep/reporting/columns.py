@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 _GAP = 2
@@ -91,6 +92,21 @@ def draw(title: str, columns: Sequence[Column], width: int) -> list[Text]:
     for row in zip(*(column.cells for column, _ in fitted), strict=True):
         lines.append(_line(fitted, row))
     return lines
+
+
+def print_table(console: Console, title: str, columns: Sequence[Column]) -> None:
+    """Print a table that has rows, and an empty line after it."""
+    if columns and len(columns[0].cells):
+        for line in draw(title, columns, console.width):
+            console.print(line, no_wrap=True, crop=True)
+        console.print()
+
+
+def print_text(
+    console: Console, text: str, style: str = "", wrap: bool = True, end: str = "\n"
+) -> None:
+    """Print plain text; unwrapped lines stay whole so that they can be copied."""
+    console.print(Text(printable(text), style=style), soft_wrap=not wrap, end=end)
 
 
 def printable(text: str) -> str:

@@ -11,19 +11,21 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import plain
 from kdsweep.store.atomic import write_bytes
 
 
-def write_tables(results: Results, folder: Path) -> list[Path]:
-    """Write every table as CSV and as Parquet.
+def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:
+    """Write every table as CSV and as Parquet, and those for papers as Markdown and as LaTeX.
 
     Each file is there whole or not at all, so that others may read while a report is made again.
 
     Args:
         results: What :func:`kdsweep.reporting.load` returned.
         folder: Where to; made if it is not there. ``Experiment.report`` is the place for it.
+        top: Rows of the tables for papers.
 
     Returns:
         The files, in the order of the tables.
@@ -38,6 +40,11 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
         for suffix, data in ((".csv", text), (".parquet", packed)):
             path = folder / f"{name}{suffix}"
             write_bytes(path, data.getvalue())
+            paths.append(path)
+    for paper in paper_tables(results, top):
+        for suffix, written in ((".md", to_markdown(paper)), (".tex", to_latex(paper))):
+            path = folder / f"{paper.name}{suffix}"
+            write_bytes(path, written.encode())
             paths.append(path)
     return paths
 

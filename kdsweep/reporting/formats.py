@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 MISSING = "–"
+STATE_STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "starting": "cyan",
+    "paused": "yellow",
+    "died": "red",
+    "damaged": "red",
+}
+
+# A budget counts all sessions, so going on needs a larger one.
+_BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hours N"}
 
 
 def score(value: Any) -> str:
@@ -18,12 +32,35 @@ def score(value: Any) -> str:
 
 def gain(value: Any) -> str:
     """A difference of two: ``+0.012``."""
-    return number(value, "+.3f")
+    return number(value, "+z.3f")
+
+
+def percent(value: Any) -> str:
+    """A share in per cent, small ones with more digits: ``43``, ``2.1``, ``<0.01``."""
+    if value is None or pd.isna(value):
+        return MISSING
+    hundredths = 100 * float(value)
+    if 0 < hundredths < 0.01:
+        return "<0.01"
+    return f"{hundredths:.0f}" if hundredths >= 9.95 else f"{hundredths:.2g}"
 
 
 def number(value: Any, form: str) -> str:
     """A number in a format of Python's."""
     return MISSING if value is None or pd.isna(value) else format(value, form)
+
+
+def form_of(values: Iterable[Any]) -> str:
+    """The format that gives the largest of some amounts three digits or so: ``.1f`` for 55.1."""
+    largest = max((abs(v) for v in values if v is not None and not pd.isna(v)), default=0.0)
+    return next(
+        (f for limit, f in ((99.95, ".0f"), (9.995, ".1f"), (1, ".2f")) if largest >= limit), ".3f"
+    )
+
+
+def amount(value: Any) -> str:
+    """A measured amount with three digits or so: ``55.1``, ``0.645``."""
+    return number(value, form_of([value]))
 
 
 def setting(value: Any) -> str:
@@ -73,3 +110,27 @@ def shortest_names(paths: Sequence[str]) -> dict[str, str]:
         unique = (e for e in endings if not any(o.endswith(f".{e}") for o in others))
         short[path] = next(unique, path)
     return short
+
+
+def short_path(path: Path) -> str:
+    """A path as it is best typed: relative where that is below the working folder."""
+    relative = os.path.relpath(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
+
+
+def resume_command(experiment: Path, reason: str | None) -> str:
+    """The command that goes on with an experiment.
+
+    Args:
+        experiment: Its folder.
+        reason: Why it paused, if it did.
+    """
+    return f"kdsweep resume {short_path(experiment)}{_BUDGET_FLAGS.get(reason or '', '')}"
+
+
+def teachers(summary: Mapping[str, Any]) -> str | None:
+    """How many teachers were trained, where that is fewer than there are trials."""
+    num_teachers = summary["num_teachers"]
+    if not 0 < num_teachers < summary["num_trials"]:
+        return None
+    return f"{counted(num_teachers, 'teacher')} trained"

@@ -7,15 +7,23 @@ an iterator; of each epoch only its numbers are kept, so that 10,000 trials stay
 from __future__ import annotations
 
 import math
+import struct
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
+
+from kdsweep.spec.architectures import architecture_key
+from kdsweep.store import SlotTime
+from kdsweep.store.ledger import EpochProgress, decode_json, is_epoch
 
 Event = Mapping[str, Any]
 ClassIoUs = Mapping[str, list[float | None]]
+# As JSON, of an epoch of which nobody may ever ask for them.
+Unread = msgspec.Raw
 
 # Where each trial is, in the words of every table.
 WAITING = "waiting"
@@ -26,7 +34,22 @@ STOPPED = "stopped"
 FAILED = "failed"
 STATES = (COMPLETE, STOPPED, FAILED, RUNNING, INTERRUPTED, WAITING)
 
-_STATE_OF_STOP = {"complete": COMPLETE, "asha": STOPPED}
+_ROW = struct.Struct("=qqqdd")
+_ROW_TYPE = np.dtype(
+    [(n, "i8") for n in ("trial", "attempt", "epoch")] + [("value", "f8"), ("time", "f8")]
+)
+
+
+class _EpochEvent(EpochProgress, total=False):
+    metrics: dict[str, Any] | None
+    classes: msgspec.Raw
+
+
+_decode_epoch: Callable[[bytes], Any] = msgspec.json.Decoder(_EpochEvent).decode
+
+# What ended a trial that costs more than the sweep allows.
+CONSTRAINT = "constraint"
+_STATE_OF_STOP = {"complete": COMPLETE, "asha": STOPPED, "unneeded": STOPPED, CONSTRAINT: STOPPED}
 
 
 @dataclass
@@ -40,13 +63,19 @@ class TrialHistory:
         params: Drawn parameters by dotted path.
         job: The job as it runs now; a retry after running out of memory changes its batch size.
         control: Number of the control that the trial is measured against, if there is one.
+        rides_with: Number of the first trial of its cohort; ``None`` for that one itself.
         state: One of :data:`STATES`.
         attempts: How often it was started.
-        seconds: Time it held a slot; of a running trial up to the ledger's last word, of one whose
-            driver died up to that driver's.
+        seconds: Time it held a slot, shared with those of its cohort that trained meanwhile; of a
+            running trial up to the ledger's last word, of one whose driver died up to that
+            driver's.
         gpu_seconds: The same, times the GPUs it held.
+        heard: When it started or reported last, in Unix seconds.
         best_value: Highest value of the sweep's metric so far; ``-inf`` before there is one.
-        best_classes: Per-class IoU of that epoch.
+        best_classes: Per-class IoU of that epoch; see :func:`class_ious`.
+        costs: Its further objectives and costs that have a bound, by metric; one and the same
+            mapping for all trials of a network, which holds what is known last.
+        breaks_bound: Whether it costs more than the sweep allows.
     """
 
     number: int
@@ -57,67 +86,102 @@ class TrialHistory:
     params: Mapping[str, Any]
     job: Mapping[str, Any]
     control: int | None
+    rides_with: int | None = None
     state: str = WAITING
     attempts: int = 0
     seconds: float = 0.0
     gpu_seconds: float = 0.0
+    heard: float | None = None
     best_value: float = -math.inf
-    best_classes: ClassIoUs = field(default_factory=dict)
-    _mark: float | None = None
+    best_classes: ClassIoUs | Unread = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    breaks_bound: bool = False
 
-    def hold(self, until: float, num_gpus: float) -> None:
-        """Count the time since the last call, if the trial was running then."""
-        if self._mark is not None:
-            self.seconds += until - self._mark
-            self.gpu_seconds += (until - self._mark) * num_gpus
-        self._mark = until if self.state == RUNNING else None
+    @property
+    def is_eligible(self) -> bool:
+        """Whether it may be called best: a search trial with a value, within the bounds."""
+        return self.kind == "search" and self.best_value > -math.inf and not self.breaks_bound
+
+    @property
+    def cohort(self) -> int:
+        """Number of the first trial of its cohort."""
+        return self.number if self.rides_with is None else self.rides_with
+
+
+class _Block:
+    """The numbers of all epochs that have one set of metrics.
+
+    Attributes:
+        rows: The places of these epochs among all.
+        numbers: Their numbers, row by row, as bytes of doubles.
+    """
+
+    def __init__(self, num_metrics: int) -> None:
+        self.rows = array("q")
+        self.numbers = bytearray()
+        self._pack = struct.Struct(f"{num_metrics}d").pack
+
+    def append(self, row: int, values: Collection[Any]) -> None:
+        """Add an epoch; a missing number becomes ``NaN``."""
+        try:
+            packed = self._pack(*values)
+        except struct.error:
+            packed = self._pack(*map(_number, values))
+        self.numbers += packed
+        self.rows.append(row)
 
 
 class EpochColumns:
     """Every epoch of every trial as columns of numbers.
 
     Reports of one kind of trial all have the same metrics, so the numbers of a report are appended
-    as one row to a matrix for its set of metrics, far cheaper than one column at a time.
+    as one row of bytes to a matrix for its set of metrics, far cheaper than one column at a time.
+
+    Attributes:
+        stop: The decision on each epoch.
     """
 
     def __init__(self) -> None:
-        self.trial = array("q")
-        self.attempt = array("q")
-        self.epoch = array("q")
-        self.value = array("d")
-        self.time = array("d")
         self.stop: list[str | None] = []
-        self._rows: dict[tuple[str, ...], array[int]] = {}
-        self._numbers: dict[tuple[str, ...], array[float]] = {}
+        self._rows = bytearray()
+        # For each set of metrics the places of its epochs, and their numbers row by row.
+        self._blocks: dict[tuple[str, ...], _Block] = {}
 
     def __len__(self) -> int:
-        return len(self.trial)
+        return len(self.stop)
+
+    def rows(self) -> np.ndarray:
+        """The columns ``trial, attempt, epoch, value, time``, in the order of the ledger."""
+        return np.frombuffer(bytes(self._rows), dtype=_ROW_TYPE)
 
     def append(self, event: Event, value: float) -> None:
         """Add one ``epoch`` event."""
-        metrics = event["metrics"]
+        metrics = event.get("metrics") or {}
         keys = tuple(metrics)
-        if keys not in self._rows:
-            self._rows[keys], self._numbers[keys] = array("q"), array("d")
-        self._rows[keys].append(len(self))
-        self._numbers[keys].extend(
-            [math.nan if number is None else number for number in metrics.values()]
-        )
-        self.trial.append(event["trial"])
-        self.attempt.append(event.get("attempt", 1))
-        self.epoch.append(event["epoch"])
-        self.value.append(value)
-        self.time.append(event.get("time", math.nan))
+        block = self._blocks.get(keys)
+        if block is None:
+            block = self._blocks[keys] = _Block(len(keys))
+        block.append(len(self.stop), metrics.values())
+        attempt, time = event.get("attempt", 1), event.get("time", math.nan)
+        self._rows += _ROW.pack(event["trial"], attempt, event["epoch"], value, time)
         self.stop.append(event.get("stop"))
 
-    def metrics(self) -> dict[str, np.ndarray]:
-        """Each metric's column; ``NaN`` where an epoch does not have it."""
+    def metrics(self, order: np.ndarray) -> dict[str, np.ndarray]:
+        """Each metric's column, ``NaN`` where an epoch does not have it.
+
+        Args:
+            order: The epochs wanted, by their place in the order in which they were appended.
+        """
+        places = np.full(len(self), -1)
+        places[order] = np.arange(len(order))
         columns: dict[str, np.ndarray] = {}
-        for keys, rows in self._rows.items():
-            matrix = np.asarray(self._numbers[keys]).reshape(len(rows), len(keys))
+        for keys, block in self._blocks.items():
+            matrix = np.frombuffer(block.numbers).reshape(len(block.rows), len(keys))
+            into = places[np.asarray(block.rows)]
+            wanted = into >= 0
             for index, key in enumerate(keys):
-                column = columns.setdefault(key, np.full(len(self), np.nan))
-                column[np.asarray(rows)] = matrix[:, index]
+                column = columns.setdefault(key, np.full(len(order), np.nan))
+                column[into[wanted]] = matrix[wanted, index]
         return columns
 
 
@@ -153,8 +217,12 @@ class History:
         trials: By number.
         epochs: All epochs.
         failures: The ``fail`` events.
-        control_classes: For each control, ``(epoch, value, per-class IoU)`` of all its epochs.
+        rejected: The ``rejected`` events: draws that were never trained, because a student that is
+            built like that costs more than the sweep allows.
+        control_classes: For each control, ``(epoch, value, per-class IoU)`` of all its epochs; see
+            :func:`class_ious`.
         ending: ``done``, the reason of the pause, or ``None`` while the last session goes on.
+        extended: Whether it was extended and no session has begun since.
     """
 
     def __init__(self, events: Iterable[Event]) -> None:
@@ -163,23 +231,42 @@ class History:
         self.trials: dict[int, TrialHistory] = {}
         self.epochs = EpochColumns()
         self.failures: list[Event] = []
-        self.control_classes: dict[int, list[tuple[int, float, list[float | None]]]] = {}
+        self.rejected: list[Event] = []
+        self.control_classes: dict[int, list[tuple[int, float, ClassIoUs | Unread]]] = {}
+        self._costs: dict[str, dict[str, float]] = {}  # by architecture
         self.ending: str | None = None
+        self.extended = False
+        self._session: Session | None = None
+        self._time = SlotTime()
+        self._num_gpus = 0.0  # that each cohort of this session holds
+        handlers = {
+            name.removeprefix("_on_"): getattr(self, name)
+            for name in dir(self)
+            if name.startswith("_on_")
+        }
         for event in events:
-            handler = getattr(self, f"_on_{event['event']}", None)
+            handler = handlers.get(event["event"])
             if handler is not None:
                 handler(event)
-            if self.sessions:
-                self.sessions[-1].last = event.get("time", self.sessions[-1].last)
-        self._count_running()
+            if self._session is not None and event["event"] != "extend":  # between sessions
+                self._session.last = event.get("time", self._session.last)
+        self._count_time()
 
     def _on_sweep(self, event: Event) -> None:
         self.sweep = {**self.sweep, **event}
 
+    def _on_extend(self, event: Event) -> None:
+        self.sweep = {**self.sweep, **{key: event[key] for key in ("trials", "num_controls")}}
+        self.ending = None
+        self.extended = True
+
     def _on_session(self, event: Event) -> None:
         self.interrupt()
         self.ending = None
-        self.sessions.append(Session(event, event["time"], event["time"]))
+        self.extended = False
+        self._session = Session(event, event["time"], event["time"])
+        self._num_gpus = self._session.num_gpus
+        self.sessions.append(self._session)
 
     def _on_trial(self, event: Event) -> None:
         self.trials[event["trial"]] = TrialHistory(
@@ -191,34 +278,46 @@ class History:
             params=event.get("params") or {},
             job=event.get("job") or {},
             control=event.get("control"),
+            rides_with=event.get("rides_with"),
         )
 
     def _on_start(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.state = RUNNING
         trial.attempts += 1
-        trial.hold(event["time"], self._num_gpus)
+        trial.heard = event["time"]
+        self._time.start(trial.cohort, trial.number, event["time"], self._num_gpus)
 
     def _on_epoch(self, event: Event) -> None:
-        trial = self.trials[event["trial"]]
+        number, time, stop = event["trial"], event["time"], event.get("stop")
+        trial = self.trials[number]
         value = _number(event.get("value"))
         self.epochs.append(event, value)
-        trial.state = _STATE_OF_STOP.get(event.get("stop") or "", RUNNING)
-        trial.hold(event["time"], self._num_gpus)
-        classes = event.get("classes") or {}
+        trial.state = RUNNING if stop is None else _STATE_OF_STOP.get(stop, RUNNING)
+        trial.heard = time
+        trial.breaks_bound = stop == CONSTRAINT
+        if stop is not None:
+            self._time.end(trial.cohort, number, time, self._num_gpus)
+        if event.get("costs"):
+            if not trial.costs:
+                trial.costs = self._costs.setdefault(architecture_key(trial.job), trial.costs)
+            trial.costs.update(event["costs"])
         if value > trial.best_value:
-            trial.best_value, trial.best_classes = value, classes
+            trial.best_value, trial.best_classes = value, _kept(event.get("classes"))
         if trial.kind == "control":
-            rows = self.control_classes.setdefault(trial.number, [])
-            rows.append((event["epoch"], value, classes.get("student", [])))
+            rows = self.control_classes.setdefault(number, [])
+            rows.append((event["epoch"], value, _kept(event.get("classes"))))
 
     def _on_fail(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.state = WAITING if event.get("retry") else FAILED
-        trial.hold(event["time"], self._num_gpus)
+        self._time.end(trial.cohort, trial.number, event["time"], self._num_gpus)
         if event.get("job"):
             trial.job = {**trial.job, "train": {**trial.job.get("train", {}), **event["job"]}}
         self.failures.append(event)
+
+    def _on_rejected(self, event: Event) -> None:
+        self.rejected.append(event)
 
     def _on_pause(self, event: Event) -> None:
         self.sessions[-1].last = event["time"]
@@ -228,22 +327,69 @@ class History:
     def _on_done(self, event: Event) -> None:
         self.ending = "done"
 
-    @property
-    def _num_gpus(self) -> float:
-        return self.sessions[-1].num_gpus if self.sessions else 0.0
-
     def interrupt(self) -> None:
         """Nothing runs any more: the sweep paused, its driver died, or another one took over."""
-        self._count_running()
         for trial in self.trials.values():
             if trial.state == RUNNING:
                 trial.state = INTERRUPTED
-                trial.hold(self.sessions[-1].last, 0.0)
+                last = self.sessions[-1].last
+                self._time.end(trial.cohort, trial.number, last, self._num_gpus)
+        self._count_time()
 
-    def _count_running(self) -> None:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What the sweep searches by, the score that decides on epochs first."""
+        score = str(self.sweep.get("metric", "student/miou"))
+        return tuple(self.sweep.get("metrics") or (score,))
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Most that is allowed of each bounded cost."""
+        return dict(self.sweep.get("constraints") or {})
+
+    def state(self, driven: bool | None) -> str:
+        """``empty``, ``not started``, ``running``, ``died``, ``paused`` or ``done``.
+
+        Args:
+            driven: Whether a process runs the sweep; where that is not known, the ledger is taken
+                at its word.
+        """
+        if not self.sweep:
+            return "empty"
+        if self.ending is not None:
+            return "done" if self.ending == "done" else "paused"
+        if not self.sessions:
+            return "not started"
+        return "died" if driven is False else "running"
+
+    def _count_time(self) -> None:
         for trial in self.trials.values():
             if trial.state == RUNNING and self.sessions:
-                trial.hold(self.sessions[-1].last, self._num_gpus)
+                self._time.settle(trial.cohort, self.sessions[-1].last, self._num_gpus)
+        for trial in self.trials.values():
+            trial.seconds = self._time.seconds[trial.number]
+            trial.gpu_seconds = self._time.gpu_seconds[trial.number]
+
+
+def class_ious(classes: ClassIoUs | Unread) -> ClassIoUs:
+    """Per-class IoU by network, read now if it was not read before."""
+    if isinstance(classes, msgspec.Raw):
+        found: ClassIoUs | None = decode_json(classes)
+        return found or {}
+    return classes
+
+
+def decode_event(line: bytes) -> dict[str, Any]:
+    """An event from its JSON, but for an epoch's per-class IoU, which stays as it is.
+
+    It is half of an epoch's line, and of 50 epochs of a trial a report shows one.
+    """
+    return _decode_epoch(line) if is_epoch(line) else decode_json(line)
+
+
+def _kept(classes: ClassIoUs | Unread | None) -> ClassIoUs | Unread:
+    # What was not read is part of its line, which must not be kept with it.
+    return classes.copy() if isinstance(classes, msgspec.Raw) else classes or {}
 
 
 def _number(value: Any) -> float:

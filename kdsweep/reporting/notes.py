@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from kdsweep.reporting import formats
+from kdsweep.reporting.bounds import bound_sentences
+from kdsweep.reporting.front import names_of
 from kdsweep.reporting.results import Results
+from kdsweep.spec.objectives import objective
 
 
 def notes(results: Results, *, brief: bool = False) -> list[str]:
@@ -13,8 +19,19 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         brief: Only those without which the numbers mislead.
     """
     summary = results.summary
+    bounds = bound_sentences(summary["constraints"], summary["num_too_costly"], summary["rejected"])
     if summary["best"] is None:
-        return []
+        return bounds
+    if not results.confirmation.empty:
+        return [
+            "The jobs were chosen by their score in another sweep, and trained here on seeds that "
+            "it had not used, each beside its exact control: the same student without a teacher, "
+            "same batches, same initial weights.",
+            "gain: mean of the differences, seed by seed; 95 %: Student's t on them. With few "
+            "seeds the bootstrap is too narrow; it stands beside for what it does not assume.",
+            "validation: at each one's best epoch, chosen on these frames, which flatters both "
+            "alike; test: those epochs' students on the test split, scored once.",
+        ]
     found = [
         "Each value is one training with one seed, at its best epoch on the validation split. "
         "Differences no larger than those between seeds show nothing."
@@ -32,6 +49,26 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         )
     elif summary["num_controls"] == 0:
         found.append("No controls: whether the teachers helped cannot be told from this sweep.")
-    if summary["states"]["stopped"] and not brief:
+    if results.terms["verdict"].notna().any() and not brief:
+        found.append(
+            "negligible: less than 1 % of the student's gradient comes from this term, so it "
+            "changes next to nothing; dominant: more than 95 %, so the labels hardly count. "
+            "Another weight would test the loss better."
+        )
+    if summary["states"]["stopped"] > summary["num_too_costly"] and not brief:
         found.append("Trials that were stopped early count with what they had reached by then.")
-    return found
+    if not results.front.empty:
+        found += _of_front(summary["metrics"])
+    return [*found, *bounds]
+
+
+def _of_front(metrics: Sequence[str]) -> list[str]:
+    """By what difference one student is better than another."""
+    noisy = {m: objective(m).noise for m in metrics if objective(m).noise}
+    if not noisy:
+        return []
+    percent = formats.percent(max(noisy.values()))
+    return [
+        f"Measured costs ({names_of(list(noisy))}) that differ by less than {percent} % count as "
+        "equal where students are compared in several metrics."
+    ]

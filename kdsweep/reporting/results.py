@@ -6,8 +6,6 @@ when every trial failed. Numbers that are not there are ``NaN`` or ``<NA>``, nev
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +13,26 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.errors import KdsweepError
+from kdsweep.reporting.confirmation import confirmation_table
+from kdsweep.reporting.front import front_table
 from kdsweep.reporting.gains import gain_table
-from kdsweep.reporting.history import Event, History
+from kdsweep.reporting.glance import is_driven
+from kdsweep.reporting.history import Event, History, decode_event
+from kdsweep.reporting.links import confirmed_source, confirming
 from kdsweep.reporting.summary import summarize
 from kdsweep.reporting.tables import (
     class_table,
+    eligible,
     epoch_table,
     failure_table,
     pair_table,
+    plain,
     rank,
     trial_table,
 )
-from kdsweep.store import Experiment, read_ledger
+from kdsweep.reporting.terms import term_table
+from kdsweep.store import Experiment, iter_ledger
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,39 +42,88 @@ class Results:
     Attributes:
         trials: One row per trial, controls included: ``number, kind, label, student, teacher,
             state, value`` (best value of the sweep's metric), ``best_epoch, last`` (value of the
-            last epoch), ``epochs`` (finished), ``teacher_miou`` (at the best epoch), ``gain,
-            control, params_m`` (millions), ``hours`` (spent training), ``attempts, seed,
-            seed_compat_iou``, and one ``param:<path>`` per drawn parameter.
+            last epoch), ``epochs`` (finished), ``teacher_miou`` and ``agreement`` (share of
+            labelled validation pixels where student and teacher predict the same class; both at the
+            best epoch), ``gain, control, params_m`` (millions), what a frame costs the student at
+            inference (``macs_g``: billions of multiply-accumulates; ``latency_ms, latency_p95_ms``:
+            median and 95th percentile; ``inference_mb``: peak memory; missing in old ledgers),
+            ``hours`` (spent training), ``attempts, seed, seed_compat_iou``, ``breaks_bound``
+            (whether it costs more than the sweep allows: it ended with the epoch that showed it,
+            and is never called best), and one ``param:<path>`` per drawn parameter.
         epochs: One row per finished epoch: ``trial, attempt, epoch, value, stop, time`` and every
             metric of the epoch report.
-        pairs: One row per teacher and student, best first: numbers of trials by fate, ``best``,
-            ``median`` (over trials with an epoch, early-stopped ones at what they reached),
-            ``best_trial`` and its gain ``best_gain, median_gain, params_m``.
+        pairs: One row per teacher and student, best first: numbers of trials by fate (those in
+            ``num_too_costly`` are no ``num_stopped``), ``best``, ``median`` (over trials with an
+            epoch, early-stopped ones at what they reached), ``best_trial`` and its gain
+            ``best_gain, median_gain, params_m``.
+        front: For a sweep with several metrics the trials that no other beats in everything, best
+            score first: ``trial, label, student, teacher``, each metric by its name at the trial's
+            best epoch, ``gain, best_epoch, epochs, state``; empty for a single metric.
         gains: One row per search trial: its best value beside its control's within the same epochs.
             ``reason`` says why a gain is missing; ``matched`` whether control and trial differ in
             nothing but teacher and distillation.
         classes: IoU of each class at each trial's best epoch, for ``student`` and ``teacher``, and
             for the ``control`` at its own best epoch within as many epochs.
+        terms: One row per trial and distillation term, at the trial's best epoch: ``raw`` and
+            ``weighted`` value, ``ramp, share`` of the student's gradient norm and its median over
+            the epochs in which the term was fully weighted, ``labels_share`` (of the loss on
+            labels), and ``verdict``: ``negligible`` (below 1 % of the gradient), ``dominant``
+            (above 95 %) or missing.
+        confirmation: One row per confirmed job and split: means, the paired gain with its
+            intervals, and what may be claimed; empty but for a confirmation.
         failures: One row per failure, retried ones included.
-        summary: Counts, budgets, the best trial, and what has to be kept in mind, as plain JSON.
+        summary: Counts, budgets, the best trial, and what has to be kept in mind, as plain JSON;
+            ``confirmed_by`` has the experiments beside this one that trained its best jobs again,
+            each with its folder (``experiment``), ``state``, ``claims`` (rows of their
+            ``confirmation``) and ``error`` if it cannot be read, and ``confirms`` the folder of the
+            experiment that this one confirms. ``metrics`` has all that it searches by,
+            ``constraints`` the most that is allowed of each bounded cost, ``num_too_costly`` how
+            many trials cost more, and ``rejected`` the draws that were never trained, by student.
     """
 
     trials: pd.DataFrame
     epochs: pd.DataFrame
     pairs: pd.DataFrame
+    front: pd.DataFrame
     gains: pd.DataFrame
     classes: pd.DataFrame
+    terms: pd.DataFrame
+    confirmation: pd.DataFrame
     failures: pd.DataFrame
     summary: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """One line; the tables have a repr of their own."""
+        summary, best = self.summary, self.summary["best"]
+        scored = "no epoch yet"
+        if best is not None:
+            scored = f"best {best['label']} {summary['metric']} {best['value']:.3f}"
+        return (
+            f"<Results {summary['name'] or 'of no sweep'}: {summary['state']}, "
+            f"{summary['num_trials']} trials, {len(self.epochs)} epochs, {scored}>"
+        )
+
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables by name."""
-        names = ("trials", "epochs", "pairs", "gains", "classes", "failures")
+        names = (
+            "trials",
+            "epochs",
+            "pairs",
+            "front",
+            "gains",
+            "classes",
+            "terms",
+            "confirmation",
+            "failures",
+        )
         return {name: getattr(self, name) for name in names}
 
     def ranked(self) -> pd.DataFrame:
-        """The search trials that have a value, best first; of equal ones the smaller student."""
-        return rank(self.trials[(self.trials["kind"] == "search") & self.trials["value"].notna()])
+        """The search trials that may be called best, best first; of equal ones the smaller student.
+
+        These are the ones that have a value and cost no more than allowed.
+        """
+        return rank(eligible(self.trials))
 
 
 def load(path: Path | str) -> Results:
@@ -82,9 +137,30 @@ def load(path: Path | str) -> Results:
         LedgerError: Its ledger is damaged other than in its last line.
     """
     experiment = Experiment.open(path)
-    history = History(read_ledger(experiment.ledger))
-    alive = _is_alive(history.sessions[-1].event) if history.sessions else None
-    return _results(history, experiment.path, alive)
+    source = confirmed_source(experiment)
+    links = {
+        "confirms": None if source is None else str(source),
+        "confirmed_by": [_claims_of(other) for other in confirming(experiment)],
+    }
+    return _load(experiment, links)
+
+
+def _load(experiment: Experiment, links: Mapping[str, Any]) -> Results:
+    history = History(iter_ledger(experiment.ledger, decode_event))
+    return _results(history, experiment.path, is_driven(experiment, history), links)
+
+
+def _claims_of(experiment: Experiment) -> dict[str, Any]:
+    """What a confirming experiment says; that it cannot be read is no fault of its source."""
+    found: dict[str, Any] = {"experiment": str(experiment.path), "error": None}
+    try:
+        results = _load(experiment, {})
+    except (KdsweepError, OSError, KeyError, TypeError, ValueError) as error:
+        first = str(error) if isinstance(error, KdsweepError) else repr(error)
+        return {**found, "state": "damaged", "claims": [], "error": first.split("\n")[0]}
+    rows = results.confirmation.to_dict("records")
+    claims = [{str(key): plain(value) for key, value in row.items()} for row in rows]
+    return {**found, "state": results.summary["state"], "claims": claims}
 
 
 def results_from_events(
@@ -95,13 +171,15 @@ def results_from_events(
     Args:
         events: The events in their order; an iterator will do.
         folder: The experiment's folder, for the paths of logs.
-        driver_alive: Whether the last session's process is still there; ``None`` if not known, and
-            the ledger is then taken at its word.
+        driver_alive: Whether a driver holds the ledger; ``None`` if not known, and the ledger is
+            then taken at its word.
     """
-    return _results(History(events), folder, driver_alive)
+    return _results(History(events), folder, driver_alive, {})
 
 
-def _results(history: History, folder: Path | None, driver_alive: bool | None) -> Results:
+def _results(
+    history: History, folder: Path | None, driver_alive: bool | None, links: Mapping[str, Any]
+) -> Results:
     if driver_alive is False and history.ending is None:
         history.interrupt()
     experiment = Experiment(folder if folder is not None else Path())
@@ -114,21 +192,11 @@ def _results(history: History, folder: Path | None, driver_alive: bool | None) -
         trials=trials,
         epochs=epochs,
         pairs=pair_table(trials),
+        front=front_table(history, trials),
         gains=gains,
         classes=class_table(history, trials),
+        terms=term_table(trials, epochs),
+        confirmation=confirmation_table(trials, epochs, str(history.sweep.get("metric", ""))),
         failures=failure_table(history, experiment, relative=folder is None),
-        summary=summarize(history, trials, gains, folder, driver_alive),
+        summary=summarize(history, trials, gains, folder, driver_alive, links),
     )
-
-
-def _is_alive(session: Mapping[str, Any]) -> bool | None:
-    """Whether a session's process is still there; ``None`` if it was on another machine."""
-    if session.get("host") != socket.gethostname() or not session.get("pid"):
-        return None
-    try:
-        os.kill(session["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

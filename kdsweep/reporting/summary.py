@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from kdsweep.reporting.bounds import rejected_students
 from kdsweep.reporting.history import FAILED, STATES, History
-from kdsweep.reporting.tables import plain, rank
+from kdsweep.reporting.tables import COSTS, eligible, plain, rank
 
 
 def summarize(
@@ -17,20 +19,26 @@ def summarize(
     gains: pd.DataFrame,
     folder: Path | None,
     driver_alive: bool | None,
+    links: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a sweep amounts to; every key is there from the first moment on."""
+    """What a sweep amounts to; every key is there from the first moment on.
+
+    ``links`` has ``confirms`` and ``confirmed_by``; see :func:`kdsweep.reporting.results.load`.
+    """
     sweep, sessions = history.sweep, history.sessions
     search = trials[trials["kind"] == "search"]
-    ranked = rank(search[search["value"].notna()])
+    ranked = rank(eligible(trials))
     best = None if ranked.empty else _best(ranked.iloc[0])
     ties = [] if best is None else ranked.loc[ranked["value"] == best["value"], "number"].tolist()
     data = dict(sweep.get("data") or {})
     return {
         "name": sweep.get("name"),
         "experiment": None if folder is None else str(folder),
-        "state": _state(history, driver_alive),
+        "state": history.state(driver_alive),
         "pause_reason": history.ending if history.ending not in (None, "done") else None,
-        "metric": sweep.get("metric", "student/miou"),
+        "metric": history.metrics[0],
+        "metrics": list(history.metrics),
+        "constraints": history.bounds,
         "sampler": sweep.get("sampler"),
         "scheduler": sweep.get("scheduler"),
         "seed": sweep.get("seed"),
@@ -38,35 +46,39 @@ def summarize(
         "num_planned": sweep.get("trials"),
         "num_trials": len(search),
         "num_controls": len(trials) - len(search),
+        "num_teachers": int(search.loc[search["teacher"].notna(), "cohort"].nunique()),
         "states": {state: int((search["state"] == state).sum()) for state in STATES},
         "num_epochs": int(trials["epochs"].sum()),
         "num_failures": len(history.failures),
         "num_failed_trials": int((trials["state"] == FAILED).sum()),
+        "num_too_costly": int(search["breaks_bound"].sum()),
+        "rejected": rejected_students(history),
         "num_seeds": int(search["seed"].nunique()),
         "num_sessions": len(sessions),
         "started": sessions[0].start if sessions else sweep.get("time"),
         "updated": sessions[-1].last if sessions else sweep.get("time"),
         "hours": sum(s.last - s.start for s in sessions) / 3600,
+        "slot_hours": _slot_hours(history),
         "trial_hours": sum(t.seconds for t in history.trials.values()) / 3600,
         "gpu_hours": sum(t.gpu_seconds for t in history.trials.values()) / 3600,
         "best": best,
         "best_ties": ties,
         "num_gains": int(gains["gain"].notna().sum()),
         "gains_matched": bool(gains.loc[gains["gain"].notna(), "matched"].all()),
+        "confirms": links.get("confirms"),
+        "confirmed_by": list(links.get("confirmed_by", ())),
         "data": data,
         "notice": data.get("notice") if data.get("embedded", True) else None,
     }
 
 
-def _state(history: History, driver_alive: bool | None) -> str:
-    """``empty``, ``not started``, ``running``, ``died``, ``paused`` or ``done``."""
-    if not history.sweep:
-        return "empty"
-    if history.ending is not None:
-        return "done" if history.ending == "done" else "paused"
-    if not history.sessions:
-        return "not started"
-    return "died" if driver_alive is False else "running"
+def _slot_hours(history: History) -> float | None:
+    """Time that there was for trials: a session's length times the trials it runs at once."""
+    slots = [session.event.get("slots") or 0 for session in history.sessions]
+    if not slots or not all(slots):
+        return None
+    times = [session.last - session.start for session in history.sessions]
+    return sum(time * num for time, num in zip(times, slots, strict=True)) / 3600
 
 
 def _best(row: pd.Series) -> dict[str, Any]:
@@ -81,5 +93,7 @@ def _best(row: pd.Series) -> dict[str, Any]:
         "state",
         "gain",
     )
-    picked = {key: row[key] for key in (*keys, "params_m", "teacher_miou", "hours", "seed")}
+    picked = {
+        key: row[key] for key in (*keys, *COSTS, "teacher_miou", "agreement", "hours", "seed")
+    }
     return {key: plain(value) for key, value in picked.items()}

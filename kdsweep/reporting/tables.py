@@ -9,26 +9,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdsweep.reporting.history import History
+from kdsweep.reporting.history import History, class_ious
 from kdsweep.store import Experiment
 
 PARAM = "param:"
+# What a frame costs a student, as its reports name it.
+COSTS = ("params_m", "macs_g", "latency_ms", "latency_p95_ms", "inference_mb")
 
 
 def epoch_table(history: History) -> pd.DataFrame:
     """All epochs, sorted by trial and epoch; the last word counts on one reported twice."""
     columns = history.epochs
+    rows = columns.rows()
+    trial, epoch = rows["trial"], rows["epoch"]
+    order = np.lexsort((epoch, trial))  # stable: the last word on an epoch comes last
+    again = (np.diff(trial[order]) == 0) & (np.diff(epoch[order]) == 0)
+    order = order[~np.append(again, np.zeros(min(len(order), 1), dtype=bool))]
     table: dict[str, Any] = {
-        "trial": np.asarray(columns.trial, dtype=np.int64),
-        "attempt": np.asarray(columns.attempt, dtype=np.int64),
-        "epoch": np.asarray(columns.epoch, dtype=np.int64),
-        "value": np.asarray(columns.value, dtype=np.float64),
-        "stop": pd.Series(columns.stop, dtype="str"),
-        "time": np.asarray(columns.time, dtype=np.float64),
+        "trial": trial[order],
+        "attempt": rows["attempt"][order],
+        "epoch": epoch[order],
+        "value": rows["value"][order],
+        "stop": pd.Series(columns.stop, dtype="str").take(order).reset_index(drop=True),
+        "time": rows["time"][order],
+        **columns.metrics(order),
     }
-    epochs = pd.DataFrame({**table, **columns.metrics()})
-    order = epochs.sort_values(["trial", "epoch"], kind="stable")
-    return order.drop_duplicates(["trial", "epoch"], keep="last").reset_index(drop=True)
+    # The columns were made for this table alone; copies would double a big sweep's memory.
+    return pd.DataFrame(table, copy=False)
 
 
 def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
@@ -58,13 +65,16 @@ def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
             "last": at(last, "value").astype("float64"),
             "epochs": at(last, "epoch").fillna(0).astype("int64"),
             "teacher_miou": at(best, "teacher/miou").astype("float64"),
+            "agreement": at(best, "student/agreement").astype("float64"),
             "gain": np.nan,
             "control": pd.Series([t.control for t in records], dtype="Int64"),
-            "params_m": at(last, "student/params_m").astype("float64"),
+            "cohort": pd.Series([t.cohort for t in records], dtype="int64"),
+            **{name: at(last, f"student/{name}").astype("float64") for name in COSTS},
             "hours": pd.Series([t.seconds / 3600 for t in records], dtype="float64"),
             "attempts": pd.Series([t.attempts for t in records], dtype="int64"),
             "seed": pd.Series([_seed(t.job) for t in records], dtype="Int64"),
             "seed_compat_iou": at(best, "student/seed_compat_iou").astype("float64"),
+            "breaks_bound": pd.Series([t.breaks_bound for t in records], dtype="bool"),
         }
     )
     names = list(dict.fromkeys(name for trial in records for name in trial.params))
@@ -73,13 +83,20 @@ def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Teachers and students of the search trials, best pair first."""
+    """Teachers and students of the search trials, best pair first.
+
+    What trials that cost more than allowed have reached is left out.
+    """
     search = trials[trials["kind"] == "search"]
+    within = ~search["breaks_bound"]
+    scores = {name: search[name].where(within) for name in ("value", "gain")}
+    search = search.assign(**scores, halved=within & (search["state"] == "stopped"))
     groups = search.groupby(["teacher", "student"], dropna=False, sort=True)
     pairs = groups.agg(
         num_trials=("number", "size"),
         num_complete=("state", lambda states: int((states == "complete").sum())),
-        num_stopped=("state", lambda states: int((states == "stopped").sum())),
+        num_stopped=("halved", "sum"),
+        num_too_costly=("breaks_bound", "sum"),
         num_failed=("state", lambda states: int((states == "failed").sum())),
         best=("value", "max"),
         median=("value", "median"),
@@ -103,7 +120,7 @@ def class_table(history: History, trials: pd.DataFrame) -> pd.DataFrame:
     for number, control, num_epochs in trials[["number", "control", "epochs"]].itertuples(
         index=False
     ):
-        classes = history.trials[number].best_classes
+        classes = class_ious(history.trials[number].best_classes)
         num_classes = max((len(ious) for ious in classes.values()), default=0)
         if not num_classes:
             continue
@@ -138,7 +155,7 @@ def _control_classes(history: History, control: int, num_epochs: int) -> list[fl
     ]
     if not rows or max(epoch for epoch, *_ in rows) < num_epochs:
         return None
-    return max(rows, key=lambda row: row[1])[2]
+    return class_ious(max(rows, key=lambda row: row[1])[2]).get("student")
 
 
 def failure_table(history: History, experiment: Experiment, relative: bool) -> pd.DataFrame:
@@ -162,6 +179,11 @@ def failure_table(history: History, experiment: Experiment, relative: bool) -> p
             "traceback": _text(e.get("traceback") for e in events),
         }
     )
+
+
+def eligible(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that may be called best: search trials with a value, within all bounds."""
+    return trials[(trials["kind"] == "search") & trials["value"].notna() & ~trials["breaks_bound"]]
 
 
 def rank(trials: pd.DataFrame) -> pd.DataFrame:

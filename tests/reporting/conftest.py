@@ -43,9 +43,8 @@ class Story:
 
     def session(self, gpus: float = 0.5, pid: int | None = None, **fields: Any) -> "Story":
         where = {"pid": pid or os.getpid(), "host": socket.gethostname(), "slots": 2}
-        return self.add(
-            "session", session=1, gpus_per_trial=gpus, cpus_per_trial=1, **where, **fields
-        )
+        given = {"session": 1, "gpus_per_trial": gpus, "cpus_per_trial": 1, **where, **fields}
+        return self.add("session", **given)
 
     def trial(
         self,
@@ -83,15 +82,39 @@ class Story:
         teacher: float | None = None,
         classes: dict[str, list[float | None]] | None = None,
         seconds: float = 36.0,
+        terms: dict[str, tuple[float, float, float]] | None = None,
+        agreement: float | None = None,
+        test: float | None = None,
+        costs: dict[str, float] | None = None,
     ) -> "Story":
+        """Report an epoch.
+
+        ``terms`` has raw value, share of the gradient and ramp by name; ``costs`` whole metrics.
+        """
         metrics = {
             "student/miou": value,
             "student/params_m": 11.2,
             "student/seed_compat_iou": value,
+            **(costs or {}),
         }
         if teacher is not None:
             metrics["teacher/miou"] = teacher
+        if agreement is not None:
+            metrics["student/agreement"] = agreement
+        if test is not None:
+            metrics["test/miou"] = test
+        for name, (raw, share, ramp) in (terms or {}).items():
+            metrics[f"student/distill/{name}"] = raw
+            metrics[f"student/weighted/{name}"] = 2.0 * ramp * raw
+            metrics[f"student/grad_share/{name}"] = share
+            metrics[f"student/ramp/{name}"] = ramp
+        if terms:
+            metrics["student/grad_share/supervised"] = 1.0 - sum(s for _, s, _ in terms.values())
         fields = {"trial": number, "attempt": 1, "epoch": epoch, "value": value, "stop": stop}
+        header = next((e for e in reversed(self.events) if e["event"] == "sweep"), {})
+        deciding = [*header.get("metrics", [])[1:], *header.get("constraints", {})]
+        if deciding:
+            fields["costs"] = {name: metrics[name] for name in deciding}
         return self.add("epoch", seconds, **fields, metrics=metrics, classes=classes or {})
 
     def run(
@@ -104,6 +127,12 @@ class Story:
             self.epoch(number, index + 1, value, stop if last else None, **kwargs)
         return self
 
+    def reject(self, number: int, student: str, excess: dict[str, float]) -> "Story":
+        """A draw that breaks a bound by its architecture alone."""
+        label = f"resnet34→{student}"
+        given = {"params": {}, "values": {}, "drawn_with": None, "excess": excess}
+        return self.add("rejected", number=number, label=label, student=student, **given)
+
     def fail(
         self, number: int, kind: str, message: str, retry: bool = False, **fields: Any
     ) -> "Story":
@@ -114,6 +143,12 @@ class Story:
 @pytest.fixture
 def story() -> Story:
     return Story()
+
+
+@pytest.fixture
+def new_story() -> type[Story]:
+    """Begins a story, for tests that need several."""
+    return Story
 
 
 @pytest.fixture
@@ -139,4 +174,26 @@ def mixed(story: Story) -> Story:
     story.start(3).fail(3, "nan", "loss became NaN at step 7")
     story.trial(4, teacher="resnet50", control=0)
     story.start(4).epoch(4, 1, 0.36)
+    return story
+
+
+@pytest.fixture
+def distilled(story: Story) -> Story:
+    """A control, and trials with a term that counts, one that hardly does and one that begins."""
+    story.sweep().session().trial(0, teacher=None).run(0, [0.30, 0.50, 0.45])
+    story.trial(1, control=0).start(1)
+    story.epoch(
+        1, 1, 0.35, teacher=0.40, agreement=0.61,
+        terms={"pixel_kl": (0.9, 0.10, 0.5), "attention": (0.02, 0.002, 1.0)},
+    )  # fmt: skip
+    story.epoch(
+        1, 2, 0.55, teacher=0.60, agreement=0.72,
+        terms={"pixel_kl": (0.8, 0.30, 1.0), "attention": (0.01, 0.004, 1.0)},
+    )  # fmt: skip
+    story.epoch(
+        1, 3, 0.52, "complete", teacher=0.61, agreement=0.74,
+        terms={"pixel_kl": (0.7, 0.20, 1.0), "attention": (0.01, 0.020, 1.0)},
+    )  # fmt: skip
+    story.trial(2, student="mobilenet_v2", control=0).start(2)
+    story.epoch(2, 1, 0.20, teacher=0.30, agreement=0.5, terms={"hint": (3.0, 0.001, 0.25)})
     return story

@@ -5,13 +5,21 @@ import pandas as pd
 
 from kdsweep.reporting import results_from_events, to_json, write_tables
 
-TABLES = ["trials", "epochs", "pairs", "gains", "classes", "failures"]
+TABLES = [
+    "trials", "epochs", "pairs", "front", "gains", "classes", "terms", "confirmation", "failures",
+]  # fmt: skip
+PAPERS = ["trials", "pairs", "gains", "classes"]
 
 
 def test_tables_come_back_from_csv_and_parquet(mixed, tmp_path):
     results = results_from_events(mixed.events)
     paths = write_tables(results, tmp_path / "report")
-    assert [p.name for p in paths] == [f"{n}{s}" for n in TABLES for s in (".csv", ".parquet")]
+    assert [p.name for p in paths] == [
+        *(f"{name}{suffix}" for name in TABLES for suffix in (".csv", ".parquet")),
+        *(f"{name}{suffix}" for name in PAPERS for suffix in (".md", ".tex")),
+    ]
+    assert "**55.0**" in (tmp_path / "report" / "trials.md").read_text()
+    assert "\\textbf{55.0}" in (tmp_path / "report" / "trials.tex").read_text()
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == sorted(p.name for p in paths)
     trials = pd.read_parquet(tmp_path / "report" / "trials.parquet")
     assert trials["value"].tolist()[:3] == [0.5, 0.55, 0.25]
@@ -40,7 +48,8 @@ def test_files_of_an_empty_sweep_keep_their_columns(tmp_path):
     for name in TABLES:
         frame = pd.read_parquet(tmp_path / f"{name}.parquet")
         assert len(frame) == 0
-        assert {"trials": "number", "pairs": "best"}.get(name, "trial") in frame
+        own = {"trials": "number", "pairs": "best", "confirmation": "job"}
+        assert own.get(name, "trial") in frame
         assert (tmp_path / f"{name}.csv").read_text().count("\n") == 1
 
 

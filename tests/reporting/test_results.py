@@ -1,14 +1,15 @@
 import json
 import math
-import subprocess
-import sys
 import time
 
+import msgspec
 import pandas as pd
 import pytest
 
 from kdsweep.errors import ExperimentError
 from kdsweep.reporting import load, results_from_events
+from kdsweep.reporting.formats import teachers
+from kdsweep.reporting.history import class_ious, decode_event
 from kdsweep.store import Experiment, Ledger
 
 
@@ -226,7 +227,18 @@ def test_empty_and_all_failed(story):
     assert empty.summary["state"] == "empty"
     assert empty.summary["best"] is None
     assert {name: len(table) for name, table in empty.tables().items()} == dict.fromkeys(
-        ("trials", "epochs", "pairs", "gains", "classes", "failures"), 0
+        [
+            "trials",
+            "epochs",
+            "pairs",
+            "front",
+            "gains",
+            "classes",
+            "terms",
+            "confirmation",
+            "failures",
+        ],
+        0,
     )
     story.sweep().session().trial(0, teacher=None).start(0).fail(0, "error", "boom")
     story.trial(1, control=0).start(1).fail(1, "error", "boom")
@@ -260,22 +272,38 @@ def test_unknown_events_are_passed_over(mixed):
 
 
 def test_load_reads_an_experiment_and_tells_died_from_running(tmp_path, mixed):
-    gone = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
-    )
-    for pid, state in ((None, "running"), (int(gone.stdout), "died")):
-        experiment = Experiment.create(tmp_path, "tiny")
-        with Ledger.open(experiment.ledger) as ledger:
-            for event in mixed.events:
-                fields = {k: v for k, v in event.items() if k not in ("seq", "time")}
-                ledger.append({**fields, "pid": pid} if pid and "pid" in fields else fields)
+    experiment = Experiment.create(tmp_path, "tiny")
+    with Ledger.open(experiment.ledger) as ledger:
+        for event in mixed.events:
+            ledger.append({k: v for k, v in event.items() if k not in ("seq", "time")})
         with experiment.ledger.open("ab") as file:
             file.write(b'{"event":"epoch","tri')
-        results = load(tmp_path / "latest")
-        assert results.summary["state"] == state
-        assert results.summary["experiment"] == str(experiment.path)
-        assert results.trials["value"].max() == 0.55
-        assert results.failures["log"].tolist() == [str(experiment.trial(3).log)]
+        assert load(tmp_path / "latest").summary["state"] == "running"
+    # The process is still there, but it has let go: a number may have been given to another one.
+    results = load(tmp_path / "latest")
+    assert results.summary["state"] == "died"
+    assert results.summary["experiment"] == str(experiment.path)
+    assert results.trials["value"].max() == 0.55
+    assert results.failures["log"].tolist() == [str(experiment.trial(3).log)]
+
+
+def test_a_driver_on_another_machine_is_believed(tmp_path, story):
+    experiment = Experiment.create(tmp_path, "tiny")
+    story.sweep().session(host="node7")
+    with Ledger.open(experiment.ledger) as ledger:
+        for event in story.events:
+            ledger.append({k: v for k, v in event.items() if k not in ("seq", "time")})
+    # Its lock may not be seen from here.
+    assert load(experiment.path).summary["state"] == "running"
+
+
+def test_results_say_in_one_line_what_they_are(mixed):
+    assert repr(results_from_events(mixed.events)) == (
+        "<Results tiny: running, 4 trials, 8 epochs, best resnet34→resnet18 student/miou 0.550>"
+    )
+    assert repr(results_from_events([])) == (
+        "<Results of no sweep: empty, 0 trials, 0 epochs, no epoch yet>"
+    )
 
 
 def test_load_of_nothing_is_an_error(tmp_path):
@@ -296,3 +324,80 @@ def test_a_thousand_trials_load_fast(story):
     assert len(results.epochs) == 50 + 20_000
     assert results.gains["gain"].notna().all()
     assert seconds < 5  # 0.2 s on an idle core; quadratic code would need minutes
+
+
+def test_class_ious_are_read_when_they_are_wanted(mixed, tmp_path):
+    experiment = Experiment.create(tmp_path, "tiny")
+    with Ledger.open(experiment.ledger) as ledger:
+        for event in mixed.events:
+            ledger.append({k: v for k, v in event.items() if k not in ("seq", "time")})
+    lines = [line[:-18] + b"}" for line in experiment.ledger.read_bytes().splitlines()]
+    for line in lines:
+        whole, event = json.loads(line), decode_event(line)
+        if whole["event"] == "epoch":
+            assert isinstance(event["classes"], msgspec.Raw)
+            assert class_ious(event["classes"]) == whole["classes"]
+        assert {**event, "classes": 0} == {**whole, "classes": 0}
+    pd.testing.assert_frame_equal(
+        load(experiment.path).classes, results_from_events(mixed.events).classes
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metrics": {}},
+        {"metrics": {',"classes":{': 1.0}, "classes": {}},
+        {"metrics": {}, "classes": {"student}": [0.5], "te,acher": [None]}},
+        {"classes": {}, "note": '"classes":{'},
+        {"note": ',"classes":{}'},
+        {"classes": None, "metrics": {}},
+    ],
+)
+def test_an_epoch_is_read_rightly_whatever_its_names(fields):
+    event = {"event": "epoch", "seq": 3, **fields}
+    read = decode_event(json.dumps(event, separators=(",", ":")).encode())
+    if "classes" in read:
+        read["classes"] = class_ious(read["classes"]) or event["classes"]
+    assert read == {key: value for key, value in event.items() if key != "note"}
+
+
+def test_a_metric_that_was_not_finite_is_missing_and_moves_no_other(story):
+    story.sweep().session().trial(0).start(0).epoch(0, 1, 0.1).epoch(0, 2, None).epoch(0, 3, 0.3)
+    epochs = results_from_events(story.events).epochs
+    assert epochs["student/miou"].isna().tolist() == [False, True, False]
+    assert epochs["student/params_m"].tolist() == [11.2] * 3
+
+
+def test_an_epoch_reported_twice_counts_with_its_last_word(story):
+    story.sweep().session().trial(1).trial(0).start(1).epoch(1, 1, 0.1).epoch(1, 2, 0.2)
+    story.start(0).epoch(0, 1, 0.5).epoch(1, 2, 0.4, agreement=0.9)
+    epochs = results_from_events(story.events).epochs
+    assert epochs["trial"].tolist() == [0, 1, 1]
+    assert epochs["value"].tolist() == [0.5, 0.1, 0.4]
+    assert epochs["student/agreement"].isna().tolist() == [True, True, False]
+
+
+def test_the_trials_of_a_cohort_share_the_time_of_their_slot(story):
+    story.sweep(trials=3, num_controls=0).session(gpus=1)
+    for number in range(3):
+        story.trial(number)
+        story.events[-1]["rides_with"] = 0 if number else None
+    for number in range(3):
+        story.start(number)
+    story.epoch(0, 1, 0.1, "asha", seconds=30).epoch(1, 1, 0.2, seconds=0)
+    story.epoch(2, 1, 0.3, seconds=0).epoch(1, 2, 0.2, "asha", seconds=20)
+    story.epoch(2, 2, 0.3, seconds=0).epoch(2, 3, 0.4, "complete", seconds=10)
+    results = results_from_events(story.events)
+    assert (results.trials["hours"] * 3600).tolist() == pytest.approx([10, 20, 30])
+    assert results.summary["gpu_hours"] * 3600 == pytest.approx(60)
+    assert results.trials["cohort"].tolist() == [0, 0, 0]
+    assert teachers(results.summary) == "1 teacher trained"
+    assert teachers({**results.summary, "num_teachers": 3}) is None
+
+
+def test_a_control_that_nobody_needs_any_more_was_stopped(story):
+    story.sweep(trials=1).session().trial(0, control=1).trial(1, teacher=None)
+    story.start(0).start(1).epoch(1, 1, 0.2, "unneeded").fail(0, "nan", "loss is nan")
+    trials = results_from_events(story.events).trials.set_index("number")
+    assert trials["state"].to_dict() == {0: "failed", 1: "stopped"}

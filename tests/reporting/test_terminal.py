@@ -143,7 +143,7 @@ def test_next_commands_fit_the_state(mixed):
     folder = Path.cwd() / "experiments" / "my sweep"
     running = next_commands(results_from_events(mixed.events, folder=folder))
     assert running == [
-        ("kdsweep report 'experiments/my sweep'", "all tables, also as CSV and Parquet"),
+        ("kdsweep report 'experiments/my sweep'", "all tables, also as files"),
         (
             "kdsweep train 'experiments/my sweep/trials/0001/job.yaml'",
             "train the best trial again",
@@ -175,3 +175,18 @@ def test_least_wanted_columns_go_first_then_names_shrink():
         "─" * 13,
         "abcdef…  3333",
     ]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_terms_are_shown_with_what_is_wrong_with_them(distilled, width):
+    text = printed(render, distilled.events, width=width)
+    rows = table(text, "What each distillation term does")
+    assert [row[0] for row in rows] == ["1", "1", "2"]
+    assert {"pixel_kl", "1.6", "30", "25", "70"} <= set(rows[0])
+    assert {"attention", "0.4", "negligible"} <= set(rows[1])
+    assert rows[2][-1] == "weight at 25 %"
+    assert "less than 1 % of the student's gradient" in " ".join(text.split())
+
+
+def test_terms_are_not_mentioned_where_there_are_none(mixed):
+    assert "distillation term" not in printed(render, mixed.events)

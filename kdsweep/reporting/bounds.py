@@ -1,0 +1,93 @@
+"""What a sweep's bounds have kept out of it, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kdsweep.reporting import formats
+from kdsweep.reporting.history import History
+from kdsweep.spec.units import unit, written
+
+_MOST_NAMED = 4
+
+
+def rejected_students(history: History) -> list[dict[str, Any]]:
+    """The students whose draws were never trained.
+
+    Returns:
+        Rows ``student, times, costs`` (of each cost that exceeds its bound, by metric), the
+        commonest first.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for event in history.rejected:
+        student = event.get("student") or event["label"]
+        row = found.setdefault(student, {"student": student, "times": 0, "costs": {}})
+        row["times"] += 1
+        row["costs"] |= {
+            metric: history.bounds[metric] * (1.0 + by)
+            for metric, by in event["excess"].items()
+            if by > 0 and metric in history.bounds
+        }
+    return sorted(found.values(), key=lambda row: -row["times"])
+
+
+def bound_sentences(
+    bounds: Mapping[str, float], num_too_costly: int, rejected: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What was left out because it costs more than allowed, a sentence each; often nothing.
+
+    Args:
+        bounds: Most that is allowed, by metric.
+        num_too_costly: Trials that cost more.
+        rejected: What :func:`rejected_students` returned.
+    """
+    found = []
+    if num_too_costly == 1:
+        found.append(
+            f"1 trial costs more than allowed ({allowed(bounds)}): it ended with the epoch that "
+            "showed it, and is not in the comparison."
+        )
+    elif num_too_costly:
+        found.append(
+            f"{num_too_costly} trials cost more than allowed ({allowed(bounds)}): each ended with "
+            "the epoch that showed it, and they are not in the comparison."
+        )
+    if rejected:
+        times = sum(row["times"] for row in rejected)
+        were = "was" if times == 1 else "were"
+        broken = {metric for row in rejected for metric in row["costs"]}
+        most = allowed({metric: value for metric, value in bounds.items() if metric in broken})
+        named = [f"{row['student']} ({_costs(row['costs'])})" for row in rejected[:_MOST_NAMED]]
+        rest = len(rejected) - len(named)
+        if rest:
+            named.append(f"and {rest} more")
+        found.append(
+            f"{formats.counted(times, 'draw')} {were} never trained, as {most} are allowed: "
+            f"{', '.join(named)}."
+        )
+    return found
+
+
+def nothing_within(bounds: Mapping[str, float]) -> str:
+    """Why there is no best student, where every trial that has a value costs too much."""
+    return (
+        f"Every trial that has finished an epoch costs more than allowed ({allowed(bounds)}), so "
+        "there is no best student."
+    )
+
+
+def allowed(bounds: Mapping[str, float]) -> str:
+    """The bounds of a sweep: ``at most 8 M parameters and 30 ms``; empty without any."""
+    every = [f"{most:g} {unit(metric).after}" for metric, most in bounds.items()]
+    return f"at most {joined(every)}" if every else ""
+
+
+def joined(texts: Iterable[str], word: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    every = list(texts)
+    return f" {word} ".join([", ".join(every[:-1]), every[-1]] if len(every) > 1 else every)
+
+
+def _costs(costs: Mapping[str, float]) -> str:
+    return joined(written(metric, value) for metric, value in costs.items())

@@ -1,0 +1,119 @@
+"""Which classes does the best student know, and which did the teacher help with?"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from kdsweep.reporting import formats
+from kdsweep.reporting.figures.figure import (
+    CONTROL,
+    MUTED,
+    STUDENT,
+    TEACHER,
+    Figure,
+    Trace,
+    axis,
+    legend_above,
+    listed,
+    safe,
+    short,
+)
+from kdsweep.reporting.results import Results
+
+_MOST_CLASSES = 60
+_ROLES = (
+    ("teacher", TEACHER, "diamond-open"),
+    ("control", CONTROL, "circle-open"),
+    ("student", STUDENT, "circle"),
+)
+
+
+def class_ious(results: Results) -> pd.DataFrame:
+    """IoU of each class for the best student, beside its control and its teacher.
+
+    Returns:
+        Columns ``class_id, class, student, control, teacher, gain``, best class of the student
+        first and classes without an IoU last; no rows before there is a best student.
+    """
+    best = results.summary["best"]
+    rows = results.classes[results.classes["trial"] == (-1 if best is None else best["number"])]
+    rows = rows.assign(gain=rows["student"] - rows["control"])
+    columns = ["class_id", "class", "student", "control", "teacher", "gain"]
+    return rows.sort_values(
+        ["student", "class_id"], ascending=[False, True], na_position="last", kind="stable"
+    )[columns].reset_index(drop=True)
+
+
+def class_figures(results: Results) -> list[Figure]:
+    """A dot for each network on a line for each class."""
+    ious = class_ious(results)
+    if ious.empty or ious["student"].isna().all():
+        return []
+    shown = ious.head(_MOST_CLASSES)
+    left_out = len(ious) - len(shown)
+    places = list(range(len(shown)))
+    traces: list[Trace] = [_spans(shown)]
+    for role, color, symbol in _ROLES:
+        if shown[role].isna().all():
+            continue
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": role,
+                "x": listed(shown[role]),
+                "y": places,
+                "marker": {
+                    "color": color,
+                    "symbol": symbol,
+                    "size": 10,
+                    "line": {"width": 2, "color": color},
+                },
+                "hovertext": [
+                    f"{safe(name)}<br>{role} IoU {formats.score(value)}"
+                    for name, value in zip(shown["class"], shown[role], strict=True)
+                ],
+                "hovertemplate": "%{hovertext}<extra></extra>",
+            }
+        )
+    hidden = (
+        f" The {left_out} weakest classes are left out; all are in the CSV." if left_out else ""
+    )
+    return [
+        Figure(
+            name="classes",
+            title="Which classes does the best student know?",
+            caption="IoU of each class on the validation split. A class without a dot has no IoU: "
+            f"it is neither in the labels nor in any prediction.{hidden}",
+            tables={"classes": ious},
+            traces=traces,
+            layout={
+                "xaxis": axis("IoU", range=[-0.02, 1.02], zeroline=True),
+                "yaxis": axis(
+                    "",
+                    tickvals=places,
+                    ticktext=[short(name) for name in shown["class"]],
+                    autorange="reversed",
+                    ticks="",
+                ),
+                "legend": legend_above(),
+            },
+            height=150 + 26 * len(shown),
+            wide=True,
+        )
+    ]
+
+
+def _spans(shown: pd.DataFrame) -> Trace:
+    """A thin line from the lowest to the highest dot of each class."""
+    values = shown[["student", "control", "teacher"]]
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for place, (low, high) in enumerate(zip(values.min(axis=1), values.max(axis=1), strict=True)):
+        x += [*listed([low, high]), None]
+        y += [place, place, None]
+    style = {"color": MUTED, "width": 1}
+    return {
+        "type": "scatter", "mode": "lines", "x": x, "y": y, "line": style, "hoverinfo": "skip",
+        "showlegend": False,
+    }  # fmt: skip

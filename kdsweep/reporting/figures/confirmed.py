@@ -1,0 +1,99 @@
+"""Which gains stand with repeated seeds?"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from kdsweep.reporting import formats
+from kdsweep.reporting.figures.figure import (
+    INK,
+    STUDENT,
+    TEACHER,
+    Figure,
+    Trace,
+    axis,
+    legend_above,
+    line,
+    listed,
+    safe,
+    short,
+)
+from kdsweep.reporting.results import Results
+
+_STYLES = {"validation": (STUDENT, "circle", -0.13), "test": (TEACHER, "diamond", 0.13)}
+
+
+def confirmed_gains(results: Results) -> pd.DataFrame:
+    """The gain of each confirmed job on each split with its 95 % interval.
+
+    Returns:
+        Columns ``job, teacher, student, split, seeds, gain, low, high, claim``; no rows but for a
+        confirmation.
+    """
+    columns = ["job", "teacher", "student", "split", "seeds", "gain", "low", "high", "claim"]
+    table = results.confirmation[columns]
+    return table[table["gain"].notna()].reset_index(drop=True)
+
+
+def confirmed_figures(results: Results, metric: str) -> list[Figure]:
+    """Gains with their intervals, beside the line of no gain."""
+    table = confirmed_gains(results)
+    if table.empty:
+        return []
+    jobs = list(dict.fromkeys(table["job"]))
+    place = {job: index for index, job in enumerate(jobs)}
+    pairs = table.drop_duplicates("job").set_index("job")
+    traces: list[Trace] = []
+    for split, rows in table.groupby("split", sort=False):
+        color, symbol, shift = _STYLES[str(split)]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": str(split),
+                "x": listed(rows["gain"]),
+                "y": listed(rows["job"].map(place) + shift),
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": listed(rows["high"] - rows["gain"]),
+                    "arrayminus": listed(rows["gain"] - rows["low"]),
+                    "color": color,
+                    "thickness": 2,
+                    "width": 5,
+                },
+                "marker": {"color": color, "symbol": symbol, "size": 10},
+                "hovertext": [
+                    f"{safe(job)}, {split}<br>{safe(claim)}"
+                    for job, claim in zip(rows["job"], rows["claim"], strict=True)
+                ],
+                "hovertemplate": "%{hovertext}<extra></extra>",
+            }
+        )
+    untested = " Nothing can be tested with one seed." if (table["seeds"] == 1).any() else ""
+    names = [f"{job}: {formats.names([pairs.loc[job, 'student']])[0]}" for job in jobs]
+    return [
+        Figure(
+            name="confirmed",
+            title="Which gains stand with repeated seeds?",
+            caption="Mean difference between students and their exact controls, seed by seed, with "
+            "Student's 95 % interval. An interval that holds zero shows no gain." + untested,
+            tables={"confirmed": table},
+            traces=traces,
+            layout={
+                "xaxis": axis(f"gain ({metric})"),
+                "yaxis": axis(
+                    "",
+                    tickvals=list(place.values()),
+                    ticktext=[short(name) for name in names],
+                    range=[len(jobs) - 0.5, -0.5],
+                    showgrid=False,
+                    ticks="",
+                ),
+                "shapes": [line(0, 0, 0, 1, yref="paper", line={"color": INK})],
+                "legend": legend_above(),
+            },
+            height=150 + 60 * len(jobs),
+            wide=True,
+        )
+    ]

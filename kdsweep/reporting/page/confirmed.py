@@ -1,0 +1,83 @@
+"""What other experiments say of this one: its confirmations, or the sweep that it confirms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsweep.reporting import formats
+from kdsweep.reporting.columns import printable
+from kdsweep.reporting.results import Results
+from kdsweep.store import Experiment
+
+
+@dataclass(frozen=True)
+class Related:
+    """Another experiment.
+
+    Attributes:
+        lead: What it is to this one.
+        name: Its folder's name.
+        address: Of its page, relative to this one's; ``None`` where it has no page.
+        remark: Behind the name.
+        lines: What it says.
+    """
+
+    lead: str
+    name: str
+    address: str | None
+    remark: str = ""
+    lines: Sequence[str] = ()
+
+
+def related(results: Results, page: str, report: Path | None) -> list[Related]:
+    """The experiments that confirm this one, and the one that it confirms.
+
+    Args:
+        results: The results.
+        page: File name of a page in an experiment's report.
+        report: Folder of this page, for addresses relative to it.
+    """
+    summary, found = results.summary, []
+    if summary["confirms"] is not None:
+        source = Path(summary["confirms"])
+        address = _address(source, page, report)
+        found.append(Related("These jobs were found by", source.name, address))
+    for link in summary["confirmed_by"]:
+        path = Path(link["experiment"])
+        remark = "" if link["state"] == "done" else f"({link['state']})"
+        lines = [_claim(row) for row in link["claims"]]
+        if link["error"] is not None:
+            lines.append(link["error"])
+        address = _address(path, page, report)
+        if address is None and link["error"] is None:
+            remark = f"{remark} (kdsweep report {formats.short_path(path)} draws its page)".strip()
+        lead = "Trained again with fresh seeds, each beside its exact control, in"
+        found.append(Related(lead, printable(path.name), address, remark, lines))
+    return found
+
+
+def claims_of(results: Results, number: int) -> list[dict[str, Any]]:
+    """What confirmations say of a trial, as far as they have seeds to speak of."""
+    job = f"trial {number:04d}"
+    links = results.summary["confirmed_by"]
+    return [row for link in links for row in link["claims"] if row["job"] == job and row["seeds"]]
+
+
+def _claim(row: dict[str, Any]) -> str:
+    student, teacher = formats.names([row["student"], row["teacher"]])
+    return printable(
+        f"{row['job']} ({student}, taught by {teacher}), on the {row['split']} split: "
+        f"{row['claim']}."
+    )
+
+
+def _address(experiment: Path, page: str, report: Path | None) -> str | None:
+    """Its page as it is linked from another experiment's report."""
+    other = Experiment(experiment).report / page
+    if report is None or not other.is_file():
+        return None
+    return Path(os.path.relpath(other, report.resolve())).as_posix()

@@ -1,0 +1,423 @@
+"""The tables that people put into papers, as Markdown and as LaTeX (booktabs).
+
+:func:`paper_tables` decides what stands in them, :func:`to_markdown` and :func:`to_latex` only
+write it down. Names come from users and data sets: in both they stay the text that they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from kdsweep.reporting import formats
+from kdsweep.reporting.columns import printable
+from kdsweep.reporting.front import front_title, further_costs
+from kdsweep.reporting.notes import notes
+from kdsweep.reporting.results import Results
+from kdsweep.spec.objectives import objective
+from kdsweep.spec.units import unit
+
+_SHARES = ("miou", "iou", "pixel_accuracy")  # metrics from 0 to 1 that are given in per cent
+
+
+@dataclass(frozen=True)
+class PaperColumn:
+    """One column.
+
+    Attributes:
+        header: Heading with its unit.
+        cells: One text a row, unescaped.
+        text: Whether it holds names, left-aligned.
+        bold: Rows whose cell is the best.
+    """
+
+    header: str
+    cells: Sequence[str]
+    text: bool = False
+    bold: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table.
+
+    Attributes:
+        name: Name of its files.
+        caption: What it shows, in a sentence.
+        columns: All with equally many cells.
+        remarks: What has to be kept in mind about the numbers.
+    """
+
+    name: str
+    caption: str
+    columns: Sequence[PaperColumn]
+    remarks: Sequence[str] = field(default_factory=tuple)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells, row by row."""
+        return list(zip(*(column.cells for column in self.columns), strict=True))
+
+
+def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
+    """Best trials, pairs, gains, the best student's classes, the front, and what was confirmed.
+
+    Args:
+        results: What :func:`kdsweep.reporting.load` returned.
+        top: Rows of the tables of trials, gains and pairs.
+    """
+    remarks = notes(results, brief=True)
+    if results.summary["notice"]:
+        remarks = [str(results.summary["notice"]), *remarks]
+    scores = _Scores(str(results.summary["metric"]))
+    made = [
+        _trials(results, scores, top),
+        _pairs(results, scores, top),
+        _gains(results, scores, top),
+        _classes(results),
+    ]
+    if not results.front.empty:
+        made.append(_front(results, scores, top))
+    if not results.confirmation.empty:
+        made.append(_confirmation(results, scores))
+    return [PaperTable(name, caption, columns, tuple(remarks)) for name, caption, columns in made]
+
+
+def to_markdown(table: PaperTable) -> str:
+    """A table in GitHub's Markdown, its remarks below it."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [f"**{_markdown(table.caption)}**", ""]
+    lines.append(line(_markdown(column.header) for column in table.columns))
+    lines.append(line("---" if column.text else "---:" for column in table.columns))
+    for index, row in enumerate(table.rows()):
+        cells = [_markdown(cell) for cell in row]
+        bold = [index in column.bold for column in table.columns]
+        lines.append(line(f"**{c}**" if b else c for c, b in zip(cells, bold, strict=True)))
+    if table.remarks:
+        lines += ["", *(f"- {_markdown(remark)}" for remark in table.remarks)]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(table: PaperTable) -> str:
+    r"""A ``table`` environment that needs ``\usepackage{booktabs}``, its remarks as comments."""
+    lines = ["% needs \\usepackage{booktabs}"]
+    # A comment ends with its line; printable text has no line breaks.
+    lines += [f"% {printable(remark)}" for remark in table.remarks]
+    lines += ["\\begin{table}", "  \\centering", f"  \\caption{{{_latex(table.caption)}}}"]
+    lines.append(f"  \\label{{tab:kdsweep-{table.name}}}")
+    kinds = "".join("l" if column.text else "r" for column in table.columns)
+    lines += [f"  \\begin{{tabular}}{{{kinds}}}", "    \\toprule"]
+    lines.append(f"    {' & '.join(_latex(column.header) for column in table.columns)} \\\\")
+    lines.append("    \\midrule")
+    for index, row in enumerate(table.rows()):
+        cells = [
+            f"\\textbf{{{_latex(cell)}}}" if index in column.bold else _latex(cell)
+            for cell, column in zip(row, table.columns, strict=True)
+        ]
+        lines.append(f"    {' & '.join(cells)} \\\\")
+    lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+# -- what stands in them
+
+_Made = tuple[str, str, list[PaperColumn]]
+
+
+class _Scores:
+    """How values of the sweep's metric are written: mIoU in per cent, its differences in points."""
+
+    def __init__(self, metric: str) -> None:
+        is_share = metric.rsplit("/", maxsplit=1)[-1] in _SHARES
+        self.name = "mIoU" if metric == "student/miou" else metric
+        self.factor = 100.0 if is_share else 1.0
+        self.unit = " (%)" if is_share else ""
+        self.points = " (points)" if is_share else ""
+        self.form = ".1f" if is_share else ".3g"
+
+    def column(self, header: str, values: pd.Series, *, bold: bool = True) -> PaperColumn:
+        """Values, the highest in bold."""
+        return _numbers(header + self.unit, values * self.factor, self.form, bold=bold)
+
+    def gain(self, header: str, values: pd.Series, *, bold: bool = True) -> PaperColumn:
+        """Differences with their sign; the highest in bold, if it is a gain at all."""
+        bold = bold and bool(values.max() > 0)
+        return _numbers(header + self.points, values * self.factor, f"+{self.form}", bold=bold)
+
+
+def _trials(results: Results, scores: _Scores, top: int) -> _Made:
+    ranked = results.ranked()
+    shown = ranked.head(top)
+    columns = [
+        PaperColumn("trial", [str(number) for number in shown["number"]]),
+        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
+        PaperColumn("student", formats.names(shown["student"]), text=True),
+        scores.column(scores.name, shown["value"]),
+    ]
+    if results.gains["gain"].notna().any():
+        columns.append(scores.gain("gain", shown["gain"]))
+    if shown["teacher_miou"].notna().any():
+        columns.append(_numbers("teacher mIoU (%)", 100 * shown["teacher_miou"], ".1f"))
+    columns += [
+        _numbers("parameters (M)", shown["params_m"], ".1f"),
+        *_costs(shown),
+        _numbers("best epoch", shown["best_epoch"], "d"),
+        _numbers("epochs", shown["epochs"], "d"),
+        _numbers("time (h)", shown["hours"], ".2f"),
+    ]
+    return "trials", f"Best students{_part(len(shown), len(ranked))}{_on(results)}", columns
+
+
+def _pairs(results: Results, scores: _Scores, top: int) -> _Made:
+    shown = results.pairs.head(top)
+    columns = [
+        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
+        PaperColumn("student", formats.names(shown["student"]), text=True),
+        _numbers("trials", shown["num_trials"], "d"),
+        scores.column(f"best {scores.name}", shown["best"]),
+        scores.column(f"median {scores.name}", shown["median"]),
+    ]
+    if results.gains["gain"].notna().any():
+        columns.append(scores.gain("gain of the best", shown["best_gain"]))
+        columns.append(scores.gain("median gain", shown["median_gain"]))
+    columns.append(_numbers("parameters (M)", shown["params_m"], ".1f"))
+    of = _part(len(shown), len(results.pairs))
+    return "pairs", f"Best pairs of teacher and student{of}{_on(results)}", columns
+
+
+def _costs(shown: pd.DataFrame) -> list[PaperColumn]:
+    """What a frame costs at inference, where that was measured."""
+    headers = {"macs_g": "MACs (G)", "latency_ms": "latency (ms)", "inference_mb": "memory (MB)"}
+    return [
+        _numbers(header, shown[name], formats.form_of(shown[name]))
+        for name, header in headers.items()
+        if shown[name].notna().any()
+    ]
+
+
+def _gains(results: Results, scores: _Scores, top: int) -> _Made:
+    """The same trials as in the table of trials: the largest gains would be a choice of luck."""
+    ranked = results.ranked()
+    gains = results.gains.set_index("trial").loc[ranked["number"].head(top).tolist()]
+    shown = gains[gains["gain"].notna()].reset_index()
+    student = scores.column(scores.name, shown["value"], bold=False)
+    control = scores.column(f"{scores.name} of the control", shown["control_value"], bold=False)
+    columns = [
+        PaperColumn("trial", [str(number) for number in shown["trial"]]),
+        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
+        PaperColumn("student", formats.names(shown["student"]), text=True),
+        _numbers("epochs", shown["epochs"], "d"),
+        PaperColumn(student.header, student.cells, bold=_rows(shown["gain"] > 0)),
+        PaperColumn(control.header, control.cells, bold=_rows(shown["gain"] < 0)),
+        scores.gain("gain", shown["gain"], bold=False),
+        PaperColumn("matched", ["yes" if m else "no" for m in shown["matched"]], text=True),
+    ]
+    of = _part(len(shown), len(ranked))
+    caption = f"Gains of the best students over themselves without a teacher{of}{_on(results)}"
+    return "gains", caption, columns
+
+
+def _front(results: Results, scores: _Scores, top: int) -> _Made:
+    """Several metrics: the best compromises; the best value of each metric in bold."""
+    metrics = results.summary["metrics"]
+    shown = results.front.head(top)
+    columns = [
+        PaperColumn("trial", [str(number) for number in shown["trial"]]),
+        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
+        PaperColumn("student", formats.names(shown["student"]), text=True),
+        *(_metric(metric, shown[metric]) for metric in metrics),
+    ]
+    if shown["gain"].notna().any():
+        columns.append(scores.gain("gain", shown["gain"], bold=False))
+    columns += [_cost(metric, own) for metric, own in further_costs(results, shown).items()]
+    columns += [
+        _numbers("best epoch", shown["best_epoch"], "d"),
+        _numbers("epochs", shown["epochs"], "d"),
+    ]
+    caption = f"{front_title(metrics)}{_part(len(shown), len(results.front))}{_on(results)}"
+    return "front", caption, columns
+
+
+def _metric(metric: str, values: pd.Series) -> PaperColumn:
+    """A metric of the sweep, its best value in bold: the highest score, the lowest cost."""
+    if not objective(metric).is_cost:
+        scores = _Scores(metric)
+        return scores.column(scores.name, values)
+    column = _cost(metric, values)
+    least = formats.number(values.min(), formats.form_of(values))
+    several = len(set(column.cells)) > 1
+    bold = {row for row, cell in enumerate(column.cells) if several and cell == least}
+    return PaperColumn(column.header, column.cells, bold=frozenset(bold))
+
+
+def _cost(metric: str, values: pd.Series) -> PaperColumn:
+    known = unit(metric)
+    return _numbers(f"{known.name} ({known.unit})", values, formats.form_of(values))
+
+
+def _classes(results: Results) -> _Made:
+    best = results.summary["best"]
+    classes = results.classes
+    shown = classes[classes["trial"] == best["number"]] if best is not None else classes.head(0)
+    networks = [
+        network
+        for network in ("student", "control", "teacher")
+        if network == "student" or shown[network].notna().any()
+    ]
+    bold: dict[str, frozenset[int]] = {}
+    if "control" in networks:
+        # Judged as they are written: what looks equal is equal.
+        gain = 100 * shown["student"].round(3) - 100 * shown["control"].round(3)
+        bold = {"student": _rows(gain > 0.05), "control": _rows(gain < -0.05)}
+    columns = [PaperColumn("class", [*formats.names(shown["class"]), "mean"], text=True)]
+    for network in networks:
+        values = pd.concat([shown[network], pd.Series([shown[network].mean()])])
+        cells = _numbers("", 100 * values, ".1f").cells
+        columns.append(
+            PaperColumn(f"{network} IoU (%)", cells, bold=bold.get(network, frozenset()))
+        )
+    if "control" in networks:
+        gains = shown["student"] - shown["control"]
+        mean = shown["student"].mean() - shown["control"].mean()
+        values = pd.concat([gains, pd.Series([mean])])
+        columns.append(_numbers("gain (points)", 100 * values, "+.1f"))
+    which = "" if best is None else f": trial {best['number']}, {best['label']}"
+    return "classes", f"IoU of each class{which}{_on(results)}", columns
+
+
+def _confirmation(results: Results, scores: _Scores) -> _Made:
+    """Means over seeds; in bold the gains whose interval lies above zero."""
+    shown = results.confirmation
+
+    def spread(mean: str, sd: str) -> list[str]:
+        pairs = zip(scores.factor * shown[mean], scores.factor * shown[sd], strict=True)
+        return [
+            formats.number(m, scores.form)
+            if pd.isna(s)
+            else f"{formats.number(m, scores.form)} ± {formats.number(s, scores.form)}"
+            for m, s in pairs
+        ]
+
+    ends = zip(scores.factor * shown["low"], scores.factor * shown["high"], strict=True)
+    interval = [
+        formats.MISSING if pd.isna(low) else f"{low:{scores.form}} to {high:{scores.form}}"
+        for low, high in ends
+    ]
+    gain = scores.gain("gain", shown["gain"], bold=False)
+    columns = [
+        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
+        PaperColumn("student", formats.names(shown["student"]), text=True),
+        PaperColumn("job", formats.names(shown["job"]), text=True),
+        PaperColumn("split", formats.names(shown["split"]), text=True),
+        _numbers("seeds", shown["seeds"], "d"),
+        PaperColumn(f"{scores.name}{scores.unit}", spread("mean", "sd")),
+        PaperColumn(
+            f"{scores.name} of the control{scores.unit}", spread("control_mean", "control_sd")
+        ),
+        PaperColumn(gain.header, gain.cells, bold=_rows(shown["low"] > 0)),
+        PaperColumn(f"95 % interval{scores.points}", interval),
+    ]
+    data = _on(results).removesuffix(", validation split")
+    caption = f"Jobs trained again on fresh seeds, mean ± standard deviation{data}"
+    if (shown["seeds"] == 1).any():
+        caption += "; nothing can be tested with one seed"
+    return "confirmation", caption, columns
+
+
+def _numbers(header: str, values: pd.Series, form: str, *, bold: bool = False) -> PaperColumn:
+    """Numbers; in bold all that look like the highest, if there is something lower."""
+    cells = [formats.number(value, form) for value in values]
+    best: frozenset[int] = frozenset()
+    if bold and len(set(cells) - {formats.MISSING}) > 1:
+        highest = formats.number(values.max(), form)
+        best = frozenset(index for index, cell in enumerate(cells) if cell == highest)
+    return PaperColumn(header, cells, bold=best)
+
+
+def _rows(chosen: pd.Series) -> frozenset[int]:
+    return frozenset(np.flatnonzero(chosen.to_numpy()).tolist())
+
+
+def _part(num_shown: int, num_all: int) -> str:
+    return f" ({num_shown} of {num_all})" if num_all > num_shown else ""
+
+
+def _on(results: Results) -> str:
+    """The data that the scores belong to."""
+    data = results.summary["data"]
+    size = data.get("image_size")
+    source = f", {data['source']}" if data.get("source") else ""
+    pixels = f" at {size[0]}×{size[1]} pixels" if size else ""
+    return f"{source}{pixels}, validation split"
+
+
+# -- escaping
+
+_MARKDOWN = re.compile(r"[\\`*\[\]~$|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_LATEX = {
+    "\\": "\\textbackslash{}",
+    "{": "\\{",
+    "}": "\\}",
+    "$": "\\$",
+    "&": "\\&",
+    "#": "\\#",
+    "_": "\\_",
+    "%": "\\%",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    "[": "{[}",  # behind the end of a row, these two would be its arguments
+    "*": "{*}",
+    '"': "\\texttt{\\char34}",  # the roman fonts of pdfTeX's default have only a curly one
+    "`": "\\textasciigrave{}",
+    "→": "$\\rightarrow$",
+    "×": "$\\times$",
+    "±": "$\\pm$",
+    "–": "--",
+}
+# What pdfTeX knows besides ASCII with nothing but its defaults. At other characters it would stop.
+_LATEX_LETTERS = (
+    "¡¢£¤¥¦§¨©ª«¬®¯°±²³´µ¶·¸¹º»¼½¾¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖ×ØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõö÷øùúûüýÿ"
+    "ĀāĂăĆćĈĉĊċČčĎďĒēĔĕĖėĚěĜĝĞğĠġĢĤĥĨĩĪīĬĭİıĴĵĹĺĽľŁłŃńŇňŌōŎŏŐőŒœŔŕŘřŚśŜŝŞşŠšŤťŨũŪūŬŭŮůŰűŴŵŶŷŸŹźŻżŽž"
+    "—‘’“”†‡•…‰™"
+)
+# The zero byte stands for an escape of our own; see _latex.
+_LATEX_UNKNOWN = f"[^\\0 -~→–{_LATEX_LETTERS}]+"
+
+
+def _markdown(text: str) -> str:
+    """Text as Markdown shows it: no markup, no HTML, no link."""
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = _MARKDOWN.sub(lambda found: f"\\{found[0]}", plain)
+    # Some renderers make links of bare addresses.
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX shows it."""
+    plain = printable(text)
+    # Two hyphens would become a dash.
+    apart = re.sub("-(?=-)", "-\0", plain)
+    parts = re.split(f"({_LATEX_UNKNOWN})", apart)
+    escaped = "".join(
+        _unknown(part)
+        if index % 2
+        else "".join(_LATEX.get(character, character) for character in part)
+        for index, part in enumerate(parts)
+    )
+    # A minus is as wide as a plus; a hyphen is not.
+    return re.sub(r"(?:(?<=^)|(?<= ))-(?=[0-9.])", "$-$", escaped).replace("\0", "{}")
+
+
+def _unknown(text: str) -> str:
+    r"""Characters for LuaTeX and XeTeX, which have ``\Umathcode``, and their numbers for pdfTeX."""
+    numbers = " ".join(f"U+{ord(character):04X}" for character in text)
+    return f"\\ifdefined\\Umathcode {text}\\else {numbers}\\fi{{}}"
