@@ -1,0 +1,72 @@
+"""An export on the terminal. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from kdsweep.deploy.tables import ends, milliseconds, plain_table, score
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kdsweep.deploy.export import Exported
+
+
+@contextmanager
+def export_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar, drawn while the block runs; gives what is to be called with each step."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    # Into a file it would write an empty line.
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("looking", total=None)
+
+        def advance(doing: str, done: int, total: int) -> None:
+            progress.update(task, description=doing, completed=done, total=total)
+
+        yield advance
+
+
+def show_export(exported: Exported, model: Path, console: Console) -> None:
+    """Say what was exported and how it did.
+
+    Args:
+        exported: The export.
+        model: Its file, as it is to be shown.
+        console: Where.
+    """
+    check, written = exported.check, exported.written
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"Exported: {model} ({written.file_mb:.3g} MB, with MODEL_CARD.md)")
+    frames = (
+        "1 validation frame" if check.num_frames == 1 else f"{check.num_frames} validation frames"
+    )
+    say(f"Checked on {frames}; one frame timed on {check.latency.place}:")
+    table = plain_table(
+        ("", "left"), "same class", "mIoU", ("95 %", "left"), "median", "95th percentile"
+    )
+    exported_in = "exported" if check.runtime == "PyTorch" else f"in {check.runtime}"
+    rows = (
+        ("in PyTorch", "", check.miou_before, check.latency_before),
+        (exported_in, f"{check.agreement:.3%}", check.miou, check.latency),
+    )
+    for name, agreement, miou, latency in rows:
+        table.add_row(
+            name,
+            agreement,
+            score(miou.value, 4),
+            ends(miou, 4),
+            milliseconds(latency.p50_ms),
+            milliseconds(latency.p95_ms),
+        )
+    console.print(table)
+    if written.fixed_size:
+        say(f"It takes one image size only: {written.fixed_size}")

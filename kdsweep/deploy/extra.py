@@ -1,0 +1,25 @@
+"""What to say where the packages of the extra ``deploy`` are missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from kdsweep.errors import SpecError
+
+
+def require_extra(*packages: str) -> None:
+    """Refuse to go on without packages that come with ``kdsweep[deploy]``.
+
+    Args:
+        packages: Names they are imported by.
+
+    Raises:
+        SpecError: One is not installed.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SpecError(
+            f"this needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            "not installed",
+            hint="pip install 'kdsweep[deploy]'",
+        )

@@ -1,0 +1,141 @@
+"""Evaluating and post-processing the student of an experiment, with the files that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsweep.deploy import looks_at_test
+from kdsweep.deploy.choosing import choose_student
+from kdsweep.deploy.evaluation import Evaluation, evaluate_student
+from kdsweep.deploy.search import Say, Search, read_choice, search_postprocessing
+from kdsweep.deploy.steps import parse_steps, views_of
+from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
+from kdsweep.errors import SpecError
+
+if TYPE_CHECKING:
+    from kdsweep.data.source import SplitName
+    from kdsweep.deploy.steps import Steps
+    from kdsweep.models import SegmentationNetwork
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An evaluation and its files.
+
+    Attributes:
+        evaluation: What the student scored.
+        written: The files.
+    """
+
+    evaluation: Evaluation
+    written: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search for post-processing and its files.
+
+    Attributes:
+        search: What it found.
+        written: The files.
+    """
+
+    search: Search
+    written: tuple[Path, ...]
+
+
+def score(
+    path: Path | str,
+    *,
+    trial: int | None = None,
+    split: SplitName = "val",
+    data: Sequence[str] = (),
+    postprocess: str | None = None,
+    teacher: Path | str | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    warn: Callable[[str], None],
+) -> Scored:
+    """Score a student on a split and write the scores.
+
+    Args:
+        path: What :func:`~kdsweep.deploy.choosing.choose_student` takes.
+        trial: Number of a trial of the experiment; its best one if left out.
+        split: ``val``, ``test`` or ``train``.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        postprocess: Steps as :func:`~kdsweep.deploy.steps.parse_steps` reads them, or ``auto`` for
+            what a search has chosen.
+        teacher: Folder of a trained network, for the step ``teacher``.
+        out: Folder of the files; ``evaluation`` in the experiment if left out.
+        device: Where to run.
+        warn: Told when the test split has been scored before.
+
+    Raises:
+        KdsweepError: Bad input, before anything is scored.
+    """
+    chosen = choose_student(path, trial)
+    home = chosen.folder.evaluation
+    steps: Steps = ()
+    if postprocess is not None:
+        choice = postprocess == "auto"
+        steps = read_choice(home.postprocess) if choice else parse_steps(postprocess)
+    student = open_student(chosen, data=data, device=device)
+    student.split(split)
+    network = _teacher_for(steps, student, teacher)
+    if split == "test":
+        said = looks_at_test.warning(looks_at_test.scorings(home))
+        if said is not None:
+            warn(said)
+    found = evaluate_student(student, split, steps=steps, teacher=network)
+    if split == "test":
+        looks_at_test.record(home, found)
+    place = home.scores(split, postprocessed=bool(steps))
+    return Scored(found, tuple(found.write(place if out is None else out / place.name)))
+
+
+def search(
+    path: Path | str,
+    *,
+    trial: int | None = None,
+    data: Sequence[str] = (),
+    teacher: Path | str | None = None,
+    device: str = "auto",
+    say: Say | None = None,
+) -> Searched:
+    """Try post-processing on a student's validation frames and write what pays.
+
+    Args:
+        path: What :func:`~kdsweep.deploy.choosing.choose_student` takes.
+        trial: Number of a trial of the experiment; its best one if left out.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        teacher: Folder of a trained network, for the step ``teacher``.
+        device: Where to run.
+        say: Told how far it is.
+
+    Raises:
+        KdsweepError: Bad input, before anything is tried.
+    """
+    chosen = choose_student(path, trial)
+    student = open_student(chosen, data=data, device=device)
+    network, about = open_teacher(student, teacher)
+    found = search_postprocessing(student, network, about, say=say)
+    return Searched(found, tuple(found.write(chosen.folder.evaluation.postprocess)))
+
+
+def _teacher_for(
+    steps: Steps, student: TrainedStudent, checkpoint: Path | str | None
+) -> SegmentationNetwork | None:
+    """The teacher, where steps ask for one."""
+    if not views_of(steps).teacher:
+        return None
+    network, about = open_teacher(student, checkpoint)
+    if network is None:
+        raise SpecError(
+            f"there is no teacher to take the mean with: {about}",
+            path=("postprocess",),
+            value=next(str(step) for step in steps if step.name == "teacher"),
+        )
+    return network

@@ -1,0 +1,220 @@
+"""A trained student with its data, scored as its training scored it; and its teacher, if kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kdsweep.data import SegmentationData, Split, open_data
+from kdsweep.deploy.card import Card
+from kdsweep.deploy.choosing import ChosenStudent
+from kdsweep.deploy.torch_model import read_network
+from kdsweep.errors import SpecError
+from kdsweep.models import SegmentationNetwork, build_network
+from kdsweep.models.pretrained import pixel_statistics
+from kdsweep.spec import load_job
+from kdsweep.store.checkpoints import CheckpointFolder
+from kdsweep.store.layout import CARD, WEIGHTS, TrialFolder
+from kdsweep.training.checkpoint import load_state
+from kdsweep.trial.cohort import autocast_dtype
+
+if TYPE_CHECKING:
+    from kdsweep.data.source import Progress, SplitName
+    from kdsweep.spec import Job
+    from kdsweep.spec.model import ModelSpec
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedStudent:
+    """A trial's best student, ready to be scored.
+
+    Attributes:
+        folder: The trial's folder, or that of an export.
+        job: What it was trained by.
+        card: What lies beside its weights: epoch, classes and more.
+        network: The student, in evaluation mode on its device.
+        data: What it was trained on.
+        device: Where it runs.
+        autocast: Lower precision of the forward passes, that of its validation.
+    """
+
+    folder: TrialFolder
+    job: Job
+    card: Card
+    network: SegmentationNetwork
+    data: SegmentationData
+    device: torch.device
+    autocast: torch.dtype | None
+
+    def split(self, name: SplitName) -> Split:
+        """A split of its data.
+
+        Raises:
+            SpecError: The data have no such split.
+        """
+        splits = {"train": self.data.train, "val": self.data.val, "test": self.data.test}
+        found = splits.get(name)
+        if found is None:
+            raise SpecError(
+                f"these {self.data.name} data have no {name} split",
+                path=("split",),
+                value=name,
+                allowed=[name for name, split in splits.items() if split is not None],
+            )
+        return found
+
+    @property
+    def batch_size(self) -> int:
+        """Frames that validation took at a time; another number rounds differently."""
+        return 2 * self.job.train.batch_size
+
+
+def open_training(
+    chosen: ChosenStudent, data: Sequence[str] = (), advance: Progress | None = None
+) -> tuple[Job, Card, SegmentationData]:
+    """What a student was trained by, what it says of itself, and the data it was trained on.
+
+    Args:
+        chosen: The student.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        advance: Told what is being done, steps done and steps in all.
+
+    Raises:
+        ModelFileError: Its card cannot be used.
+        DataError: Its data are missing.
+        SpecError: Its data have other classes.
+    """
+    job = load_job(chosen.folder.job_yaml, (), data)
+    card = chosen.card()
+    opened = open_data(job.data, advance)
+    if card.classes != tuple(opened.classes):
+        raise SpecError(
+            f"the student knows other classes than its data ({', '.join(opened.classes)})",
+            path=("data",),
+            value=", ".join(card.classes),
+            allowed="the data that it was trained on",
+        )
+    return job, card, opened
+
+
+def open_student(
+    chosen: ChosenStudent, *, data: Sequence[str] = (), device: str = "auto"
+) -> TrainedStudent:
+    """Load a trained student and open its data.
+
+    Args:
+        chosen: The student.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        device: ``auto`` is CUDA where there is any, else the CPU.
+
+    Raises:
+        ModelFileError: Its card or weights cannot be used.
+        DataError: Its data are missing.
+        SpecError: Its data have other classes.
+    """
+    job, card, opened = open_training(chosen, data)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = torch.device(device)
+    network = read_network(card, chosen.weights)
+    return TrainedStudent(
+        folder=chosen.folder,
+        job=job,
+        card=card,
+        network=_placed(network, card.model, job, place),
+        data=opened,
+        device=place,
+        autocast=autocast_dtype(job.train.precision, place),
+    )
+
+
+def open_teacher(
+    student: TrainedStudent, checkpoint: str | Path | None = None
+) -> tuple[SegmentationNetwork | None, str]:
+    """A teacher to take the mean with, if there is one.
+
+    A sweep keeps students only: a teacher is at hand as long as its trial's checkpoints are (those
+    of ``kdsweep train`` stay), where a job names the one it has frozen, or where one is named.
+
+    Args:
+        student: The student.
+        checkpoint: Folder of any trained network of the same classes, as its teacher.
+
+    Returns:
+        The network, or ``None``; and where it comes from, or what is missing.
+
+    Raises:
+        SpecError: The folder that was named holds no such network.
+    """
+    if checkpoint is not None:
+        return _named_teacher(student, Path(checkpoint)), str(checkpoint)
+    model, distill = student.job.teacher, student.job.distill
+    if model is None:
+        return None, "the student was trained without a teacher (--teacher FOLDER names one)"
+    frozen = distill.teacher == "frozen" and not distill.head_start_epochs
+    if frozen and distill.checkpoint is not None:
+        if (Path(distill.checkpoint) / WEIGHTS).is_file():
+            return _named_teacher(student, Path(distill.checkpoint)), distill.checkpoint
+        return None, f"the teacher's checkpoint is not at {distill.checkpoint} any more"
+    for saved in CheckpointFolder(student.folder.cohort).newest_first():
+        state = load_state(saved)
+        network = build_network(
+            model.arch, model.encoder, student.network.num_classes, options=model.options
+        )
+        network.load_state_dict(_teacher_weights(state["teacher"]))
+        said = f"the {model.label} it was trained with, after epoch {state['epochs_done']}"
+        return _placed(network, model, student.job, student.device), said
+    again = f"kdsweep train {student.folder.job_yaml} --out FOLDER"
+    return None, (
+        "the teacher's weights were not kept: a sweep keeps its students only "
+        f"(`{again}` keeps both; --teacher FOLDER names another trained network)"
+    )
+
+
+def _named_teacher(student: TrainedStudent, folder: Path) -> SegmentationNetwork:
+    inside = TrialFolder(folder).best
+    folder = inside if (inside / CARD).is_file() else folder
+    place = ("teacher",)
+    if not (folder / CARD).is_file():
+        raise SpecError(
+            "this folder holds no trained network",
+            path=place,
+            value=str(folder),
+            allowed=f"a folder with {WEIGHTS} and {CARD}, or the trial's folder above it",
+        )
+    card = Card.from_json((folder / CARD).read_text(encoding="utf-8"), folder / CARD)
+    if list(card.classes) != list(student.data.classes):
+        raise SpecError(
+            f"this network knows other classes ({', '.join(card.classes)})",
+            path=place,
+            value=str(folder),
+            allowed=f"one trained on {', '.join(student.data.classes)}",
+        )
+    network = read_network(card, folder / WEIGHTS)
+    return _placed(network, card.model, student.job, student.device)
+
+
+def _teacher_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights that students learned from, out of what ``Teacher.state_dict`` gave."""
+    if "average" in state:
+        return dict(state["average"])
+    return dict(state["learner"]["network"] if "learner" in state else state["network"])
+
+
+def _placed(
+    network: SegmentationNetwork, model: ModelSpec, job: Job, device: torch.device
+) -> SegmentationNetwork:
+    """The network as it was in training, down to rounding: a card's statistics have been rounded.
+
+    Its memory order counts too.
+    """
+    mean, std = pixel_statistics(model.encoder, model.encoder_weights)
+    network.shift_C11.copy_(255.0 * torch.tensor(mean).view(-1, 1, 1))
+    network.scale_C11.copy_((1.0 / (255.0 * torch.tensor(std))).view(-1, 1, 1))
+    channels_last = job.train.channels_last is not False
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return network.to(memory_format=order).to(device).eval()
