@@ -6,7 +6,8 @@ Everything heavy is imported when it is called, so that ``import kdsweep`` costs
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.errors import KdsweepError, SpecError
 
 if TYPE_CHECKING:
+    from kdsweep.data.source import SplitName
+    from kdsweep.deploy.choosing import ChosenStudent
+    from kdsweep.deploy.evaluation import Evaluation
+    from kdsweep.deploy.export import Exported, Format
+    from kdsweep.deploy.search import Search
     from kdsweep.reporting import Results
     from kdsweep.spec import Job, Space
     from kdsweep.sweep import Outcome
+    from kdsweep.sweep.dashboard import Dashboard
+    from kdsweep.sweep.preview import Preview
+    from kdsweep.tracking import SweepSummary
     from kdsweep.training.report import EpochReport
 
 DEFAULT_EXPERIMENTS = Path("experiments")
@@ -73,8 +82,52 @@ def run(
         space = load_space(space, overrides, data)
     elif overrides or data:
         raise SpecError("data and overrides are for spaces that are not loaded yet")
-    outcome = run_sweep(space, experiments=Path(experiments), address=address, progress="quiet")
+    outcome = run_sweep(
+        space,
+        experiments=Path(experiments),
+        address=address,
+        progress="quiet",
+        make_summary=sweep_summary,
+    )
     return load_results(_folder(outcome))
+
+
+def plan(
+    space: Source | Space,
+    *,
+    data: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    measure: bool = True,
+    slots: int | None = None,
+    experiments: str | Path = DEFAULT_EXPERIMENTS,
+) -> Preview:
+    """What a sweep would train, and how long and how much memory that would take here.
+
+    Trains nothing, starts no Ray and makes no experiment.
+
+    Args:
+        space: A search space: a file, a mapping, or one that is loaded already.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        overrides: Leaves to change, as ``"train.epochs=3"``.
+        measure: Whether to time a few steps of the smallest and the largest job, which takes about
+            a minute; nothing is said of hours and memory without.
+        slots: Trials at a time; as many as fit on this machine if left out.
+        experiments: Folder that would get the experiment's folder; checkpoints are timed on its
+            disk.
+
+    Raises:
+        KdsweepError: Bad input, or steps that could not be measured.
+    """
+    from kdsweep.spec import Space, load_space
+    from kdsweep.sweep.preview import preview
+
+    if not isinstance(space, Space):
+        space = load_space(space, overrides, data)
+    elif overrides or data:
+        raise SpecError("data and overrides are for spaces that are not loaded yet")
+    folder = Path(experiments).absolute()
+    scratch = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    return preview(space, measure=measure, slots=slots, scratch=scratch)
 
 
 def resume(experiment: str | Path, *, address: str | None = None) -> Results:
@@ -90,7 +143,68 @@ def resume(experiment: str | Path, *, address: str | None = None) -> Results:
     from kdsweep.reporting import load as load_results
     from kdsweep.sweep import resume_sweep
 
-    outcome = resume_sweep(Path(experiment), address=address, progress="quiet")
+    outcome = resume_sweep(
+        Path(experiment), address=address, progress="quiet", make_summary=sweep_summary
+    )
+    return load_results(_folder(outcome))
+
+
+def sweep_summary(experiment: Path, session: int) -> SweepSummary:
+    """What trackers are told of a sweep as a whole; draws the report's page for it.
+
+    Args:
+        experiment: Its folder.
+        session: Number of its last session.
+    """
+    from kdsweep.reporting import load as load_results
+    from kdsweep.reporting import to_json, write_page
+    from kdsweep.store import Experiment
+    from kdsweep.tracking import SweepSummary
+
+    results = load_results(experiment)
+    found = to_json(results)
+    return SweepSummary(
+        session=session,
+        facts=found["summary"],
+        tables={name: found[name] for name in ("trials", "front", "pairs", "gains", "terms")},
+        page=write_page(results, Experiment.open(experiment).report),
+    )
+
+
+def confirm(
+    experiment: str | Path,
+    *,
+    top: int = 3,
+    seeds: int = 5,
+    experiments: str | Path = DEFAULT_EXPERIMENTS,
+    address: str | None = None,
+) -> Results:
+    """Train the best jobs of a sweep again on fresh seeds, each beside its exact control, quietly.
+
+    Args:
+        experiment: The sweep's folder.
+        top: How many of the best jobs.
+        seeds: Fresh seeds of each.
+        experiments: Folder that gets the new experiment's folder.
+        address: A Ray cluster to join.
+
+    Returns:
+        The tables; ``results.confirmation`` has what may be claimed of each job.
+
+    Raises:
+        KdsweepError: There is no such experiment, or nothing in it to confirm.
+    """
+    from kdsweep.reporting import load as load_results
+    from kdsweep.sweep import jobs_to_confirm, run_sweep
+
+    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds)
+    outcome = run_sweep(
+        jobs,
+        experiments=Path(experiments),
+        address=address,
+        progress="quiet",
+        make_summary=sweep_summary,
+    )
     return load_results(_folder(outcome))
 
 
@@ -109,6 +223,86 @@ def load(experiment: str | Path) -> Results:
     from kdsweep.reporting import load as load_results
 
     return load_results(experiment)
+
+
+def dashboard(experiment: str | Path, *, port: int = 8080) -> Dashboard:
+    """optuna-dashboard on an experiment, also while it runs; ``serve()`` of it serves until Ctrl-C.
+
+    Args:
+        experiment: Its folder.
+        port: Where to listen, on this machine only; 0 takes a free one.
+
+    Raises:
+        KdsweepError: No such experiment, no study in it yet, optuna-dashboard is not installed, or
+            the port is in use.
+    """
+    from kdsweep.sweep.dashboard import Dashboard
+
+    return Dashboard(experiment, port)
+
+
+def export(
+    experiment: str | Path,
+    *,
+    trial: int | None = None,
+    format: Format = "onnx",
+    out: str | Path | None = None,
+    data: Sequence[str] = (),
+    max_loss: float = 2.0,
+    advance: Callable[[str, int, int], None] | None = None,
+) -> Exported:
+    """Export a trained student to a new folder, checked on validation frames.
+
+    Args:
+        experiment: An experiment, a trial's folder, or a student's weights with card and job.
+        trial: A trial of the experiment; its best one if left out.
+        format: ``onnx`` (float32), ``int8`` (ONNX, statically quantised) or ``torch`` (safetensors,
+            card and job).
+        out: Folder to write, which must not be there yet; a new one under the experiment's
+            ``exports`` if left out.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        max_loss: Points of mIoU that ``int8`` may lose.
+        advance: Called with what is being done, steps done and steps in all.
+
+    Raises:
+        KdsweepError: Bad input, missing data or packages, or an export that is not as good as the
+            student.
+    """
+    from kdsweep.deploy.choosing import choose_student
+    from kdsweep.deploy.export import export_student
+
+    chosen = choose_student(experiment, trial)
+    return export_student(
+        chosen,
+        format=format,
+        out=out,
+        data=data,
+        max_loss=max_loss,
+        claims=_claims_of(chosen),
+        advance=advance or (lambda doing, done, total: None),
+    )
+
+
+def _claims_of(chosen: ChosenStudent) -> list[str]:
+    """What repeated seeds have shown of a trial's job, in words."""
+    if chosen.experiment is None:
+        return []
+    results = load(chosen.experiment.path)
+    number = int(chosen.folder.path.name)
+    lines = []
+    for other in results.summary["confirmed_by"]:
+        name = Path(other["experiment"]).name
+        lines += [
+            f"Trained again in `{name}` ({row['seeds']} seeds), {row['split']}: {row['claim']}"
+            for row in other["claims"]
+            if row["job"] == f"trial {number:04d}"
+        ]
+    trials = results.trials
+    if "param:job" in trials:  # a confirmation itself: other seeds of the same job
+        job = trials.set_index("number")["param:job"].get(number)
+        rows = results.confirmation[results.confirmation["job"] == job].to_dict("records")
+        lines += [f"Over {row['seeds']} seeds, {row['split']}: {row['claim']}" for row in rows]
+    return lines
 
 
 def train(
@@ -147,6 +341,75 @@ def train(
     folder = TrialFolder(Path(out) if out is not None else new_single_folder(job.name))
     reports = tuple(run_job(job, folder, device=device, num_threads=num_threads))
     return Training(folder.path, reports)
+
+
+def evaluate(
+    path: str | Path,
+    *,
+    trial: int | None = None,
+    split: SplitName = "val",
+    data: Sequence[str] = (),
+    postprocess: str | None = None,
+    teacher: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Score a trained student on a split, with intervals over frames, and write the scores.
+
+    Scoring the test split is written down in the experiment; a second time warns.
+
+    Args:
+        path: An experiment, a trial's folder, or a student's weights with card and job.
+        trial: Number of a trial of the experiment; its best one if left out.
+        split: ``val``, ``test`` or ``train``.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        postprocess: Steps such as ``"flip,regions:0.001"``, or ``"auto"`` for what
+            :func:`postprocess` has chosen.
+        teacher: Folder of a trained network, for the step ``teacher``.
+        out: Folder of the files; ``evaluation`` in the experiment if left out.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        KdsweepError: Bad input.
+    """
+    from kdsweep.deploy.scoring import score
+
+    return score(
+        path,
+        trial=trial,
+        split=split,
+        data=data,
+        postprocess=postprocess,
+        teacher=teacher,
+        out=None if out is None else Path(out),
+        device=device,
+        warn=lambda said: warnings.warn(said, stacklevel=4),
+    ).evaluation
+
+
+def postprocess(
+    path: str | Path,
+    *,
+    trial: int | None = None,
+    data: Sequence[str] = (),
+    teacher: str | Path | None = None,
+    device: str = "auto",
+) -> Search:
+    """Try post-processing on a student's validation frames, and write which of it pays.
+
+    Args:
+        path: An experiment, a trial's folder, or a student's weights with card and job.
+        trial: Number of a trial of the experiment; its best one if left out.
+        data: Where data sets lie, as ``"camvid=PATH"``.
+        teacher: Folder of a trained network, for the step ``teacher``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        KdsweepError: Bad input.
+    """
+    from kdsweep.deploy.scoring import search
+
+    return search(path, trial=trial, data=data, teacher=teacher, device=device).search
 
 
 def new_single_folder(name: str, experiments: Path = DEFAULT_EXPERIMENTS) -> Path:

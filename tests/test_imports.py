@@ -33,6 +33,8 @@ def loaded_by(code: str) -> set[str]:
         "import kdsweep.cli",
         "import kdsweep.spec, kdsweep.store, kdsweep.errors, kdsweep.registry",
         "import kdsweep.tracking, kdsweep.sweep, kdsweep.training.report",
+        "import kdsweep.deploy, kdsweep.deploy.predicting, kdsweep.deploy.export_display",
+        "import kdsweep.sweep.preview, kdsweep.sweep.cohort_size, kdsweep.training.step_cost",
         "import runpy, contextlib, io\n"
         "sys.argv = ['kdsweep', '--help']\n"
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"

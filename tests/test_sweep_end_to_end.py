@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_job import SMALL
 
@@ -94,11 +95,14 @@ def test_a_real_sweep_killed_twice_trains_no_finished_epoch_again(
     ends = Counter(e["trial"] for e in events if e["event"] == "epoch" and e["stop"])
     assert ends == Counter(range(6))  # 4 trials and the controls of 2 students
     # Every kill interrupts at most one epoch of each running trial; a log line is written when
-    # an epoch's checkpoint is in place, so an epoch that stands twice was trained twice.
+    # an epoch's checkpoint is in place, so an epoch that stands twice was trained twice. One that
+    # does not stand there was trained too: a kill fell between its checkpoint and its line.
     for number in range(6):
         trained = epochs_trained(experiment.trial(number).log)
         assert len(trained) == len(set(trained))
-        assert sorted(trained) == sorted(e for t, e in reported if t == number)
+        in_ledger = {e for t, e in reported if t == number}
+        assert set(trained) <= in_ledger
+        assert len(in_ledger) - len(trained) <= 2
     starts = [e for e in events if e["event"] == "start"]
     known: dict[int, int] = {}
     for event in events:
@@ -120,10 +124,18 @@ def test_a_real_sweep_killed_twice_trains_no_finished_epoch_again(
         best = max(values[number, e] for e in range(1, last + 1))
         best_control = max(values[control, e] for e in range(1, last + 1))
         assert gains.loc[number, "gain"] == pytest.approx(best - best_control)
+    # Measured once, whatever was killed since.
+    assert results.epochs.groupby("trial")["student/latency_ms"].nunique().tolist() == [1] * 6
+    assert (trials[["macs_g", "latency_ms", "latency_p95_ms", "inference_mb"]] > 0).all(axis=None)
     for number in range(6):
         folder = experiment.trial(number)
         assert (folder.best / "student.safetensors").is_file()
         assert not folder.checkpoint.exists()
+        confusion = json.loads(folder.confusion.read_text())
+        assert confusion["epoch"] == trials.loc[number, "best_epoch"]
+        counts = np.array(confusion["student"])
+        ious = counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())
+        assert ious.mean() == pytest.approx(trials.loc[number, "value"])
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

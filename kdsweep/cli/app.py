@@ -1,0 +1,67 @@
+"""The command line as a whole; each command is in the file of its group."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kdsweep import __version__
+from kdsweep.cli.output import UNREAD, close_output, output_is_read, say_error
+from kdsweep.errors import KdsweepError
+
+
+class _Commands(TyperGroup):
+    """Ends a command without a word when the reader of its output has left (``| head``)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            if output_is_read():
+                # Left as it is, typer would take it for the output's and end without a word.
+                raise RuntimeError("a pipe to another process has broken") from error
+            close_output()
+            sys.exit(UNREAD)
+        return result
+
+
+app = typer.Typer(
+    name="kdsweep",
+    cls=_Commands,
+    help="Find small, accurate road-scene segmentation networks by online knowledge distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    epilog="Exit codes: 0 done, 1 error, 2 bad input, 3 done but trials failed, "
+    "4 budget reached, 130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point: errors that kdsweep raises on purpose become one message and an exit code."""
+    try:
+        app()
+    except KdsweepError as error:
+        say_error(error)
+        sys.exit(error.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"kdsweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find small, accurate road-scene segmentation networks by online knowledge distillation."""

@@ -1,0 +1,202 @@
+"""Commands for single jobs, and for what jobs and spaces may say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdsweep.cli.app import app
+from kdsweep.cli.options import Data, Json, Quiet, Set
+from kdsweep.cli.output import INTERRUPTED, relative, say_error, say_warning, terminal
+from kdsweep.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kdsweep.spec import Job
+    from kdsweep.training.report import EpochReport
+
+
+@app.command()
+def train(
+    job: Annotated[Path, typer.Argument(help="A job (YAML).", show_default=False)],
+    data: Data = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the training; one that was started goes on.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Log to Weights & Biases, also under `wandb agent`.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train one job here, without Ray."""
+    from kdsweep.api import new_single_folder
+    from kdsweep.spec import read_job
+    from kdsweep.store import TrialFolder
+    from kdsweep.tracking import NullTracker, agents_run, open_job_tracker
+    from kdsweep.trial import check_job, prepare, run_job, tracked
+
+    file = read_job(job, set_ or (), data or ())
+    loaded = file.job
+    try:
+        check_job(loaded)
+        data_facts = prepare([loaded])
+    except SpecError as error:
+        raise file.locate(error) from None
+    # Agents may begin several runs of a sweep in one second.
+    name = "-".join([loaded.name, *agents_run()]) if wandb else loaded.name
+    folder = TrialFolder(out or new_single_folder(name))
+    show = _EpochLines(loaded, terminal()) if not (quiet or as_json) else None
+    if show and data_facts["notice"]:
+        show.console.print(data_facts["notice"], style="yellow", markup=False)
+    tracker = open_job_tracker(folder, say_warning) if wandb else NullTracker()
+    reports = run_job(loaded, folder, device=device, num_threads=threads)
+    try:
+        with closing(tracked(reports, tracker, loaded, folder, data_facts["classes"])) as epochs:
+            for epoch in epochs:
+                if as_json:
+                    print(json.dumps(epoch.to_json()), flush=True)
+                elif show:
+                    show.print(epoch)
+    except KeyboardInterrupt:
+        if show:
+            again = f"kdsweep train {relative(folder.job_yaml)} --out {relative(folder.path)}"
+            show.console.print(f"Interrupted. Go on with: {again}", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+    if show:
+        show.console.print(f"The best student is in {relative(folder.best)}", markup=False)
+
+
+class _EpochLines:
+    """One line an epoch, with what is watched while a job trains."""
+
+    def __init__(self, job: Job, console: Console) -> None:
+        self.console = console
+        self._epochs = job.train.epochs
+        self._best = -1.0
+        epochs = "1 epoch" if self._epochs == 1 else f"{self._epochs} epochs"
+        console.print(f"{job.label}, {epochs}", style="bold", markup=False)
+
+    def print(self, report: EpochReport) -> None:
+        """Show a report."""
+        metrics = report.metrics
+        miou = metrics["student/miou"]
+        mark = "best" if miou > self._best else "    "
+        self._best = max(self._best, miou)
+        teacher = f"  teacher {metrics['teacher/miou']:.3f}" if "teacher/miou" in metrics else ""
+        width = len(str(self._epochs))
+        self.console.print(
+            f"epoch {report.epoch:{width}}/{self._epochs}  student mIoU {miou:.3f} {mark}{teacher}"
+            f"  loss {metrics['student/loss']:.3f}  {report.seconds:.1f} s",
+            markup=False,
+            highlight=False,
+        )
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path], typer.Argument(help="Search spaces or jobs (YAML).", show_default=False)
+    ],
+    data: Data = None,
+    set_: Set = None,
+    skip_data: Annotated[
+        bool, typer.Option("--skip-data", help="Do not look for the data; they may be elsewhere.")
+    ] = False,
+) -> None:
+    """Check search spaces or jobs without training anything; exit code 2 if one is not valid.
+
+    Looks for the frames of the data too, where a folder is given, and decodes none of them.
+    """
+    from kdsweep.spec import load_space
+    from kdsweep.trial import check_jobs
+
+    num_bad = 0
+    for file in files:
+        try:
+            space = load_space(file, set_ or (), data or ())
+            try:
+                jobs = space.jobs_to_check()
+                check_jobs(jobs)
+                frames = "data not looked for" if skip_data else _frames(jobs)
+            except SpecError as error:
+                raise space.locate(error) from None
+        except SpecError as error:
+            num_bad += 1
+            say_error(error)
+        except DataError as error:
+            num_bad += 1
+            say_error(DataError(f"{file}: {error}"))
+        else:
+            print(f"{file}: valid, {_extent(space.num_points())} ({frames})")
+    raise typer.Exit(SpecError.exit_code if num_bad else 0)
+
+
+def _frames(jobs: Sequence[Job]) -> str:
+    """What there is of the data of some jobs.
+
+    Raises:
+        DataError: A folder is missing or laid out differently.
+        SpecError: The data do not have what a job asks for.
+    """
+    from kdsweep.data import count_frames
+    from kdsweep.spec.data import RoadscenesData
+
+    found = []
+    for spec in {job.data.model_dump_json(): job.data for job in jobs}.values():
+        if isinstance(spec, RoadscenesData):
+            found.append("scenes are generated when it runs")
+        elif spec.path is None:
+            found.append(f"no data: {spec.source} needs --data {spec.source}=PATH")
+        else:
+            seen = count_frames(spec)
+            found.append(f"{seen.num_train} training and {seen.num_val} validation frames found")
+    return "; ".join(dict.fromkeys(found))
+
+
+def _extent(num_points: int | None) -> str:
+    if num_points is None:
+        return "a continuous space"
+    return "one job" if num_points == 1 else f"{num_points} combinations"
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of search spaces, for editors that complete and check YAML."""
+    from kdsweep.spec.reference import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def losses(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One loss, to read all about it.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the distillation losses, or explain one: formula, averages, defaults, taps, paper."""
+    from kdsweep.distill.catalogue import catalogue, look_up
+    from kdsweep.distill.show import show_all, show_one
+
+    entries = catalogue() if name is None else [look_up(name)]
+    if as_json:
+        for entry in entries:
+            print(json.dumps(entry.to_json(), ensure_ascii=False))
+    elif name is None:
+        show_all(entries, terminal())
+    else:
+        show_one(entries[0], terminal())

@@ -1,0 +1,53 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SpaceFile = Annotated[Path, typer.Argument(help="A search space (YAML).", show_default=False)]
+Experiment = Annotated[
+    Path,
+    typer.Argument(help="An experiment, e.g. experiments/latest.", show_default=False),
+]
+Student = Annotated[
+    Path,
+    typer.Argument(
+        help="An experiment (its best trial), a trial's folder, or its `best` folder.",
+        metavar="EXPERIMENT|CHECKPOINT",
+        show_default=False,
+    ),
+]
+TrialNumber = Annotated[
+    int | None,
+    typer.Option("--trial", min=0, help="Another trial than the best.", show_default=False),
+]
+TeacherFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher",
+        help="Folder of a trained network, for the step `teacher`.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="SOURCE=PATH", help="Where a data set lies, e.g. camvid=~/CamVid."
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change any leaf, e.g. train.epochs=3."),
+]
+Out = Annotated[Path, typer.Option(help="Folder that gets the experiment's folder.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS", help="A Ray cluster to join ('auto': the one running here)."
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]

@@ -1,0 +1,73 @@
+"""What all commands print with; exit codes beside those of errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsweep.errors import KdsweepError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+# As of a process that SIGPIPE has ended, which is how other tools take a reader that leaves.
+UNREAD = 141
+
+
+def say_error(error: KdsweepError) -> None:
+    """Print an error that kdsweep raised on purpose."""
+    # Plain text, not markup: messages hold file names and YAML with brackets.
+    style = "\033[1;31m" if sys.stderr.isatty() else ""
+    reset = "\033[0m" if style else ""
+    print(f"{style}error:{reset} {error}", file=sys.stderr)
+
+
+def say_warning(text: str) -> None:
+    """Print a warning."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def terminal() -> Console:
+    """The terminal."""
+    from rich.console import Console
+
+    class Terminal(Console):
+        """Passes a broken pipe on, so that every command ends alike."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    return Terminal()
+
+
+def output_is_read() -> bool:
+    """Whether standard output has a reader, or is none that could leave."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return not any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+def close_output() -> None:
+    """Let what is left in the buffer of standard output go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def relative(path: Path) -> Path:
+    """A path as short as it can be said from here."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path

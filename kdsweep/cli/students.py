@@ -1,0 +1,178 @@
+"""Commands for trained students: score, improve, export, use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdsweep.cli.app import app
+from kdsweep.cli.options import Data, Quiet, Student, TeacherFolder, TrialNumber
+from kdsweep.cli.output import SOME_FAILED, relative, say_warning, terminal
+
+if TYPE_CHECKING:
+    from kdsweep.deploy.export import Format
+
+
+@app.command()
+def evaluate(
+    student: Student,
+    trial: TrialNumber = None,
+    split: Annotated[str, typer.Option(help="val, test (score it once) or train.")] = "val",
+    data: Data = None,
+    postprocess: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS|auto",
+            help="Post-processing, e.g. flip,regions:0.001; auto: what `postprocess` has chosen.",
+            show_default=False,
+        ),
+    ] = None,
+    teacher: TeacherFolder = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of CSV and JSON; left out: in the experiment, under evaluation."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score a student: IoU, boundaries, calibration, each with its interval over frames."""
+    from kdsweep.deploy.evaluation_display import show_evaluation, show_written
+    from kdsweep.deploy.scoring import score
+
+    scored = score(
+        student,
+        trial=trial,
+        split=split,  # type: ignore[arg-type]
+        data=data or (),
+        postprocess=postprocess,
+        teacher=teacher,
+        out=out,
+        device=device,
+        warn=say_warning,
+    )
+    if as_json:
+        print(json.dumps(scored.evaluation.to_json(), ensure_ascii=False))
+        return
+    show_evaluation(scored.evaluation, terminal())
+    show_written([relative(path) for path in scored.written], terminal())
+
+
+@app.command()
+def postprocess(
+    student: Student,
+    trial: TrialNumber = None,
+    data: Data = None,
+    teacher: TeacherFolder = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Try post-processing on validation frames, and say which of it pays and what it costs."""
+    from rich.console import Console
+
+    from kdsweep.deploy.evaluation_display import show_search, show_written
+    from kdsweep.deploy.scoring import search
+
+    with Console(stderr=True).status("trying post-processing") as status:
+        searched = search(
+            student,
+            trial=trial,
+            data=data or (),
+            teacher=teacher,
+            device=device,
+            say=lambda done, total: status.update(f"{done} of {total} chains tried"),
+        )
+    if as_json:
+        print(json.dumps(searched.search.to_json(), ensure_ascii=False))
+        return
+    show_search(searched.search, terminal())
+    show_written([relative(path) for path in searched.written], terminal())
+
+
+@app.command()
+def export(
+    student: Student,
+    trial: TrialNumber = None,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", help="onnx, int8 (ONNX in 8 bits), or torch (safetensors, card, job)."
+        ),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder to write; one under EXPERIMENT/exports if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+    max_loss: Annotated[
+        float, typer.Option(min=0, help="Points of mIoU that int8 may lose.")
+    ] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Export a trained student, checked on validation frames, with a model card."""
+    from typing import cast
+
+    from rich.console import Console
+
+    from kdsweep.api import export as export_student
+    from kdsweep.deploy.export_display import export_progress, show_export
+
+    with export_progress(Console(stderr=True)) as advance:
+        exported = export_student(
+            student,
+            trial=trial,
+            format=cast("Format", format_),
+            out=out,
+            data=data or (),
+            max_loss=max_loss,
+            advance=advance,
+        )
+    if as_json:
+        facts = exported.written.to_json() | exported.check.to_json()
+        found = {"model": str(exported.model), **facts}
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        show_export(exported, relative(exported.model), terminal())
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="An exported student (ONNX file or folder), a trial, or an experiment.",
+            show_default=False,
+        ),
+    ],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Pictures, folders, videos.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="New or empty folder to write.", show_default=False)],
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write pictures with the classes laid over them too.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a mask for each picture or frame; exit code 3 if an input had to be skipped."""
+    from rich.console import Console
+
+    from kdsweep.deploy import load
+    from kdsweep.deploy.predict_display import predict_progress
+    from kdsweep.deploy.predicting import predict as predict_files
+
+    loaded = load(model, device=device, num_threads=threads)
+    with predict_progress(Console(stderr=True, quiet=quiet)) as (begin, advance):
+        done = predict_files(loaded, inputs, out, overlay=overlay, begin=begin, advance=advance)
+    for problem in done.problems:
+        say_warning(f"skipped {problem}")
+    if not quiet:
+        frames = "1 frame" if done.num_frames == 1 else f"{done.num_frames} frames"
+        print(f"{frames} predicted: {relative(done.out)}")
+    raise typer.Exit(SOME_FAILED if done.problems else 0)

@@ -1,0 +1,205 @@
+"""Commands that run sweeps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdsweep.cli.app import app
+from kdsweep.cli.options import Address, Data, Experiment, Json, Out, Quiet, Set, SpaceFile
+from kdsweep.cli.output import INTERRUPTED, relative, say_warning, terminal
+
+if TYPE_CHECKING:
+    from kdsweep.reporting import Results
+    from kdsweep.sweep import Outcome
+    from kdsweep.sweep.progress import Mode
+
+
+@app.command()
+def run(
+    space: SpaceFile,
+    data: Data = None,
+    set_: Set = None,
+    out: Out = Path("experiments"),
+    address: Address = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would take, as `kdsweep plan` does.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a whole sweep, and say which pair is best."""
+    from kdsweep.api import sweep_summary
+    from kdsweep.spec import load_space
+    from kdsweep.sweep import run_sweep
+
+    if dry_run:
+        if address is not None:
+            say_warning("a plan is for this machine; kdsweep plan --slots N tells it of others")
+        plan(space, data, set_, out, as_json=as_json)
+        return
+    loaded = load_space(space, set_ or (), data or ())
+    outcome = run_sweep(
+        loaded,
+        experiments=out,
+        address=address,
+        progress=_mode(quiet, as_json),
+        command=sys.argv,
+        make_summary=sweep_summary,
+    )
+    _finish(outcome, quiet, as_json)
+
+
+@app.command()
+def plan(
+    space: SpaceFile,
+    data: Data = None,
+    set_: Set = None,
+    out: Out = Path("experiments"),
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Trials at a time; as many as fit here if left out.", show_default=False
+        ),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Time a few steps, for hours and memory.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a sweep would train, and what it would take on this machine; trains nothing."""
+    from rich.console import Console
+
+    from kdsweep.api import plan as make_plan
+
+    with Console(stderr=True).status("measuring a few steps" if measure else "looking"):
+        found = make_plan(
+            space,
+            data=data or (),
+            overrides=set_ or (),
+            measure=measure,
+            slots=slots,
+            experiments=out,
+        )
+    if as_json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        from kdsweep.sweep.preview_display import show_preview
+
+        show_preview(found, terminal())
+
+
+@app.command()
+def resume(
+    experiment: Experiment,
+    address: Address = None,
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="New budget of hours, all sessions counted.")
+    ] = None,
+    max_gpu_hours: Annotated[
+        float | None, typer.Option(min=0, help="New budget of GPU-hours, likewise.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a sweep that was interrupted, paused or killed."""
+    budgets = {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
+    _go_on(experiment, address, quiet, as_json, **budgets)
+
+
+@app.command()
+def extend(
+    experiment: Experiment,
+    trials: Annotated[int, typer.Option(min=1, help="Trials to draw on top.", show_default=False)],
+    address: Address = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Let a sweep draw more trials: same sampler, same rungs, same folder."""
+    _go_on(experiment, address, quiet, as_json, more_trials=trials)
+
+
+@app.command()
+def confirm(
+    experiment: Experiment,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best, or of the front.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
+    out: Out = Path("experiments"),
+    address: Address = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train the best jobs again on fresh seeds, each beside its exact control.
+
+    Makes an experiment of its own, which `resume` and `report` take like any other.
+    """
+    from kdsweep.api import sweep_summary
+    from kdsweep.sweep import jobs_to_confirm, run_sweep
+
+    outcome = run_sweep(
+        jobs_to_confirm(experiment, top=top, seeds=seeds),
+        experiments=out,
+        address=address,
+        progress=_mode(quiet, as_json),
+        command=sys.argv,
+        make_summary=sweep_summary,
+    )
+    _finish(outcome, quiet, as_json)
+
+
+def _go_on(
+    experiment: Path, address: str | None, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    from kdsweep.api import sweep_summary
+    from kdsweep.sweep import resume_sweep
+
+    outcome = resume_sweep(
+        experiment,
+        address=address,
+        progress=_mode(quiet, as_json),
+        command=sys.argv,
+        make_summary=sweep_summary,
+        **options,
+    )
+    _finish(outcome, quiet, as_json)
+
+
+def _mode(quiet: bool, as_json: bool) -> Mode:
+    return "json" if as_json else "quiet" if quiet else "auto"
+
+
+def _finish(outcome: Outcome, quiet: bool, as_json: bool) -> None:
+    if outcome.experiment is not None and not quiet and not as_json:
+        from kdsweep.reporting import load, render_best
+
+        results = load(outcome.experiment)
+        # Who interrupts a sweep waits for the prompt.
+        page = None if outcome.exit_code == INTERRUPTED else _page(results, outcome.experiment)
+        console = terminal()
+        render_best(results, console)
+        if page is not None:
+            console.print(
+                f"\nPage:   {relative(page)} (open it in a browser)", markup=False, soft_wrap=True
+            )
+    raise typer.Exit(outcome.exit_code)
+
+
+def _page(results: Results, experiment: Path) -> Path | None:
+    """The report's page, drawn now unless W&B has been given a newer one than the last event."""
+    from kdsweep.reporting import write_page
+    from kdsweep.reporting.page.page import PAGE
+    from kdsweep.store import Experiment as ExperimentFolder
+
+    folder = ExperimentFolder.open(experiment)
+    page = folder.report / PAGE
+    try:
+        if page.is_file() and page.stat().st_mtime > folder.ledger.stat().st_mtime:
+            return page
+        return write_page(results, folder.report)
+    except Exception as error:  # the sweep is over and safe, whatever a page stumbles on
+        say_warning(f"the report's page could not be drawn: {type(error).__name__}: {error}")
+        return None
