@@ -1,4 +1,4 @@
-.PHONY: check test format constraints
+.PHONY: check test bench-check format constraints
 
 check:
 	ruff check .
@@ -8,6 +8,10 @@ check:
 
 test:
 	pytest -q
+
+# Quick benchmarks, side by side: their ratios against benchmarks/floors.toml.
+bench-check:
+	python benchmarks/check.py
 
 format:
 	ruff check --fix .

@@ -3,7 +3,8 @@
 The hand-written loop is the one this project began with: batches of one (or eight), every PNG
 decoded and resized in the main process in every epoch, float32, training and validation split both
 evaluated after each epoch. kdsweep trains the same networks on the same frames from its decode
-cache and evaluates the validation split. Both see equally many training frames. Rounds alternate.
+cache and evaluates the validation split. Both see equally many training frames. Rounds alternate;
+on a CPU seconds are those of the process.
 
 Frames are generated in the Lyft-Udacity layout at its published size, 800×600, unless ``--data``
 names a folder in that layout. Run::
@@ -14,10 +15,8 @@ names a folder in that layout. Run::
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from side_by_side import arguments, finish, network_arguments, ratio, timed
 
 from kdsweep.data import SegmentationData, open_data
 from kdsweep.models.network import IMAGENET_MEAN, IMAGENET_STD
@@ -50,7 +50,7 @@ def make_job(args: argparse.Namespace, cache: Path) -> Job:
             "teacher": {"encoder": args.teacher},
             "student": {"encoder": args.student},
             "distill": {"pixel_kl": {"weight": 1.0}},
-            "train": {"epochs": args.rounds + 1, "batch_size": 8},
+            "train": {"epochs": args.rounds + 1, "batch_size": args.batch_size},
         }
     )
 
@@ -134,66 +134,48 @@ class HandWritten:
 
 def main() -> None:
     """Time both, side by side."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", default="resnet34")
-    parser.add_argument("--student", default="resnet18")
-    parser.add_argument("--height", type=int, default=96)
-    parser.add_argument("--width", type=int, default=128)
+    parser = arguments(__doc__)
+    network_arguments(parser)
+    parser.set_defaults(height=96, width=128)
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     np.random.seed(0)
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         job = make_job(args, Path(folder))
         open_data(job.data)  # generates the frames, if need be
-        started = time.perf_counter()
+        opened_s = timed(lambda: open_data(job.data))
         data = open_data(job.data)
-        opened_s = time.perf_counter() - started
         cohort = build_cohort([job], data, device=device)
         epochs = cohort.engine.epochs()
         loops = {size: HandWritten(args, data, size) for size in (1, 8)}
         seconds: dict[str, list[float]] = {"kdsweep": [], "batch 1": [], "batch 8": []}
         for round_number in range(args.rounds + 1):
-            started = time.perf_counter()
-            next(epochs)
-            seconds["kdsweep"].append(time.perf_counter() - started)
+            seconds["kdsweep"].append(timed(lambda: next(epochs)))
             for size, loop in loops.items():
-                started = time.perf_counter()
-                loop.epoch()
-                seconds[f"batch {size}"].append(time.perf_counter() - started)
+                seconds[f"batch {size}"].append(timed(loop.epoch))
             if round_number == 0:  # warm-up
                 seconds = {name: [] for name in seconds}
         cohort.close()
-    result = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "frames": [len(data.train), len(data.val)],
-        "image_size": [args.height, args.width],
-        "open_cached_s": opened_s,
-        "epoch_s": {name: statistics.median(values) for name, values in seconds.items()},
-        "ratio": {
-            f"batch {size}": statistics.median(
-                loop / ours
-                for loop, ours in zip(seconds[f"batch {size}"], seconds["kdsweep"], strict=True)
-            )
-            for size in (1, 8)
-        },
+    ratios = {
+        f"batch {size} / kdsweep": ratio(seconds[f"batch {size}"], seconds["kdsweep"])
+        for size in loops
     }
-    if args.json:
-        print(json.dumps(result))
-        return
-    print(
+    epoch_s = {name: statistics.median(values) for name, values in seconds.items()}
+    num_frames = [len(data.train), len(data.val)]
+    figures = {"frames": num_frames, "open_cached_s": opened_s, "epoch_s": epoch_s}
+    lines = [
         f"{args.teacher} → {args.student}, {args.height}×{args.width}, "
-        f"{len(data.train)} + {len(data.val)} frames, {result['device']}"
-    )
-    for name, value in result["epoch_s"].items():
+        f"{num_frames[0]} + {num_frames[1]} frames"
+    ]
+    for name, value in epoch_s.items():
         label = "kdsweep, batch 8" if name == "kdsweep" else f"hand-written, {name}"
-        ratio = f"  {result['ratio'][name]:.2f}× kdsweep's time" if name != "kdsweep" else ""
-        print(f"  {label:22} {value:7.2f} s an epoch{ratio}")
+        lines.append(f"  {label:22} {value:7.2f} s an epoch")
+    finish(args, ratios, figures, lines)
 
 
 if __name__ == "__main__":
