@@ -6,8 +6,9 @@ check:
 	mypy
 	lint-imports
 
+# Two processes: most tests wait for processes of their own, or use one core.
 test:
-	pytest -q
+	pytest -q -n 2 --dist worksteal
 
 # Quick benchmarks, side by side: their ratios against benchmarks/floors.toml.
 bench-check:
