@@ -50,6 +50,7 @@ class SpecError(KdsweepError):
     exit_code = 2
     _MISSING = ...  # survives pickling, which a bare object() does not
     _MAX_OTHERS = 5
+    _MAX_NAMES = 24
 
     def __init__(
         self,
@@ -114,8 +115,9 @@ class SpecError(KdsweepError):
             return self.allowed
         assert self.allowed is not None
         names = nearest_first(str(self.value), self.allowed) if self.has_value else self.allowed
-        shown = ", ".join(names[:12])
-        return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"
+        if len(names) <= self._MAX_NAMES:
+            return ", ".join(names)
+        return f"{', '.join(names[: self._MAX_NAMES // 2])}, … ({len(names)} in all)"
 
 
 class DataError(KdsweepError):
@@ -196,7 +198,7 @@ _NOT_TEXT = frozenset(("null", "Null", "NULL", "~", "true", "True", "false", "Fa
 def nearest_first(value: str, allowed: Iterable[str]) -> list[str]:
     """The allowed names, the ones closest to ``value`` in front."""
     names = list(allowed)
-    near = close_names(value, names, num=3, likeness=0.5)
+    near = close_names(value, names, num=len(names), likeness=0.5)
     return near + [name for name in names if name not in near]
 
 
@@ -206,13 +208,15 @@ def did_you_mean(value: str, names: Iterable[str]) -> str | None:
     ``None`` where no name is near, or several are equally near (``encoder.9``).
     """
     near = close_names(value, names, num=2)
-    if not near or len({_likeness(value, name) for name in near}) < len(near):
+    if not near or len({_likeness(value.lower(), name.lower()) for name in near}) < len(near):
         return None
     return f"did you mean `{near[0]}`?"
 
 
 def _likeness(value: str, name: str) -> float:
-    return difflib.SequenceMatcher(None, name.lower(), value.lower()).ratio()
+    # `miou` is short for `student/miou`.
+    meant = name if "/" in value else name.rpartition("/")[2]
+    return difflib.SequenceMatcher(None, meant, value).ratio()
 
 
 def close_names(value: str, names: Iterable[str], *, num: int, likeness: float = 0.6) -> list[str]:
@@ -227,5 +231,7 @@ def close_names(value: str, names: Iterable[str], *, num: int, likeness: float =
     by_lower: dict[str, list[str]] = {}
     for name in names:
         by_lower.setdefault(name.lower(), []).append(name)
-    near = difflib.get_close_matches(value.lower(), by_lower, n=num, cutoff=likeness)
-    return [name for close in near for name in by_lower[close]]
+    ratios = {name: _likeness(value.lower(), name) for name in by_lower}
+    # Names that are equally near keep their order.
+    near = sorted((n for n in by_lower if ratios[n] >= likeness), key=lambda n: -ratios[n])
+    return [name for close in near[:num] for name in by_lower[close]]

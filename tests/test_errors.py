@@ -14,6 +14,17 @@ def test_the_guess_is_the_first_of_the_allowed() -> None:
     assert did_you_mean("pixel_k", names) == "did you mean `pixel_kl`?"
 
 
+def test_equally_near_names_keep_their_order() -> None:
+    names = ["logits", "encoder.0", "encoder.1", "encoder.2", "encoder.3", "encoder.4"]
+    assert nearest_first("encoder.7", names) == [*names[1:], "logits"]
+
+
+def test_the_last_part_of_a_name_stands_for_it() -> None:
+    assert did_you_mean("miou", ["student/pixel_accuracy", "student/miou"]) == (
+        "did you mean `student/miou`?"
+    )
+
+
 def test_case_is_no_difference() -> None:
     assert did_you_mean("AdamW", ["sgd", "adamw"]) == "did you mean `adamw`?"
     assert close_names("ROADS", ["Roads", "roads", "cars"], num=1) == ["Roads", "roads"]

@@ -152,16 +152,19 @@ def _frames(jobs: Sequence[Job]) -> str:
         SpecError: The data do not have what a job asks for.
     """
     from kdsweep.data import count_frames
+    from kdsweep.spec import distinct_data
     from kdsweep.spec.data import RoadscenesData
 
     found = []
-    for spec in {job.data.model_dump_json(): job.data for job in jobs}.values():
-        if isinstance(spec, RoadscenesData):
-            found.append("scenes are generated when it runs")
-        elif spec.path is None:
+    for spec in distinct_data(jobs):
+        is_generated = isinstance(spec, RoadscenesData)
+        if spec.path is None and not is_generated:
             found.append(f"no data: {spec.source} needs --data {spec.source}=PATH")
+            continue
+        seen = count_frames(spec)
+        if is_generated:
+            found.append("scenes are generated when it runs")
         else:
-            seen = count_frames(spec)
             found.append(f"{seen.num_train} training and {seen.num_val} validation frames found")
     return "; ".join(dict.fromkeys(found))
 

@@ -6,7 +6,7 @@ Light on purpose: this package needs pydantic and ruamel.yaml only.
 from kdsweep.spec.data import DataSpec
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.spec.document import dump_yaml
-from kdsweep.spec.job import Job
+from kdsweep.spec.job import Job, distinct_data
 from kdsweep.spec.job_list import JobList
 from kdsweep.spec.loading import JobFile, load_job, read_job
 from kdsweep.spec.model import ModelSpec
@@ -31,6 +31,7 @@ __all__ = [
     "TrackingSpec",
     "TrainSpec",
     "control_key",
+    "distinct_data",
     "dump_yaml",
     "load_job",
     "load_space",

@@ -267,7 +267,9 @@ def _hint(place: Place, value: object) -> str | None:
     if place.sections:
         return _section_hint(place, value)
     if place.items is not None and isinstance(value, str | int | float):
-        return f"write a list: [{shown([value])[1:-1]}]"
+        return f"write a list: {shown([value] * place.least_items)}"
+    if isinstance(value, list) and place.items is None and not place.is_open:
+        return f"to try each of them: {{values: {shown(value)}}}"
     if isinstance(value, dict) and not place.is_open:
         return "a range is written {values: [a, b]} or {min: a, max: b}"
     if wanted in (int, float) and isinstance(value, str) and _is_number(value):

@@ -90,6 +90,8 @@ def check_distribution(
     elif name in ("log_uniform", "q_log_uniform"):
         problem = "a distribution that takes exponents, which kdsweep does not support"
         hint = f"use {name}_values, whose min and max are the values themselves"
+    elif name in _OTHER_NAMES:
+        hint = f"use {_OTHER_NAMES[name]}"
     elif name in _ENDLESS:
         problem = "a distribution that kdsweep does not support"
         hint = "a space is checked at the ends of its ranges: use one with min and max"
@@ -98,6 +100,16 @@ def check_distribution(
     )
 
 
+# What Optuna, Ray Tune and others call them.
+_OTHER_NAMES = {
+    "loguniform": "log_uniform_values",
+    "qloguniform": "q_log_uniform_values",
+    "quniform": "q_uniform",
+    "int": "int_uniform",
+    "randint": "int_uniform",
+    "float": "uniform",
+    "choice": "{values: [a, b]}",
+}
 _ENDLESS = ("normal", "q_normal", "log_normal", "q_log_normal", "beta", "q_beta")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -87,3 +88,8 @@ class Job(Spec):
     def as_control(self) -> Job:
         """The same student, trained exactly alike but with no teacher."""
         return self.model_copy(update={"teacher": None, "distill": DistillSpec()})
+
+
+def distinct_data(jobs: Iterable[Job]) -> list[DataSpec]:
+    """The sections ``data`` of some jobs, each once."""
+    return list({job.data.model_dump_json(): job.data for job in jobs}.values())

@@ -81,6 +81,12 @@ class Place:
         return None
 
     @cached_property
+    def least_items(self) -> int:
+        """How many items a list has at least that may stand here; 1 where that is left open."""
+        lists = [k for k in self.kinds if get_origin(k.annotation) is tuple]
+        return len([i for i in get_args(lists[0].annotation) if i is not Ellipsis]) if lists else 1
+
+    @cached_property
     def is_open(self) -> bool:
         """Whether any mapping may stand here."""
         return any(k.annotation is Any or get_origin(k.annotation) is dict for k in self.kinds)

@@ -87,7 +87,9 @@ class Reader:
         for key_node, value_node in node.value:
             if str(key_node.tag) == TAG + "merge":
                 continue
-            key = self._key(key_node, path)
+            # What is behind the comma in {lr: 0,001} is the next key, with nothing behind it.
+            is_lone = bool(node.flow_style) and value_node.value == ""
+            key = self._key(key_node, path, is_lone=is_lone)
             if key in lines:
                 raise self._error(
                     f"this key stands twice; it is in line {lines[key]} already",
@@ -124,12 +126,18 @@ class Reader:
                         yield self._key(inner_key, path), (inner_key, inner_value)
                 yield from self._merged(source, path)
 
-    def _key(self, node: Node, path: ConfigPath) -> str:
+    def _key(self, node: Node, path: ConfigPath, *, is_lone: bool = False) -> str:
         from ruamel.yaml.nodes import ScalarNode
 
         if not isinstance(node, ScalarNode) or str(node.tag) != TAG + "str":
             shown_key = node.value if isinstance(node, ScalarNode) else "a mapping or list"
-            raise self._error(f"a key must be a text, not {shown_key}", node, path)
+            hint = f"write decimals with a point: 0.{shown_key}"
+            raise self._error(
+                f"a key must be a text, not {shown_key}",
+                node,
+                path,
+                hint=hint if is_lone and shown_key.isdigit() else None,
+            )
         return str(node.value)
 
     def _sequence(self, node: Node, path: ConfigPath) -> list[Any]:

@@ -85,7 +85,7 @@ def connect(address: str | None, shared: Path, *, dashboard: bool = True) -> Ite
     """
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _resolved(address)
     quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
     if address != "local":
         try:
@@ -127,6 +127,19 @@ def connect(address: str | None, shared: Path, *, dashboard: bool = True) -> Ite
             _disconnect()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_elsewhere(address: str | None) -> bool:
+    """Whether workers may run on other machines than this one.
+
+    Args:
+        address: As for :func:`connect`.
+    """
+    return _resolved(address) != "local"
+
+
+def _resolved(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def _disconnect() -> None:

@@ -195,14 +195,15 @@ def preview(
         KdsweepError: The steps could not be measured.
     """
     from kdsweep.data import count_frames
+    from kdsweep.spec import distinct_data
     from kdsweep.trial import check_jobs
     from kdsweep.trial.machine import this_machine
 
     try:
         check_jobs(space.jobs_to_check())
         corners = list(space.corners())
-        specs = {job.data.model_dump_json(): job.data for job in corners}
-        counts = [count_frames(spec) for spec in specs.values()]
+        specs = distinct_data(corners)
+        counts = [count_frames(spec) for spec in specs]
         feasibility = _feasibility(space, counts[0].num_classes)
         controls = space.controls() if space.sweep.controls == "shared" else []
         num_controls = sum(map(feasibility.allows, controls))
@@ -248,7 +249,7 @@ def preview(
         rungs=tuple(rungs(work(longest))) if space.sweep.scheduler == "asha" else (),
         data=tuple(
             DataRow(count.name, spec.image_size, count.num_train, count.num_val, count.notice)
-            for count, spec in zip(counts, specs.values(), strict=True)
+            for count, spec in zip(counts, specs, strict=True)
         ),
         ranges=tuple(range_row(range_, shared) for range_, shared in space.ranges()),
         machine=machine,

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError, SpecError
-from kdsweep.spec import JobList, Space
+from kdsweep.spec import JobList, Space, distinct_data
 from kdsweep.store import Event, Experiment, Ledger, iter_ledger
 from kdsweep.store.provenance import mask_secrets
 from kdsweep.sweep import cluster
@@ -111,6 +111,8 @@ class SweepSession:
         open_experiment: Callable[[], Experiment],
         ledger: Ledger | None,
     ) -> Outcome:
+        if ledger is None and not cluster.is_elsewhere(self._address):
+            self._look_for_data()
         self._progress.note("starting Ray, checking the networks and preparing the data")
         with ExitStack() as ray_stack:
             ray_stack.enter_context(cluster.environment())
@@ -173,6 +175,19 @@ class SweepSession:
             driver.end()
         notice = driver.sweep.header["data"].get("notice")
         return make_outcome(driver.sweep, driver.experiment, notice=notice)
+
+    def _look_for_data(self) -> None:
+        """Refuse data that are not there before Ray takes its seconds to start.
+
+        On a cluster the data may lie where only its workers see them.
+        """
+        from kdsweep.data import count_frames
+
+        try:
+            for spec in distinct_data(self._space.jobs_to_check()):
+                count_frames(spec)
+        except SpecError as error:
+            raise self._space.locate(error) from None
 
     def _students_per_teacher(self, prelude: Prelude, resources: Plan) -> int:
         wanted = self._space.sweep.students_per_teacher

@@ -51,7 +51,7 @@ space.yaml:7: student.lr: unknown key
 space.yaml:3: data.hood_void: unknown key
   value:   'hood_void'
   allowed: source, path, image_size, augment, augment_on, num_classes, num_train, num_val, \
-workers, cache, scenes, val_scenes, … (15 in all)
+workers, cache, scenes, val_scenes, test_scenes, scene_size, seed
   try:     only with source: lyft""",
             id="a key of another source",
         ),
@@ -181,6 +181,34 @@ space.yaml:8: distill.hint: nothing behind this key
             id="a section left empty",
         ),
         pytest.param(
+            "[64, 96]",
+            "64",
+            """\
+space.yaml:3: data.image_size: not a list
+  value:   64
+  allowed: a list of 2, each a whole number > 0
+  try:     write a list: [64, 64]""",
+            id="one side for both",
+        ),
+        pytest.param(
+            "distill:",
+            "distill:\n  dkd: {temperature: [1, 2, 4]}",
+            """\
+space.yaml:8: distill.dkd.temperature: not a number
+  value:   [1, 2, 4]
+  allowed: a number > 0
+  try:     to try each of them: {values: [1, 2, 4]}""",
+            id="a list for a choice",
+        ),
+        pytest.param(
+            "[64, 96]",
+            "[64, 96], split: {val: 0,25}",
+            """\
+space.yaml:3: data.split: a key must be a text, not 25
+  try:     write decimals with a point: 0.25""",
+            id="a decimal comma",
+        ),
+        pytest.param(
             "distill:",
             "distill:\n  hint: {taps: encoder.4}",
             """\
@@ -255,6 +283,16 @@ space.yaml:10: distill.pixel_kl.temperature.distributon: unknown key
   allowed: distribution, values, probabilities, value, min, max, q
   try:     did you mean `distribution`?""",
             id="a slip in distribution",
+        ),
+        pytest.param(
+            "{min: 1, max: 4, distribution: loguniform}",
+            """\
+space.yaml:10: distill.pixel_kl.temperature.distribution: unknown distribution
+  value:   'loguniform'
+  allowed: uniform, q_uniform, log_uniform_values, int_uniform, q_log_uniform_values, \
+categorical, categorical_w_probabilities, constant
+  try:     use log_uniform_values""",
+            id="another library's name of a distribution",
         ),
         pytest.param(
             "{min: 1, max: 4, distribution: log_uniform}",
@@ -415,7 +453,7 @@ space.yaml:12: train.epochs: too small
 space.yaml:13: train.optimizr: unknown key
   value:   'optimizr'
   allowed: optimizer, epochs, batch_size, accumulate, lr, weight_decay, momentum, schedule, \
-warmup_epochs, clip_norm, supervised, precision, … (17 in all)
+warmup_epochs, clip_norm, supervised, precision, channels_last, compile, seed, teacher, student
   try:     did you mean `optimizer`?
 space.yaml:14: train.batch_size: not a whole number
   value:   8.5

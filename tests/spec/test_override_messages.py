@@ -25,7 +25,8 @@ Message = Callable[..., str]
 --set train.epoch=3: train.epoch: unknown key
   value:   'epoch'
   allowed: epochs, warmup_epochs, teacher, batch_size, accumulate, lr, optimizer, weight_decay, \
-momentum, schedule, clip_norm, supervised, … (17 in all)
+momentum, schedule, clip_norm, supervised, precision, channels_last, \
+compile, seed, student
   try:     did you mean `epochs`?""",
         ),
         (

@@ -14,7 +14,7 @@ import fake_training
 import pytest
 from simulation import SPACE, Simulation, ended, essence, make_space
 
-from kdsweep.errors import ExperimentError, ResourceError, SpecError
+from kdsweep.errors import DataError, ExperimentError, ResourceError, SpecError
 from kdsweep.spec import load_space
 from kdsweep.store import Experiment, Ledger, iter_ledger, read_ledger
 from kdsweep.sweep import cluster, jobs_to_confirm, resume_sweep, run_sweep
@@ -348,6 +348,24 @@ def test_bad_input_leaves_no_experiment(tmp_path):
     with pytest.raises(SpecError, match="unknown encoder") as raised:
         run_sweep(unknown, experiments=tmp_path, runner="fake_training", dashboard=False)
     assert raised.value.path == ("student", "encoder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_data_are_refused_before_ray_starts(tmp_path, monkeypatch):
+    def connect(*_, **__):
+        raise AssertionError("Ray starts")
+
+    monkeypatch.setattr(cluster, "connect", connect)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    nowhere = {"source": "lyft", "path": str(tmp_path / "nowhere"), "image_size": [32, 32]}
+    with pytest.raises(DataError, match="nowhere is not there"):
+        run_sweep(make_space(data=nowhere), experiments=tmp_path, dashboard=False)
+    two = {"source": "roadscenes", "num_classes": 2, "image_size": [32, 32]}
+    with pytest.raises(SpecError, match="has more classes than that"):
+        run_sweep(make_space(data=two), experiments=tmp_path, dashboard=False)
+    # Only the workers of a cluster need to see the data.
+    with pytest.raises(AssertionError, match="Ray starts"):
+        run_sweep(make_space(data=nowhere), experiments=tmp_path, address="10.0.0.1:6379")
     assert list(tmp_path.iterdir()) == []
 
 
