@@ -74,6 +74,7 @@ def trial_rows(results: Results, metric: str) -> Table:
         _names("teacher", shown["teacher"]),
         _numbers("size", "M parameters", shown["params_m"], ".1f"),
         *_costs(shown, "macs_g", "latency_ms"),
+        *_settings(shown),
         _numbers("best epoch", "", shown["best_epoch"], "d"),
         _numbers("epochs", "", shown["epochs"], "d"),
         _numbers("time", unit, shown["hours"] * factor, form),
@@ -81,7 +82,6 @@ def trial_rows(results: Results, metric: str) -> Table:
         _numbers("teacher mIoU", "", shown["teacher_miou"], ".3f"),
         _numbers("agrees", "%", 100 * shown["agreement"], ".0f"),
         _numbers("seed", "", shown["seed"], "d"),
-        *_settings(shown),
     ]
     return _table("trials", "Best trials", columns, len(ranked), "trials.csv")
 
