@@ -100,6 +100,8 @@ def nothing_yet(results: Results) -> str:
     summary = results.summary
     if summary["num_too_costly"]:
         return nothing_within(summary["constraints"])
+    if summary["num_trials"] and summary["states"]["failed"] == summary["num_trials"]:
+        return "Every trial failed before its first epoch was finished."
     return "No trial has finished an epoch yet."
 
 

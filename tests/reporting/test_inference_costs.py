@@ -116,6 +116,14 @@ def test_tables_show_costs_and_a_dash_where_nothing_was_measured(measured):
     assert columns["memory (MB)"] == ["30.8", "30.8", "30.8", "–"]
 
 
+def test_settings_stand_before_how_long_it_took(story):
+    story.sweep().session()
+    for number in range(2):
+        story.trial(number, params={"distill.pixel_kl.weight": 1.0 + number}).run(number, [0.4])
+    names = [name for name, *_ in trial_rows(results_from_events(story.events), "mIoU").headers]
+    assert names.index("teacher") < names.index("weight") < names.index("best epoch")
+
+
 def test_ledgers_without_costs_look_as_before(mixed):
     results = results_from_events(mixed.events)
     assert results.trials["latency_ms"].isna().all()

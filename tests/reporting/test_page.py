@@ -316,7 +316,7 @@ def test_nothing_is_wider_than_a_phone(page: Path) -> None:
         ("nothing", "The ledger is empty"),
         ("no trial", "No trial has been drawn yet"),
         ("waiting", "No trial has finished an epoch yet"),
-        ("failed", "All 1 trial failed before the first epoch"),
+        ("failed", "The only trial failed before its first epoch"),
         ("one", "trial 0: mIoU 0.400"),
         ("died", "has died: 1 of 4 trials have ended. It can be resumed"),
         ("running", "still running: 1 of 4 trials have ended"),

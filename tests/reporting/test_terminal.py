@@ -135,7 +135,7 @@ def test_nothing_to_show_is_said(story, drawing):
     assert "No trial has finished an epoch" in printed(drawing, [])
     story.sweep().session().trial(0).start(0).fail(0, "error", "boom")
     text = printed(drawing, story.events)
-    assert "No trial has finished an epoch" in text
+    assert "Every trial failed before its first epoch was finished" in text
     assert ("boom" in text) == (drawing is render)
 
 
