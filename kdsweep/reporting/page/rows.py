@@ -86,6 +86,29 @@ def trial_rows(results: Results, metric: str) -> Table:
     return _table("trials", "Best trials", columns, len(ranked), "trials.csv")
 
 
+def confirmation_rows(results: Results, metric: str) -> Table:
+    """What repeated seeds say of each confirmed job; empty but for a confirmation."""
+    shown = results.confirmation
+    columns = [
+        _names("job", shown["job"]),
+        _names("student", shown["student"]),
+        _names("teacher", shown["teacher"]),
+        _names("split", shown["split"]),
+        _numbers("seeds", "", shown["seeds"], "d"),
+        _numbers(f"student {metric}", "mean", shown["mean"], ".3f"),
+        _numbers("student", "sd", shown["sd"], ".3f"),
+        _numbers(f"control {metric}", "mean", shown["control_mean"], ".3f"),
+        _numbers("control", "sd", shown["control_sd"], ".3f"),
+        _numbers("gain", "mean", shown["gain"], _GAIN),
+        _numbers("95 % from", "Student's t", shown["low"], _GAIN),
+        _numbers("to", "Student's t", shown["high"], _GAIN),
+        _numbers("95 % from", "bootstrap", shown["boot_low"], _GAIN),
+        _numbers("to", "bootstrap", shown["boot_high"], _GAIN),
+        _numbers("p", "signed ranks", shown["rank_p"], ".3f"),
+    ]
+    return _table("confirmation", "Confirmed jobs", columns, len(shown), "confirmation.csv")
+
+
 def front_rows(results: Results) -> Table:
     """Several metrics: the trials that no other beats in everything."""
     metrics = results.summary["metrics"]
