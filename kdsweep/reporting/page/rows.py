@@ -95,16 +95,16 @@ def confirmation_rows(results: Results, metric: str) -> Table:
         _names("teacher", shown["teacher"]),
         _names("split", shown["split"]),
         _numbers("seeds", "", shown["seeds"], "d"),
-        _numbers(f"student {metric}", "mean", shown["mean"], ".3f"),
-        _numbers("student", "sd", shown["sd"], ".3f"),
-        _numbers(f"control {metric}", "mean", shown["control_mean"], ".3f"),
-        _numbers("control", "sd", shown["control_sd"], ".3f"),
         _numbers("gain", "mean", shown["gain"], _GAIN),
         _numbers("95 % from", "Student's t", shown["low"], _GAIN),
         _numbers("to", "Student's t", shown["high"], _GAIN),
         _numbers("95 % from", "bootstrap", shown["boot_low"], _GAIN),
         _numbers("to", "bootstrap", shown["boot_high"], _GAIN),
         _numbers("p", "signed ranks", shown["rank_p"], ".3f"),
+        _numbers(f"student {metric}", "mean", shown["mean"], ".3f"),
+        _numbers("student", "sd", shown["sd"], ".3f"),
+        _numbers(f"control {metric}", "mean", shown["control_mean"], ".3f"),
+        _numbers("control", "sd", shown["control_sd"], ".3f"),
     ]
     return _table("confirmation", "Confirmed jobs", columns, len(shown), "confirmation.csv")
 
@@ -266,6 +266,7 @@ def _settings(shown: pd.DataFrame) -> list[_Column]:
         for column in map(str, shown)
         if column.startswith(PARAM)
         and not column.startswith((f"{PARAM}teacher.encoder", f"{PARAM}student.encoder"))
+        and column != f"{PARAM}train.seed"  # which has a column of its own
         and shown[column].astype("object").map(repr).nunique() > 1
     ][:_MOST_SETTINGS]
     short = formats.shortest_names(names)
