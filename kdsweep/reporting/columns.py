@@ -109,6 +109,28 @@ def print_text(
     console.print(Text(printable(text), style=style), soft_wrap=not wrap, end=end)
 
 
+def print_bullet(console: Console, text: str) -> None:
+    """Print a remark; its further lines stand below its words."""
+    lines = Text(printable(text)).wrap(console, max(console.width - 2, 20))
+    for index, line in enumerate(lines):
+        line.rstrip()
+        console.print(
+            Text("· " if index == 0 else "  ", style="dim").append_text(line), style="dim"
+        )
+
+
+def print_facts(console: Console, facts: Sequence[str]) -> None:
+    """Print short facts side by side; a line ends between two of them where that is possible."""
+    line = ""
+    for fact in map(printable, facts):
+        longer = f"{line} · {fact}" if line else fact
+        if line and cell_len(longer) > console.width:
+            print_text(console, line)
+            longer = fact
+        line = longer
+    print_text(console, line)
+
+
 def printable(text: str) -> str:
     """The text with line breaks and control characters made harmless."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "·" for c in text)

@@ -12,7 +12,7 @@ from rich.console import Console
 from kdsweep.errors import ExperimentError
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import allowed
-from kdsweep.reporting.columns import Column, print_table, print_text
+from kdsweep.reporting.columns import Column, print_bullet, print_table
 from kdsweep.reporting.overview import metric_label
 from kdsweep.reporting.results import Results, load
 from kdsweep.store import Experiment
@@ -116,7 +116,7 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
     title = f"{formats.counted(len(found), 'experiment')} on {data['source']}, {size} pixels"
     print_table(console, title, columns)
     for remark in remarks(found):
-        print_text(console, f"· {remark}", style="dim")
+        print_bullet(console, remark)
 
 
 def _latency(found: Sequence[Compared]) -> list[Column]:

@@ -46,7 +46,9 @@ class Results:
             labelled validation pixels where student and teacher predict the same class; both at the
             best epoch), ``gain, control, params_m`` (millions), what a frame costs the student at
             inference (``macs_g``: billions of multiply-accumulates; ``latency_ms, latency_p95_ms``:
-            median and 95th percentile; ``inference_mb``: peak memory; missing in old ledgers),
+            median and 95th percentile; ``inference_mb``: peak memory; missing in old ledgers; what
+            is measured is the median over all trainings of the same network, the epochs have each
+            trial's own), ``teacher_latency_ms`` likewise,
             ``hours`` (spent training), ``attempts, seed, seed_compat_iou``, ``breaks_bound``
             (whether it costs more than the sweep allows: it ended with the epoch that showed it,
             and is never called best), and one ``param:<path>`` per drawn parameter.

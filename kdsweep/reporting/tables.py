@@ -15,6 +15,8 @@ from kdsweep.store import Experiment
 PARAM = "param:"
 # What a frame costs a student, as its reports name it.
 COSTS = ("params_m", "macs_g", "latency_ms", "latency_p95_ms", "inference_mb")
+_MEASURED = ["latency_ms", "latency_p95_ms", "inference_mb"]
+_NETWORK = ["name", "params_m", "macs_g"]
 
 
 def epoch_table(history: History) -> pd.DataFrame:
@@ -52,13 +54,18 @@ def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
             return pd.Series(np.nan, index=number.index, dtype="float64")
         return number.map(rows[column])
 
+    students, teachers = _text(t.student for t in records), _text(t.teacher for t in records)
+    costs, teacher_latency = _costs_of_networks(
+        pd.DataFrame({"name": students, **{c: at(last, f"student/{c}") for c in COSTS}}),
+        pd.DataFrame({"name": teachers, **{c: at(last, f"teacher/{c}") for c in COSTS}}),
+    )
     table = pd.DataFrame(
         {
             "number": number,
             "kind": _text(t.kind for t in records),
             "label": _text(t.label for t in records),
-            "student": _text(t.student for t in records),
-            "teacher": _text(t.teacher for t in records),
+            "student": students,
+            "teacher": teachers,
             "state": _text(t.state for t in records),
             "value": at(best, "value").astype("float64"),
             "best_epoch": at(best, "epoch").astype("Int64"),
@@ -69,7 +76,8 @@ def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
             "gain": np.nan,
             "control": pd.Series([t.control for t in records], dtype="Int64"),
             "cohort": pd.Series([t.cohort for t in records], dtype="int64"),
-            **{name: at(last, f"student/{name}").astype("float64") for name in COSTS},
+            **{name: costs[name] for name in COSTS},
+            "teacher_latency_ms": teacher_latency,
             "hours": pd.Series([t.seconds / 3600 for t in records], dtype="float64"),
             "attempts": pd.Series([t.attempts for t in records], dtype="int64"),
             "seed": pd.Series([_seed(t.job) for t in records], dtype="Int64"),
@@ -80,6 +88,29 @@ def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
     names = list(dict.fromkeys(name for trial in records for name in trial.params))
     params = {f"{PARAM}{name}": _column([t.params.get(name) for t in records]) for name in names}
     return pd.concat([table, pd.DataFrame(params, index=table.index)], axis=1)
+
+
+def _costs_of_networks(
+    students: pd.DataFrame, teachers: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.Series]:
+    """What each trial's student costs, and how long its teacher takes.
+
+    What is measured is the median over all trainings of a network: taken beside whatever ran at the
+    time, single values differ by more than networks do.
+
+    Args:
+        students: Each trial's student: ``name`` and :data:`COSTS` as they were measured.
+        teachers: Each trial's teacher likewise.
+    """
+    numbers = dict.fromkeys(COSTS, "float64")
+    students, teachers = students.astype(numbers), teachers.astype(numbers)
+    by_network = students.groupby(_NETWORK, dropna=False)[_MEASURED]
+    shared = students.assign(**by_network.transform("median"))
+    # A teacher that is built like a student takes as long as that.
+    known = by_network.median()["latency_ms"].rename("known").reset_index()
+    as_student = teachers[_NETWORK].merge(known, on=_NETWORK, how="left")["known"]
+    own = teachers.groupby(_NETWORK, dropna=False)["latency_ms"].transform("median")
+    return shared, as_student.fillna(own).where(teachers["name"].notna())
 
 
 def pair_table(trials: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,14 @@ from rich.text import Text
 
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import nothing_within
-from kdsweep.reporting.columns import Column, print_table, print_text, printable
+from kdsweep.reporting.columns import (
+    Column,
+    print_bullet,
+    print_facts,
+    print_table,
+    print_text,
+    printable,
+)
 from kdsweep.reporting.front_display import print_front
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
@@ -46,7 +53,7 @@ def render(results: Results, console: Console, top: int = 10) -> None:
             print_text(console, line, style="dim", wrap=False)
         console.print()
     for note in notes(results):
-        _bullet(console, note)
+        print_bullet(console, note)
 
 
 def render_best(results: Results, console: Console, top: int = 5) -> None:
@@ -63,7 +70,7 @@ def render_best(results: Results, console: Console, top: int = 5) -> None:
         console.print()
         _print_confirmed_by(results, console)
     for note in notes(results, brief=True):
-        _bullet(console, note)
+        print_bullet(console, note)
     commands = next_commands(results)
     if commands:
         console.print()
@@ -100,6 +107,8 @@ def nothing_yet(results: Results) -> str:
     summary = results.summary
     if summary["num_too_costly"]:
         return nothing_within(summary["constraints"])
+    if summary["num_trials"] and summary["states"]["failed"] == summary["num_trials"]:
+        return "Every trial failed before its first epoch was finished."
     return "No trial has finished an epoch yet."
 
 
@@ -153,7 +162,7 @@ def _print_head(results: Results, console: Console) -> None:
     lines.append(f"{formats.duration(summary['hours'])} in {sessions}")
     if summary["gpu_hours"]:
         lines.append(f"{summary['gpu_hours']:.2f} GPU-hours")
-    print_text(console, " · ".join(lines))
+    print_facts(console, lines)
     data = summary["data"]
     if data.get("source"):
         parts = [str(data["source"])]
@@ -325,9 +334,9 @@ def _print_confirmation(results: Results, console: Console) -> None:
         ],
     )
     for job, split, words in shown[["job", "split", "claim"]].itertuples(index=False):
-        _bullet(console, f"{job}, {split}: {words}.")
+        print_bullet(console, f"{job}, {split}: {words}.")
     for note in shown["rank_note"].dropna().unique():
-        _bullet(console, f"rank p (Wilcoxon's signed-rank test): {note}.")
+        print_bullet(console, f"rank p (Wilcoxon's signed-rank test): {note}.")
     console.print()
 
 
@@ -339,9 +348,9 @@ def _print_confirmed_by(results: Results, console: Console) -> None:
         line = f"Confirmed with fresh seeds in {where}{state}"
         print_text(console, line, style="bold", wrap=False)
         for row in link["claims"]:
-            _bullet(console, f"{row['job']}, {row['split']}: {row['claim']}.")
+            print_bullet(console, f"{row['job']}, {row['split']}: {row['claim']}.")
         if link["error"] is not None:
-            _bullet(console, link["error"])
+            print_bullet(console, link["error"])
     if results.summary["confirmed_by"]:
         console.print()
 
@@ -417,15 +426,6 @@ def _logs(results: Results) -> list[str]:
         f"log of trial {number}: {formats.short_path(Path(str(log)))}"
         for number, log in zip(last["trial"], last["log"], strict=True)
     ]
-
-
-def _bullet(console: Console, text: str) -> None:
-    lines = Text(printable(text)).wrap(console, max(console.width - 2, 20))
-    for index, line in enumerate(lines):
-        line.rstrip()
-        console.print(
-            Text("· " if index == 0 else "  ", style="dim").append_text(line), style="dim"
-        )
 
 
 def _epochs(trials: pd.DataFrame) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kdsweep.errors import SpecError
 from kdsweep.spec import Job, JobList
 from kdsweep.spec.objectives import Objective, front
-from kdsweep.store import Experiment, read_ledger
+from kdsweep.store import Event, Experiment, read_ledger
 from kdsweep.sweep.run import read_space
 from kdsweep.sweep.state import Sweep, Trial
 
@@ -23,8 +24,9 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
 
     Args:
         experiment: The sweep's folder.
-        top: How many jobs, by their best value; those with a teacher only, and none that costs
-            more than the sweep allows.
+        top: How many jobs, by their best value and, where that is equal, the smaller student;
+            those with a teacher only, and none that costs more than the sweep allows. Trials of one
+            job count once, also where they had different seeds.
         seeds: How many seeds of each.
 
     Raises:
@@ -32,7 +34,8 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
         SpecError: It has no trial that could be confirmed.
     """
     opened = Experiment.open(experiment)
-    sweep = Sweep(read_ledger(opened.ledger))
+    events = read_ledger(opened.ledger)
+    sweep = Sweep(events)
     space = read_space(opened)
     if isinstance(space, JobList):
         source = space.origin.get("experiment", "SOURCE")
@@ -49,7 +52,11 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
             f"{opened.path}: nothing to confirm: no trial with a teacher has a score{within} yet",
             hint=f"kdsweep resume {opened.path} goes on with it",
         )
-    best = _best_first(allowed, space.sweep.objectives)[:top]
+    ranked = _best_first(allowed, space.sweep.objectives, _sizes(events))
+    jobs: dict[str, Trial] = {}
+    for trial in ranked:
+        jobs.setdefault(_without_seed(sweep, trial), trial)
+    best = list(jobs.values())[:top]
     used = {int(trial.job["train"]["seed"]) for trial in sweep.trials.values()}
     fresh = (seed for seed in range(1, len(used) + seeds + 1) if seed not in used)
     metric = space.sweep.score
@@ -79,8 +86,10 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
     )
 
 
-def _best_first(trials: list[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Trials by their best value; of a sweep with several metrics those on the front only."""
+def _best_first(
+    trials: list[Trial], objectives: Sequence[Objective], sizes: Mapping[int, float]
+) -> list[Trial]:
+    """Trials as a report ranks them; of a sweep with several metrics those on the front only."""
     if len(objectives) > 1:
         further = [objective.metric for objective in objectives[1:]]
         points = {
@@ -90,12 +99,29 @@ def _best_first(trials: list[Trial], objectives: Sequence[Objective]) -> list[Tr
         }
         kept = front(points, objectives)
         trials = [trial for trial in trials if trial.number in kept]
-    return sorted(trials, key=_rank)
+
+    def rank(trial: Trial) -> tuple[float, float, int]:
+        assert trial.best is not None
+        return -trial.best, sizes.get(trial.number, math.inf), trial.number
+
+    return sorted(trials, key=rank)
 
 
-def _rank(trial: Trial) -> tuple[float, int]:
-    assert trial.best is not None
-    return -trial.best, trial.number
+def _sizes(events: Iterable[Event]) -> dict[int, float]:
+    """Millions of parameters of each trial's student, as far as they are known."""
+    sizes = {
+        event["trial"]: event["metrics"].get("student/params_m")
+        for event in events
+        if event["event"] == "epoch"
+    }
+    return {number: size for number, size in sizes.items() if size is not None}
+
+
+def _without_seed(sweep: Sweep, trial: Trial) -> str:
+    """A trial's job but for what a confirmation changes: equal texts are equal jobs."""
+    job = sweep.job_to_run(trial.number)
+    train = {key: value for key, value in job["train"].items() if key != "seed"}
+    return json.dumps({**job, "name": None, "train": train}, sort_keys=True)
 
 
 def _job(sweep: Sweep, trial: Trial) -> Job:

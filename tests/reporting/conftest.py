@@ -29,11 +29,14 @@ class Story:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.header: dict[str, Any] = {}
         self.now = 1_000_000.0
 
     def add(self, event: str, seconds: float = 0.0, **fields: Any) -> "Story":
         self.now += seconds
         self.events.append({"event": event, "seq": len(self.events), "time": self.now, **fields})
+        if event == "sweep":
+            self.header = self.events[-1]
         return self
 
     def sweep(self, **fields: Any) -> "Story":
@@ -111,8 +114,7 @@ class Story:
         if terms:
             metrics["student/grad_share/supervised"] = 1.0 - sum(s for _, s, _ in terms.values())
         fields = {"trial": number, "attempt": 1, "epoch": epoch, "value": value, "stop": stop}
-        header = next((e for e in reversed(self.events) if e["event"] == "sweep"), {})
-        deciding = [*header.get("metrics", [])[1:], *header.get("constraints", {})]
+        deciding = [*self.header.get("metrics", [])[1:], *self.header.get("constraints", {})]
         if deciding:
             fields["costs"] = {name: metrics[name] for name in deciding}
         return self.add("epoch", seconds, **fields, metrics=metrics, classes=classes or {})

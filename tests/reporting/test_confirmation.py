@@ -11,6 +11,7 @@ from rich.console import Console
 
 from kdsweep.reporting import Results, render, render_best, results_from_events
 from kdsweep.reporting.figures.confirmed import confirmed_figures
+from kdsweep.reporting.notes import notes
 from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
 
 GAINS = {"trial 0007": [0.01, 0.03, 0.02, 0.04], "trial 0002": [0.01, -0.02, 0.0, 0.005]}
@@ -54,6 +55,13 @@ def test_gains_are_paired_seed_by_seed_on_both_splits(story: Any) -> None:
     assert table.loc[("trial 0002", "validation"), "claim"].startswith("no gain shown")
     assert table.loc[("trial 0007", "test"), "gain"] == pytest.approx(0.025)
     assert table.loc[("trial 0007", "test"), "mean"] == pytest.approx(0.34)
+
+
+def test_several_jobs_are_several_chances(story: Any, new_story: Any) -> None:
+    said = "one of 2 jobs still shows a gain on a split in up to 5 of 100 confirmations"
+    assert said in " ".join(notes(confirmation(story, GAINS)))
+    alone = {"trial 0007": GAINS["trial 0007"]}
+    assert "Where no teacher helps" not in " ".join(notes(confirmation(new_story(), alone)))
 
 
 def test_without_a_test_split_there_is_validation_only(story: Any) -> None:

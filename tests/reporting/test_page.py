@@ -316,7 +316,7 @@ def test_nothing_is_wider_than_a_phone(page: Path) -> None:
         ("nothing", "The ledger is empty"),
         ("no trial", "No trial has been drawn yet"),
         ("waiting", "No trial has finished an epoch yet"),
-        ("failed", "All 1 trial failed before the first epoch"),
+        ("failed", "The only trial failed before its first epoch"),
         ("one", "trial 0: mIoU 0.400"),
         ("died", "has died: 1 of 4 trials have ended. It can be resumed"),
         ("running", "still running: 1 of 4 trials have ended"),
@@ -362,6 +362,9 @@ def test_a_confirmation_says_what_may_be_claimed(story: Any) -> None:
     assert "trial 0007 (resnet18, taught by resnet34), on the test split: +3.0 mIoU points" in text
     assert "0.430 ± 0.010" in text
     assert "95 %: +0.005 to +0.055" in text
+    # Both intervals, and the rank test's p, stand in the table of confirmed jobs.
+    gain = "+0.030 +0.005 +0.055 +0.020 +0.040 0.250"
+    assert f"trial 0007 resnet18 resnet34 test 3 {gain} 0.430 0.010 0.400 0.000" in text
     assert "The student of trial 4 (resnet18) has 11.2 M parameters." in text
     assert "One seed only" not in text
     assert "has never been scored" not in text

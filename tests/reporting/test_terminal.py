@@ -1,3 +1,4 @@
+import io
 import re
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kdsweep.reporting import render, render_best, results_from_events
-from kdsweep.reporting.columns import Column, draw, fit
+from kdsweep.reporting.columns import Column, draw, fit, print_bullet, print_facts
 from kdsweep.reporting.terminal import best_sentence, next_commands
 
 
@@ -130,12 +131,24 @@ def test_other_metrics_are_named(story):
     assert "mIoU" not in text
 
 
+def test_lines_end_between_facts_and_remarks_hang_below_their_first_word():
+    console = Console(file=io.StringIO(), width=30)
+    print_facts(console, ["14 of 14 trials", "2 controls", "5.8 min in 1 session"])
+    print_bullet(console, "A gain against a shared control")
+    assert console.file.getvalue().splitlines() == [
+        "14 of 14 trials · 2 controls",
+        "5.8 min in 1 session",
+        "· A gain against a shared",
+        "  control",
+    ]
+
+
 @pytest.mark.parametrize("drawing", [render, render_best])
 def test_nothing_to_show_is_said(story, drawing):
     assert "No trial has finished an epoch" in printed(drawing, [])
     story.sweep().session().trial(0).start(0).fail(0, "error", "boom")
     text = printed(drawing, story.events)
-    assert "No trial has finished an epoch" in text
+    assert "Every trial failed before its first epoch was finished" in text
     assert ("boom" in text) == (drawing is render)
 
 

@@ -116,6 +116,27 @@ def test_the_best_jobs_are_confirmed_on_fresh_seeds(tmp_path):
         assert trial.job["train"]["seed"] == trial.params["train.seed"]
 
 
+def test_trials_of_one_job_are_confirmed_once_the_smaller_student_first(tmp_path):
+    """All four trials score alike: two students, each on two seeds."""
+    space = make_space(
+        student={"encoder": {"values": ["resnet18", "mobilenet_v2"]}},
+        distill={"pixel_kl": {"weight": 1.0}},
+        train={"lr": 1e-3, "seed": {"values": [3, 4]}},
+        sweep={"sampler": "grid", "scheduler": "none", "trials": 4},
+    )
+    simulation = Simulation(tmp_path, space)
+    simulation.run()
+    write_json(simulation.experiment.spec_json, space.resolved())
+    drawn = [t for t in Sweep(simulation.events()).trials.values() if not t.is_control]
+    assert len(drawn) == 4
+    assert len({trial.best for trial in drawn}) == 1
+    jobs = jobs_to_confirm(simulation.experiment.path, top=3, seeds=2)
+    encoders = [job.student.encoder for job in jobs.jobs.values()]
+    assert encoders == ["mobilenet_v2", "resnet18"]
+    assert jobs.seeds == (1, 2)
+    assert jobs.sweep.trials == 4
+
+
 def test_a_confirmation_is_read_again_as_it_was(tmp_path):
     simulation = finished(tmp_path / "first")
     jobs = jobs_to_confirm(simulation.experiment.path, top=2, seeds=3)

@@ -90,7 +90,7 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
                     showgrid=False,
                     ticks="",
                 ),
-                "shapes": [line(0, 0, 0, 1, yref="paper", line={"color": INK})],
+                "shapes": [line(0, 0, 0, 1, yref="paper", layer="above", line={"color": INK})],
                 "legend": legend_above(),
             },
             height=150 + 60 * len(jobs),

@@ -147,13 +147,14 @@ def networks(results: Results) -> pd.DataFrame:
 def _taught(results: Results) -> pd.DataFrame:
     """The trials with their teacher's name and costs in place of the student's."""
     epochs = results.epochs
-    costs = ("params_m", "macs_g", "latency_ms")
+    costs = ("params_m", "macs_g")
     known = {f"teacher/{cost}": cost for cost in costs if f"teacher/{cost}" in epochs}
     by_trial = epochs.groupby("trial").agg({"teacher/miou": "max", **dict.fromkeys(known, "last")})
     taught = results.trials.join(by_trial, on="number")
     taught = taught[taught["teacher"].notna()]
     nothing = dict.fromkeys(("macs_g", *_MEASURED), float("nan"))
     own = {cost: taught[column] for column, cost in known.items()}
+    own["latency_ms"] = taught["teacher_latency_ms"]
     return taught.assign(name=formats.names(taught["teacher"]), **(nothing | own))
 
 

@@ -146,7 +146,7 @@ def _heat_map(cells: pd.DataFrame, column: str, figure: Figure, unit: str) -> Fi
             "yaxis": {**_names("student", students), "autorange": "reversed"},
         },
         height=max(260, 130 + 52 * len(students)),
-        least_width=230 + 80 * len(teachers),
+        least_width=180 + 80 * len(teachers),
     )
 
 

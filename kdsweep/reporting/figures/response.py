@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from kdsweep.errors import KdsweepError
 from kdsweep.reporting import formats
@@ -37,8 +38,14 @@ _LEAST_LONGEST = 6  # trials of full length from which on lines are drawn throug
 _LEAST_WEIGHT = 3.0  # trials' worth of evidence without which no line is drawn
 # Numbers that no range declares: more than this is read best on a logarithmic scale.
 _LOG_RATIO = 30.0
-# Up to so many decades a logarithmic axis has ticks at 2 and 5, too.
-_FEW_DECADES = 1.5
+# Ticks within a decade on a logarithmic axis of up to so many decades.
+_DIGITS = (
+    (0.5, (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)),
+    (1.2, (1.0, 2.0, 3.0, 5.0)),
+    (2.2, (1.0, 2.0, 5.0)),
+    (3.2, (1.0, 3.0)),
+)
+_MOST_DECADES = 8
 
 
 def drawn_parameters(results: Results) -> list[str]:
@@ -146,9 +153,10 @@ def response_steps(points: pd.DataFrame) -> pd.DataFrame:
 def response_curve(points: pd.DataFrame, log: bool | None = None) -> pd.DataFrame:
     """A smoothed mean of the value over a parameter with a 95 % band.
 
-    A Gaussian kernel of Silverman's width weighs the trials; the band is 1.96 standard errors of
-    the weighted mean, with the residuals' own spread. It speaks of the mean of such trials, not of
-    one trial.
+    A Gaussian kernel of Silverman's width weighs the trials; the band is Student's t times the
+    standard error of the weighted mean, with the residuals' own spread and as many trials as the
+    weights amount to (Kish: ``(sum w)**2 / sum w**2``). It speaks of the mean of such trials, not
+    of one trial.
 
     Args:
         points: The points.
@@ -172,12 +180,16 @@ def response_curve(points: pd.DataFrame, log: bool | None = None) -> pd.DataFram
     mean = (weights @ y) / safe_total
     residuals = (weights**2 * (y[None, :] - mean[:, None]) ** 2).sum(axis=1)
     error = np.sqrt(residuals) / safe_total
+    # Few trials hug their own mean and say little of its spread: both widen the band.
+    num_effective = total**2 / (weights**2).sum(axis=1)
+    freedom = np.maximum(num_effective - 1.0, 1e-3)
+    error *= np.sqrt(num_effective / freedom) * stats.t.ppf(0.975, freedom)
     table = pd.DataFrame(
         {
             "setting": np.exp(grid) if log else grid,
             "mean": mean,
-            "low": mean - 1.96 * error,
-            "high": mean + 1.96 * error,
+            "low": mean - error,
+            "high": mean + error,
             "weight": total,
         }
     )
@@ -316,9 +328,24 @@ def _curve(
 
 
 def _log_scale(points: pd.DataFrame) -> dict[str, object]:
-    decades = np.log10(points["setting"].max() / points["setting"].min())
-    dtick = "D2" if decades <= _FEW_DECADES else 1
-    return {"type": "log", "dtick": dtick, "exponentformat": "none"}
+    ticks = log_ticks(float(points["setting"].min()), float(points["setting"].max()))
+    texts = [f"{tick:g}" for tick in ticks]
+    return {"type": "log", "tickvals": ticks, "ticktext": texts}
+
+
+def log_ticks(lowest: float, highest: float) -> list[float]:
+    """Round numbers for a logarithmic axis, the closer the fewer decades it has.
+
+    plotly's own are powers of ten alone, or bare digits between them, whose decade a reader has to
+    guess.
+    """
+    low, high = np.log10(lowest), np.log10(highest)
+    digits = next((given for most, given in _DIGITS if high - low <= most), (1.0,))
+    every = 1 + int(high - low) // _MOST_DECADES if digits == (1.0,) else 1
+    decades = range(int(np.floor(low)) - 1, int(np.ceil(high)) + 1, every)
+    # Written and read again, so that no 0.00030000000000000003 comes of it.
+    ticks = [float(f"{digit:g}e{decade}") for decade in decades for digit in digits]
+    return [tick for tick in ticks if lowest / 1.1 < tick < 1.1 * highest]
 
 
 def _steps(

@@ -270,8 +270,11 @@ def _nothing_yet(results: Results) -> str:
         return "No trial has been drawn yet, so there is nothing to answer."
     if summary["states"]["failed"] == summary["num_trials"]:
         return (
-            f"All {formats.counted(summary['num_trials'], 'trial')} failed before the first epoch "
-            "was finished. Their causes and logs are under Cost."
+            "The only trial failed before its first epoch was finished. Its cause and log are "
+            "under Cost."
+            if summary["num_trials"] == 1
+            else f"All {summary['num_trials']} trials failed before their first epoch was "
+            "finished. Their causes and logs are under Cost."
         )
     return "No trial has finished an epoch yet."
 

@@ -112,7 +112,10 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             "Which student is best, and how sure is that?",
             answer.sentences(results, metric),
             figures["answer"],
-            tables=_filled(rows.trial_rows(results, metric)),
+            tables=[
+                *_filled(rows.confirmation_rows(results, metric)),
+                *_filled(rows.trial_rows(results, metric)),
+            ],
             extra={
                 "cards": answer.cards(results, metric),
                 "related": related(results, PAGE, folder),

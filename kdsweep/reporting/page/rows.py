@@ -74,6 +74,7 @@ def trial_rows(results: Results, metric: str) -> Table:
         _names("teacher", shown["teacher"]),
         _numbers("size", "M parameters", shown["params_m"], ".1f"),
         *_costs(shown, "macs_g", "latency_ms"),
+        *_settings(shown),
         _numbers("best epoch", "", shown["best_epoch"], "d"),
         _numbers("epochs", "", shown["epochs"], "d"),
         _numbers("time", unit, shown["hours"] * factor, form),
@@ -81,9 +82,31 @@ def trial_rows(results: Results, metric: str) -> Table:
         _numbers("teacher mIoU", "", shown["teacher_miou"], ".3f"),
         _numbers("agrees", "%", 100 * shown["agreement"], ".0f"),
         _numbers("seed", "", shown["seed"], "d"),
-        *_settings(shown),
     ]
     return _table("trials", "Best trials", columns, len(ranked), "trials.csv")
+
+
+def confirmation_rows(results: Results, metric: str) -> Table:
+    """What repeated seeds say of each confirmed job; empty but for a confirmation."""
+    shown = results.confirmation
+    columns = [
+        _names("job", shown["job"]),
+        _names("student", shown["student"]),
+        _names("teacher", shown["teacher"]),
+        _names("split", shown["split"]),
+        _numbers("seeds", "", shown["seeds"], "d"),
+        _numbers("gain", "mean", shown["gain"], _GAIN),
+        _numbers("95 % from", "Student's t", shown["low"], _GAIN),
+        _numbers("to", "Student's t", shown["high"], _GAIN),
+        _numbers("95 % from", "bootstrap", shown["boot_low"], _GAIN),
+        _numbers("to", "bootstrap", shown["boot_high"], _GAIN),
+        _numbers("p", "signed ranks", shown["rank_p"], ".3f"),
+        _numbers(f"student {metric}", "mean", shown["mean"], ".3f"),
+        _numbers("student", "sd", shown["sd"], ".3f"),
+        _numbers(f"control {metric}", "mean", shown["control_mean"], ".3f"),
+        _numbers("control", "sd", shown["control_sd"], ".3f"),
+    ]
+    return _table("confirmation", "Confirmed jobs", columns, len(shown), "confirmation.csv")
 
 
 def front_rows(results: Results) -> Table:
@@ -243,6 +266,7 @@ def _settings(shown: pd.DataFrame) -> list[_Column]:
         for column in map(str, shown)
         if column.startswith(PARAM)
         and not column.startswith((f"{PARAM}teacher.encoder", f"{PARAM}student.encoder"))
+        and column != f"{PARAM}train.seed"  # which has a column of its own
         and shown[column].astype("object").map(repr).nunique() > 1
     ][:_MOST_SETTINGS]
     short = formats.shortest_names(names)

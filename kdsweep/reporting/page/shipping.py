@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.tables import plain
 from kdsweep.reporting.trial_files import measured_on
 
 
@@ -36,7 +35,7 @@ def latency_detail(results: Results, best: dict[str, Any]) -> str:
 
 def _size(results: Results, best: dict[str, Any]) -> str:
     sentence = f"has {best['params_m']:.1f} M parameters"
-    size = _of_teacher(results, best["number"], "params_m")
+    size = _size_of_teacher(results, best["number"])
     if size and best["params_m"]:
         share = best["params_m"] / size
         sentence += (
@@ -50,7 +49,8 @@ def _size(results: Results, best: dict[str, Any]) -> str:
 def _latency(results: Results, best: dict[str, Any]) -> str:
     p95 = best["latency_p95_ms"]
     place = measured_on(results, best["number"])
-    teacher = _of_teacher(results, best["number"], "latency_ms")
+    trials = results.trials.set_index("number")
+    teacher = plain(trials.loc[best["number"], "teacher_latency_ms"])
     aside = [
         *([f"its teacher {formats.amount(teacher)} ms"] if teacher else []),
         *([f"measured on {printable(place)}"] if place else []),
@@ -72,9 +72,9 @@ def _latency(results: Results, best: dict[str, Any]) -> str:
     return f"{sentence}{', ' if rest else ''}{' and '.join(rest)}."
 
 
-def _of_teacher(results: Results, number: int, key: str) -> float | None:
-    epochs, column = results.epochs, f"teacher/{key}"
+def _size_of_teacher(results: Results, number: int) -> float | None:
+    epochs, column = results.epochs, "teacher/params_m"
     if column not in epochs:
         return None
     known = epochs.loc[epochs["trial"] == number, column].dropna()
-    return None if known.empty or pd.isna(known.iloc[-1]) else float(known.iloc[-1])
+    return None if known.empty else float(known.iloc[-1])
