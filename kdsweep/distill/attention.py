@@ -18,7 +18,7 @@ from kdsweep.distill.base import (
     TapChannels,
     tapped,
 )
-from kdsweep.distill.masking import valid_fraction
+from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import match_size
 
 
@@ -30,8 +30,8 @@ class Attention(DistillationLoss):
     projection, whatever the widths; the student's is resized where strides differ.
 
     Averaged over:
-        Positions and images, as in the authors' code: as maps have length one, the value falls with
-        the number of positions N.
+        Positions and images with a labelled pixel (the authors' code has no others): as maps have
+        length one, the value falls with the number of positions N.
 
     Defaults:
         weight 1000: β of the authors' code, with that average. There is no temperature. On CamVid
@@ -68,7 +68,8 @@ class Attention(DistillationLoss):
             ).flatten(1)
             student_BN = _masked_unit(student_B1hw.flatten(1), weight_BN)
             teacher_BN = _masked_unit(teacher_B1hw.flatten(1), weight_BN)
-            total = total + (student_BN - teacher_BN).square().mean()
+            distance_B = (student_BN - teacher_BN).square().mean(1)
+            total = total + masked_mean(distance_B, weight_BN.any(1))
         return total
 
 

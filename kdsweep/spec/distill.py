@@ -50,6 +50,18 @@ class LossSpec(Spec):
         return self.model_dump(exclude=set(LossSpec.model_fields))
 
 
+def _refuse_no_parts(**weights: float) -> None:
+    """A term whose parts all weigh nothing would be a control by another name."""
+    if not any(weights.values()):
+        first, second = weights
+        raise broken_rule(
+            f"{first} and {second} are both 0, which leaves nothing to learn",
+            at=(second,),
+            allowed=f"{first} or {second} above 0",
+            hint="weight: 0 leaves the whole term out",
+        )
+
+
 class PixelKLSpec(LossSpec):
     """Per-pixel KL divergence of softened class probabilities.
 
@@ -100,6 +112,11 @@ class DistSpec(LossSpec):
     gamma: NonNegativeFloat = 1.0
     stride: PositiveInt = 8
 
+    @model_validator(mode="after")
+    def _has_a_part(self) -> DistSpec:
+        _refuse_no_parts(beta=self.beta, gamma=self.gamma)
+        return self
+
 
 class DKDSpec(LossSpec):
     """KL divergence in two parts: labelled class against the rest, and within the rest.
@@ -120,6 +137,11 @@ class DKDSpec(LossSpec):
     alpha: NonNegativeFloat = 1.0
     beta: NonNegativeFloat = 2.0
     stride: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _has_a_part(self) -> DKDSpec:
+        _refuse_no_parts(alpha=self.alpha, beta=self.beta)
+        return self
 
 
 class MutualSpec(LossSpec):

@@ -6,6 +6,7 @@ through that line (see :mod:`kdsweep.sweep.state`).
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -16,7 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kdsweep.spec import JobList, Space
+from pydantic import ValidationError
+
+from kdsweep.spec import Job, JobList, Space
 from kdsweep.spec.objectives import STATIC_COSTS, excess
 from kdsweep.store import Event, Experiment, Ledger
 from kdsweep.sweep.drawing import Drawing
@@ -385,14 +388,11 @@ class Driver:
         if failure == "crash":
             retry = max(t.num_crashes for t in cohort) < self.space.sweep.crash_retries
         elif failure == "oom" and not any(t.num_ooms for t in cohort) and train["batch_size"] > 1:
-            retry = True
             # The optimiser still sees the gradient of about as many frames per step.
-            changes = {
-                "job": {
-                    "batch_size": train["batch_size"] // 2,
-                    "accumulate": train["accumulate"] * 2,
-                }
-            }
+            half = {"batch_size": train["batch_size"] // 2, "accumulate": train["accumulate"] * 2}
+            # Losses that compare the images of a batch cannot go on with single ones.
+            retry = all(_is_valid({**t.job, "train": {**t.job["train"], **half}}) for t in failed)
+            changes = {"job": half} if retry else {}
         del self._active[attempt.cohort]
         # The first line says it whole; the log is one and the same.
         for trial in failed:
@@ -466,3 +466,11 @@ class Driver:
         for folder in folders:
             if folder.exists():
                 self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _is_valid(job: Mapping[str, Any]) -> bool:
+    try:
+        Job.model_validate_json(json.dumps(job))
+    except ValidationError:
+        return False
+    return True

@@ -100,15 +100,14 @@ def hint(scene: Scene, taps: Sequence[str], normalize: bool = False) -> float:
 
 
 def attention(scene: Scene, taps: Sequence[str]) -> float:
-    """Mean over positions and images."""
+    """Mean over positions and over images with a label."""
     total = 0.0
     for tap in taps:
         size = scene.teacher[tap].shape[-2:]
         weight = share(scene.valid_BHW, size)
         energies = [resized((f[tap] ** 2).mean(1), size) for f in (scene.student, scene.teacher)]
-        maps = [(e * weight).reshape(len(weight), -1) for e in energies]
-        # Images without a label have nothing to compare.
-        a, b = (m / np.where(m.any(1), np.linalg.norm(m, axis=1), 1)[:, None] for m in maps)
+        labelled = weight.any((1, 2))
+        a, b = (unit((e * weight)[labelled].reshape(labelled.sum(), -1), 1) for e in energies)
         total += ((a - b) ** 2).mean()
     return total
 

@@ -99,6 +99,43 @@ def test_a_distillation_loss_needs_a_teacher(job: dict[str, Any]) -> None:
     assert without.label == "control resnet18"
 
 
+@pytest.mark.parametrize(
+    ("distill", "path", "expected"),
+    [
+        ({"mutual": {}, "teacher": "ema"}, "mutual", "does not learn from the student"),
+        (
+            {"mutual": {}, "teacher": "frozen", "head_start_epochs": 1},
+            "mutual",
+            "does not learn from the student",
+        ),
+        ({"pixel_kl": {}, "teacher": "frozen"}, "teacher", "never trained"),
+        ({"pixel_kl": {}, "warmup_epochs": 2, "until_epoch": 2}, "until_epoch", "warm-up of 2"),
+        (
+            {"pixel_kl": {"until_epoch": 1}, "warmup_epochs": 2},
+            "pixel_kl.until_epoch",
+            "before its warm-up",
+        ),
+        ({"dist": {"beta": 0, "gamma": 0}}, "dist.gamma", "nothing to learn"),
+        ({"dkd": {"alpha": 0, "beta": 0}}, "dkd.beta", "nothing to learn"),
+    ],
+)
+def test_distillation_must_make_sense(
+    job: dict[str, Any], distill: dict[str, Any], path: str, expected: str
+) -> None:
+    job["distill"] = distill
+    with pytest.raises(SpecError, match=expected) as caught:
+        load_job(job)
+    assert ".".join(map(str, caught.value.path)) == f"distill.{path}"
+
+
+def test_images_are_related_in_batches_of_several(job: dict[str, Any]) -> None:
+    job["distill"] = {"cross_image": {}}
+    job["train"]["batch_size"] = 1
+    with pytest.raises(SpecError, match="batches of one image"):
+        load_job(job)
+    assert job_with(job, "train.batch_size=2").distill.terms().keys() == {"cross_image"}
+
+
 def test_a_control_is_valid_and_differs_in_nothing_else(job: dict[str, Any]) -> None:
     job["distill"] = {"pixel_kl": {}}
     found = load_job(job)

@@ -211,6 +211,19 @@ def test_out_of_memory_with_single_frames_is_given_up_at_once(tmp_path):
     assert [e["retry"] for e in simulation.events() if e["event"] == "fail"] == [False]
 
 
+def test_out_of_memory_is_given_up_where_single_frames_would_break_a_rule(tmp_path):
+    space = make_space(
+        teacher={"encoder": "resnet34", "options": {"behave": "oom"}},
+        distill={"cross_image": {}},
+        train={"batch_size": 2},
+        sweep={"trials": 1, "controls": "none"},
+    )
+    simulation = Simulation(tmp_path, space)
+    simulation.run()
+    fails = [e for e in simulation.events() if e["event"] == "fail"]
+    assert [(f["class"], f["retry"], "job" in f) for f in fails] == [("oom", False, False)]
+
+
 @pytest.mark.parametrize(("times", "state"), [(2, State.COMPLETE), (3, State.FAILED)])
 def test_crashes_are_tried_twice_more_from_the_checkpoint(tmp_path, times, state):
     driver, fails, simulation = failing(tmp_path, "loader", times=times, at=4)

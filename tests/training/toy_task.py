@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
 
 from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
-from kdsweep.models import build_network
+from kdsweep.models import build_network, inspect_network
 from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
 from kdsweep.training.online_step import StepSettings
@@ -77,11 +78,17 @@ def learner(
     )
 
 
-def objective(terms: dict, ramp: Ramp | None = None, gate: bool = False) -> DistillationObjective:
-    channels = TapChannels(
-        build_network("unet", STUDENT, NUM_CLASSES, options=SMALL).tap_channels(),
-        build_network("unet", TEACHER, NUM_CLASSES, options=SMALL).tap_channels(),
+@cache
+def tap_channels() -> TapChannels:
+    student, teacher = (
+        inspect_network("unet", encoder, NUM_CLASSES, options=SMALL).tap_channels()
+        for encoder in (STUDENT, TEACHER)
     )
+    return TapChannels(student, teacher)
+
+
+def objective(terms: dict, ramp: Ramp | None = None, gate: bool = False) -> DistillationObjective:
+    channels = tap_channels()
     torch.manual_seed(5)
     ramps = {name: ramp or Ramp() for name in terms}
     return build_objective(terms, channels, ramps=ramps, gate=gate)

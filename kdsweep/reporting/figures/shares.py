@@ -21,11 +21,11 @@ from kdsweep.reporting.figures.figure import (
     short,
 )
 from kdsweep.reporting.results import Results
+from kdsweep.training.report import DOMINANT_SHARE, NEGLIGIBLE_SHARE
 
 _MOST_POINTS = 300
 _LEAST_SHARE = 1e-4  # the axis is logarithmic; a term without any gradient stands at its end
 _PREFIX = "student/grad_share/"
-_NEGLIGIBLE, _DOMINANT = 0.01, 0.95
 
 
 def share_points(results: Results) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def _all_trials(points: pd.DataFrame, metric: str) -> Figure:
     }
     bounds = [
         line(100 * x, 0, 100 * x, 1, yref="paper", line={"dash": "dash"})
-        for x in (_NEGLIGIBLE, _DOMINANT)
+        for x in (NEGLIGIBLE_SHARE, DOMINANT_SHARE)
     ]
     lowest = np.log10(100 * max(float(points["share"].min()), _LEAST_SHARE))
     return Figure(
