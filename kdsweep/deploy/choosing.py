@@ -163,7 +163,7 @@ def progress_of(experiment: Experiment) -> dict[int, TrialProgress]:
 def best_trial(experiment: Experiment) -> int:
     """Number of the search trial with the highest value of the sweep's (first) metric.
 
-    Passed over are trials that left no student, and those that break a constraint of the sweep.
+    Of equal ones it is the smaller student, then the older trial, as in the report. Passed over are trials that left no student, and those that break a constraint of the sweep.
 
     Raises:
         ExperimentError: No trial has left a student yet.
@@ -171,9 +171,10 @@ def best_trial(experiment: Experiment) -> int:
     trials = progress_of(experiment)
     search = {n: t for n, t in trials.items() if not t.is_control and t.value > -math.inf}
     kept = {n: t for n, t in search.items() if t.stop != "constraint"}
-    for number in sorted(kept, key=lambda number: (-kept[number].value, number)):
-        if (experiment.trial(number).best / WEIGHTS).is_file():
-            return number
+    weights = {number: experiment.trial(number).best / WEIGHTS for number in kept}
+    sizes = {number: path.stat().st_size for number, path in weights.items() if path.is_file()}
+    if sizes:
+        return min(sizes, key=lambda number: (-kept[number].value, sizes[number], number))
     where = " within the sweep's constraints" if len(kept) < len(search) else ""
     raise ExperimentError(
         f"{experiment.path}: no trial has left a student{where} yet\n"

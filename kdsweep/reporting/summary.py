@@ -55,6 +55,7 @@ def summarize(
         "rejected": rejected_students(history),
         "num_seeds": int(search["seed"].nunique()),
         "num_sessions": len(sessions),
+        "cpus_per_trial": sessions[-1].event.get("cpus_per_trial") if sessions else None,
         "started": sessions[0].start if sessions else sweep.get("time"),
         "updated": sessions[-1].last if sessions else sweep.get("time"),
         "hours": sum(s.last - s.start for s in sessions) / 3600,

@@ -129,7 +129,11 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
         commands.append((f"kdsweep report {path}", "what its confirmation found"))
     if summary["best"] is not None:
         job = Experiment(folder).trial(summary["best"]["number"]).job_yaml
-        commands.append((f"kdsweep train {formats.short_path(job)}", "train the best trial again"))
+        again = f"kdsweep train {formats.short_path(job)}"
+        # On CPUs sums depend on how many threads share them.
+        if summary["cpus_per_trial"] and not summary["gpu_hours"]:
+            again += f" --threads {summary['cpus_per_trial']}"
+        commands.append((again, "train the best trial again"))
         if results.confirmation.empty and summary["state"] == "done" and not confirmed:
             confirm = f"kdsweep confirm {formats.short_path(folder)}"
             commands.append((confirm, "did the teacher help? the best jobs on fresh seeds"))

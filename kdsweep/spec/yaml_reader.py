@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.errors import ConfigPath, SpecError
 
 if TYPE_CHECKING:
-    from ruamel.yaml.nodes import Node
+    from ruamel.yaml.nodes import MappingNode, Node
 
 TAG = "tag:yaml.org,2002:"
 
@@ -80,7 +80,7 @@ class Reader:
         finally:
             self._open.pop()
 
-    def _mapping(self, node: Node, path: ConfigPath) -> dict[str, Any]:
+    def _mapping(self, node: MappingNode, path: ConfigPath) -> dict[str, Any]:
         self._must_be(node, path, "map")
         lines: dict[str, int] = {}
         entries: dict[str, tuple[Node, Node]] = {}
@@ -88,7 +88,7 @@ class Reader:
             if str(key_node.tag) == TAG + "merge":
                 continue
             # What is behind the comma in {lr: 0,001} is the next key, with nothing behind it.
-            is_lone = bool(node.flow_style) and value_node.value == ""
+            is_lone = node.flow_style is True and value_node.value == ""
             key = self._key(key_node, path, is_lone=is_lone)
             if key in lines:
                 raise self._error(

@@ -158,7 +158,7 @@ def test_next_commands_fit_the_state(mixed):
     assert running == [
         ("kdsweep report 'experiments/my sweep'", "all tables, also as files"),
         (
-            "kdsweep train 'experiments/my sweep/trials/0001/job.yaml'",
+            "kdsweep train 'experiments/my sweep/trials/0001/job.yaml' --threads 1",
             "train the best trial again",
         ),
     ]
