@@ -250,7 +250,10 @@ class SweepScheduler(FIFOScheduler):
         line with the decision is on the disk.
         """
         with self._link.guarded():
-            stop = self._link.reported(trial.trial_id, json.loads(result["payload"]))
+            told = json.loads(result["payload"])
+            if "failed" in told:
+                self._link.on_step()  # as below
+            stop = self._link.reported(trial.trial_id, told)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, controller: Any, trial: TuneTrial) -> None:
