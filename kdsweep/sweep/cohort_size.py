@@ -1,9 +1,12 @@
-"""How many students a teacher should have."""
+"""How many students a teacher should have, and how many it can have."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+from kdsweep.spec import JobList, Space
 from kdsweep.training.step_cost import StepCost
 
 MAX_STUDENTS = 8
@@ -50,3 +53,48 @@ def choose_students_per_teacher(
 
 def _fits(cost: StepCost, students: int, memory_bytes: int | None) -> bool:
     return memory_bytes is None or cost.memory_bytes(students) <= USABLE_MEMORY * memory_bytes
+
+
+def num_heads(space: Space | JobList, students: int) -> int:
+    """Networks that learn beside a teacher: students, and the controls that ride along.
+
+    Args:
+        space: What is trained.
+        students: Students per teacher, if the space has so many that differ.
+    """
+    if isinstance(space, JobList):
+        students, shared = 1, False
+    else:
+        students, shared = min(students, most_students(space)), have_one_control(space)
+    if space.sweep.controls != "paired":
+        return students
+    return students + (1 if shared else students)
+
+
+def have_one_control(space: Space) -> bool:
+    """Whether the students of a cohort differ in what a control does not have."""
+    own = (range_.path[0] for range_, shared in space.ranges() if not shared)
+    return all(section == "distill" for section in own)
+
+
+def most_students(space: Space) -> int:
+    """How many different students a cohort of a space can have, at most its trials."""
+    siblings = space.num_siblings(space.draw(_First()))
+    return space.sweep.trials if siblings is None else min(siblings, space.sweep.trials)
+
+
+class _First:
+    """Draws the first of everything."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return choices[0]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return low
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return low

@@ -113,6 +113,7 @@ class Link:
                 "jobs": errand.jobs,
                 "measure": self._resources if errand.measure else None,
                 "students": errand.students,
+                "num_heads": errand.num_heads,
             }
         attempt = self.driver.next_attempt() if self.driver is not None else None
         if attempt is None:
