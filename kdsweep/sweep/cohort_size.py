@@ -24,11 +24,12 @@ def choose_students_per_teacher(
     memory_bytes: int | None = None,
     *,
     paired: bool = False,
+    one_control: bool = False,
 ) -> int:
     """The number of students for which ``students_per_teacher: auto`` stands.
 
     The smallest number at which one more would save less than 5 % of what a student costs with its
-    share of the teacher; no more than keep all slots busy, nor than memory holds.
+    share of what all share; no more than keep all slots busy, nor than memory holds.
 
     Args:
         cost: Measured steps of a job, best of the one that needs most memory.
@@ -37,14 +38,21 @@ def choose_students_per_teacher(
         memory_bytes: Memory of one cohort: its share of a GPU, or of the machine; ``None`` sets no
             limit.
         paired: Whether each student has a control beside it.
+        one_control: Whether that is one for all students of a cohort.
     """
     most = min(MAX_STUDENTS, math.ceil(num_trials / slots))
-    own_s = cost.student_epoch_s + (cost.control_epoch_s if paired else 0.0)
+    shared_s, own_s = cost.teacher_epoch_s, cost.student_epoch_s
+    if paired and one_control:
+        shared_s += cost.control_epoch_s
+    elif paired:
+        own_s += cost.control_epoch_s
     students = 1
     while students < most:
-        now = cost.teacher_epoch_s / students + own_s
-        then = cost.teacher_epoch_s / (students + 1) + own_s
-        heads = (students + 1) * (2 if paired else 1)
+        now = shared_s / students + own_s
+        then = shared_s / (students + 1) + own_s
+        heads = students + 1
+        if paired:
+            heads += 1 if one_control else students + 1
         if now - then < WORTHWHILE * now or not _fits(cost, heads, memory_bytes):
             break
         students += 1
@@ -62,17 +70,16 @@ def num_heads(space: Space | JobList, students: int) -> int:
         space: What is trained.
         students: Students per teacher, if the space has so many that differ.
     """
-    if isinstance(space, JobList):
-        students, shared = 1, False
-    else:
-        students, shared = min(students, most_students(space)), have_one_control(space)
+    students = 1 if isinstance(space, JobList) else min(students, most_students(space))
     if space.sweep.controls != "paired":
         return students
-    return students + (1 if shared else students)
+    return students + (1 if have_one_control(space) else students)
 
 
-def have_one_control(space: Space) -> bool:
+def have_one_control(space: Space | JobList) -> bool:
     """Whether the students of a cohort differ in what a control does not have."""
+    if isinstance(space, JobList):
+        return False
     own = (range_.path[0] for range_, shared in space.ranges() if not shared)
     return all(section == "distill" for section in own)
 

@@ -381,7 +381,6 @@ def _estimates(
     if not samples:
         return []
     smallest, largest = samples
-    paired = space.sweep.controls == "paired"
     possible = most_students(space)
     chosen = min(
         choose_students_per_teacher(
@@ -389,7 +388,8 @@ def _estimates(
             num_trials,
             resources.slots,
             _cohort_memory(machine, resources),
-            paired=paired,
+            paired=space.sweep.controls == "paired",
+            one_control=have_one_control(space),
         ),
         largest.most_students or possible,
         possible,

@@ -17,7 +17,11 @@ from kdsweep.spec import JobList, Space
 from kdsweep.store import Event, Experiment, Ledger, iter_ledger
 from kdsweep.store.provenance import mask_secrets
 from kdsweep.sweep import cluster
-from kdsweep.sweep.cohort_size import choose_students_per_teacher, num_heads
+from kdsweep.sweep.cohort_size import (
+    choose_students_per_teacher,
+    have_one_control,
+    num_heads,
+)
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
@@ -193,6 +197,7 @@ class SweepSession:
             resources.slots,
             prelude.measured["memory_bytes"],
             paired=self._space.sweep.controls == "paired",
+            one_control=have_one_control(self._space),
         )
         self._progress.note(f"students per teacher: {chosen}, by a few measured steps")
         return chosen

@@ -70,6 +70,15 @@ def test_a_cohort_stays_in_its_memory():
     assert choose(cost, memory_bytes=None) == 8
 
 
+def test_one_control_for_all_is_shared_like_the_teacher():
+    # T = 0.5 S with a control that all share: as T = 1.5 S, of which the fifth student still saves
+    # 5.5 % of 1.375 S, and the sixth 3.8 % of 1.3 S.
+    cost = make_cost(teacher_s=0.5, student_s=1.0, control_s=1.0)
+    assert choose(cost, paired=True, one_control=True) == 5
+    assert choose(cost, paired=True) == 2
+    assert choose(cost) == 3
+
+
 @pytest.mark.parametrize(
     ("controls", "own", "heads"),
     [
