@@ -29,7 +29,7 @@ from kdsweep.training.online_step import StepSettings
 from kdsweep.training.supervised import SupervisedLoss
 
 NUM_CLASSES = 13
-SPLITS = {"roadscenes": (96, 48), "CamVid": (367, 101), "Cityscapes": (2975, 500)}
+SPLITS = {"roadscenes": (96, 32), "CamVid": (367, 101), "Cityscapes": (2975, 500)}
 
 
 def main() -> None:

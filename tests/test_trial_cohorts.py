@@ -115,6 +115,26 @@ def test_a_student_that_diverges_leaves_alone(
     assert "leaves" not in own
 
 
+def test_a_student_that_diverged_costs_the_others_nothing_when_they_go_on(
+    job: Job, tmp_path: Path
+) -> None:
+    jobs = [with_student_lr(job, 1e30), job, job.as_control()]
+    where = folders(tmp_path, jobs)
+    cut = run_jobs(jobs, where, **OPTIONS)
+    first = next(cut)
+    cut.close()
+    # The driver was killed before it had written that one's line, when the others had ended.
+    with pytest.raises(NonFiniteLossError, match="student's loss"):
+        next(run_jobs(jobs[:1], where[:1], home=where[0], **OPTIONS))
+    # Or before it had written any line of the first epoch.
+    resumed = run_jobs(jobs, where, **OPTIONS)
+    again, second = next(resumed), next(resumed)
+    resumed.close()
+    assert str(again[0]) == str(first[0])
+    assert [losses([again], place) for place in (1, 2)] == [losses([first], p) for p in (1, 2)]
+    assert list(second) == [1, 2]
+
+
 def test_a_cohort_of_students_that_all_diverge_has_failed(job: Job, tmp_path: Path) -> None:
     jobs = [with_student_lr(job, 1e30), with_student_lr(job, 1e31)]
     with pytest.raises(NonFiniteLossError, match="student's loss"):

@@ -7,12 +7,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
 import torch
 from torch import nn
 
 from kdsweep.errors import SpecError, did_you_mean
+from kdsweep.models.without_wandb import smp, timm
 
 # DPT runs its decoder on tokens and has no feature maps to tap.
 ARCHITECTURES: dict[str, type[nn.Module]] = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import segmentation_models_pytorch as smp
-
 from kdsweep.errors import SpecError, WeightsError
 from kdsweep.models.network import IMAGENET_MEAN, IMAGENET_STD
+from kdsweep.models.without_wandb import smp, timm
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -16,8 +15,6 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 def has_weights(encoder: str, weights: str) -> bool:
     """Whether published weights called ``weights`` exist for an encoder."""
     if encoder.startswith("tu-"):
-        import timm
-
         return bool(timm.models.is_model_pretrained(encoder.removeprefix("tu-")))
     return weights in smp.encoders.encoders[encoder]["pretrained_settings"]
 
@@ -46,8 +43,6 @@ def fetch_weights(encoder: str, weights: str) -> None:
     """
     with _explained(encoder, weights):
         if encoder.startswith("tu-"):
-            import timm
-
             timm.create_model(encoder.removeprefix("tu-"), pretrained=True)
         else:
             smp.encoders.get_encoder(encoder, weights=weights)

@@ -118,7 +118,7 @@ class RoadscenesData(BaseDataSpec):
 
     source: Literal["roadscenes"] = "roadscenes"
     scenes: PositiveInt = 96
-    val_scenes: PositiveInt = 48
+    val_scenes: PositiveInt = 32
     test_scenes: int = Field(default=48, ge=0)
     scene_size: SceneSize = (300, 400)
     seed: int = Field(default=0, ge=0)

@@ -21,8 +21,11 @@ from kdsweep.sweep.resources import Node
 _TEMP = Path("/tmp")
 _TEMP_PREFIX = ".kdsweep-ray-"
 
-# Read by Ray and Tune when they are imported or a run starts.
+# Read by Ray and Tune when they are imported, Ray's daemons start or a run begins.
 QUIET = {
+    # Trials have an environment of their own, so that the workers that Ray would start at once, one
+    # a core, would serve none of them.
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

@@ -1,9 +1,12 @@
-"""How many students a teacher should have."""
+"""How many students a teacher should have, and how many it can have."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+from kdsweep.spec import JobList, Space
 from kdsweep.training.step_cost import StepCost
 
 MAX_STUDENTS = 8
@@ -21,11 +24,12 @@ def choose_students_per_teacher(
     memory_bytes: int | None = None,
     *,
     paired: bool = False,
+    one_control: bool = False,
 ) -> int:
     """The number of students for which ``students_per_teacher: auto`` stands.
 
     The smallest number at which one more would save less than 5 % of what a student costs with its
-    share of the teacher; no more than keep all slots busy, nor than memory holds.
+    share of what all share; no more than keep all slots busy, nor than memory holds.
 
     Args:
         cost: Measured steps of a job, best of the one that needs most memory.
@@ -34,14 +38,21 @@ def choose_students_per_teacher(
         memory_bytes: Memory of one cohort: its share of a GPU, or of the machine; ``None`` sets no
             limit.
         paired: Whether each student has a control beside it.
+        one_control: Whether that is one for all students of a cohort.
     """
     most = min(MAX_STUDENTS, math.ceil(num_trials / slots))
-    own_s = cost.student_epoch_s + (cost.control_epoch_s if paired else 0.0)
+    shared_s, own_s = cost.teacher_epoch_s, cost.student_epoch_s
+    if paired and one_control:
+        shared_s += cost.control_epoch_s
+    elif paired:
+        own_s += cost.control_epoch_s
     students = 1
     while students < most:
-        now = cost.teacher_epoch_s / students + own_s
-        then = cost.teacher_epoch_s / (students + 1) + own_s
-        heads = (students + 1) * (2 if paired else 1)
+        now = shared_s / students + own_s
+        then = shared_s / (students + 1) + own_s
+        heads = students + 1
+        if paired:
+            heads += 1 if one_control else students + 1
         if now - then < WORTHWHILE * now or not _fits(cost, heads, memory_bytes):
             break
         students += 1
@@ -50,3 +61,47 @@ def choose_students_per_teacher(
 
 def _fits(cost: StepCost, students: int, memory_bytes: int | None) -> bool:
     return memory_bytes is None or cost.memory_bytes(students) <= USABLE_MEMORY * memory_bytes
+
+
+def num_heads(space: Space | JobList, students: int) -> int:
+    """Networks that learn beside a teacher: students, and the controls that ride along.
+
+    Args:
+        space: What is trained.
+        students: Students per teacher, if the space has so many that differ.
+    """
+    students = 1 if isinstance(space, JobList) else min(students, most_students(space))
+    if space.sweep.controls != "paired":
+        return students
+    return students + (1 if have_one_control(space) else students)
+
+
+def have_one_control(space: Space | JobList) -> bool:
+    """Whether the students of a cohort differ in what a control does not have."""
+    if isinstance(space, JobList):
+        return False
+    own = (range_.path[0] for range_, shared in space.ranges() if not shared)
+    return all(section == "distill" for section in own)
+
+
+def most_students(space: Space) -> int:
+    """How many different students a cohort of a space can have, at most its trials."""
+    siblings = space.num_siblings(space.draw(_First()))
+    return space.sweep.trials if siblings is None else min(siblings, space.sweep.trials)
+
+
+class _First:
+    """Draws the first of everything."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return choices[0]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return low
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return low

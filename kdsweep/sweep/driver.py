@@ -264,7 +264,11 @@ class Driver:
             return True
         if "failed" in result:
             failed = result["failed"]
-            self._fail(attempt, failed["class"], failed["message"], failed["traceback"])
+            if failed["class"] == "crash":
+                # A signal to the whole process group kills the processes of a loader too.
+                self.crashed(attempt, "crash", failed["message"], failed["traceback"])
+            else:
+                self._fail(attempt, failed["class"], failed["message"], failed["traceback"])
             return failed["class"] in CLEAN_FAILURES
         if "ended" in result:
             first = self.remaining(attempt)[0]
@@ -309,10 +313,9 @@ class Driver:
             elif trial.number in reports:
                 self._judge_one(attempt, trial, reports[trial.number])
         remaining = self.remaining(attempt)
-        for task in attempt.tasks:
-            trial = self.sweep.trials[task.trial]
-            if trial.state.is_final and trial.number in reports:
-                self._drop_checkpoints(trial)
+        for number in (*reports, *diverged):
+            if self.sweep.trials[number].state.is_final:
+                self._drop_checkpoints(self.sweep.trials[number])
         if not remaining:
             del self._active[attempt.cohort]
 

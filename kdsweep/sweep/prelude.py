@@ -37,12 +37,14 @@ class Errand:
         jobs: Jobs to check and prepare, as JSON; empty for a worker that only imports.
         measure: Whether to time a few steps of the largest of them.
         students: Jobs whose students' static costs are wanted, as JSON.
+        num_heads: Students and controls that a teacher has at once, for what memory they need.
     """
 
     slot: int
     jobs: tuple[dict[str, Any], ...] = ()
     measure: bool = False
     students: tuple[dict[str, Any], ...] = ()
+    num_heads: int = 1
 
 
 class Prelude:
@@ -53,6 +55,7 @@ class Prelude:
         slots: Trials at a time.
         measure: Whether to time a few steps of the largest job.
         students: Jobs whose students' static costs are wanted.
+        num_heads: Students and controls that a teacher has at once.
         clock: Source of monotonic time.
 
     Attributes:
@@ -70,12 +73,13 @@ class Prelude:
         *,
         measure: bool = False,
         students: Sequence[Job] = (),
+        num_heads: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         checked, costed = (
             tuple(job.model_dump(mode="json") for job in j) for j in (jobs, students)
         )
-        first = Errand(0, checked, measure, costed)
+        first = Errand(0, checked, measure, costed, num_heads)
         self._errands = [first, *(Errand(slot) for slot in range(1, slots))]
         self._handed_out = 0
         self._missing = slots
@@ -142,6 +146,7 @@ def run_errand(
     measure: Mapping[str, Any] | None = None,
     students: Sequence[dict[str, Any]] = (),
     gpus: float = 0.0,
+    num_heads: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Import the runner, check and prepare jobs if there are any, then wait to be relieved.
 
@@ -152,6 +157,7 @@ def run_errand(
             out.
         students: Jobs whose students' static costs are wanted, as JSON.
         gpus: A trial's share of a GPU; 0 where there is none.
+        num_heads: Students and controls that a teacher has at once.
 
     Yields:
         What :meth:`Prelude.reported` takes.
@@ -164,7 +170,7 @@ def run_errand(
                 module.check_job(job)
             data = module.prepare(checked)
             # Before steps are measured, which would run out of memory without saying as much.
-            warning = module.check_memory(checked, gpus) if gpus else None
+            warning = module.check_memory(checked, gpus, num_heads) if gpus else None
             measured = None if measure is None else module.measure(checked, **measure)
             costs = (
                 module.static_costs(_as_jobs(students), len(data["classes"])) if students else []

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import SpecError
-from kdsweep.sweep.cohort_size import USABLE_MEMORY, choose_students_per_teacher
+from kdsweep.sweep.cohort_size import (
+    USABLE_MEMORY,
+    choose_students_per_teacher,
+    have_one_control,
+    most_students,
+    num_heads,
+)
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.forecast import Effort, Workload, foresee, rungs
 from kdsweep.sweep.range_rows import RangeRow, range_row
@@ -218,7 +224,7 @@ def preview(
     num_points = space.num_points()
     num_trials = feasibility.num_points(space.sweep.trials)
     epochs = [job.train.epochs for job in corners]
-    one_control = _have_one_control(space)
+    one_control = have_one_control(space)
 
     def work(job: Job) -> Workload:
         return Workload(
@@ -347,13 +353,11 @@ def _packed(
     largest = samples[1].job if samples else smallest_and_largest(corners)[1]
     wanted = space.sweep.students_per_teacher
     students = 1 if wanted == "auto" or "mutual" in largest.distill.terms() else wanted
-    if space.sweep.controls == "paired":
-        students += 1 if _have_one_control(space) else students
     packed = pack(
         largest,
         gpus_per_trial=resources.gpus_per_trial,
         gpu_bytes=machine.gpu_bytes,
-        students=students,
+        students=num_heads(space, students),
     )
     asked = next((estimate for estimate in estimates if estimate.asked), None)
     return packed if asked is None else packed.as_measured(asked.memory_bytes[1])
@@ -378,15 +382,15 @@ def _estimates(
     if not samples:
         return []
     smallest, largest = samples
-    paired = space.sweep.controls == "paired"
-    possible = _most_students(space)
+    possible = most_students(space)
     chosen = min(
         choose_students_per_teacher(
             largest.cost,
             num_trials,
             resources.slots,
             _cohort_memory(machine, resources),
-            paired=paired,
+            paired=space.sweep.controls == "paired",
+            one_control=have_one_control(space),
         ),
         largest.most_students or possible,
         possible,
@@ -404,8 +408,7 @@ def _estimates(
             )
             return first, second
 
-        controls = [1 if _have_one_control(space) else number for number in each]
-        heads = [n + (c if paired else 0) for n, c in zip(each, controls, strict=True)]
+        heads = [num_heads(space, number) for number in each]
         found.append(
             Estimate(
                 students_per_teacher=students,
@@ -421,35 +424,6 @@ def _estimates(
             )
         )
     return found
-
-
-def _have_one_control(space: Space) -> bool:
-    """Whether the students of a cohort differ in what a control does not have."""
-    own = (range_.path[0] for range_, shared in space.ranges() if not shared)
-    return all(section == "distill" for section in own)
-
-
-def _most_students(space: Space) -> int:
-    """How many different students a cohort of a space can have, at most its trials."""
-    siblings = space.num_siblings(space.draw(_First()))
-    return space.sweep.trials if siblings is None else min(siblings, space.sweep.trials)
-
-
-class _First:
-    """Draws the first of everything."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return choices[0]
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return low
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        return low
 
 
 def _notes(

@@ -17,7 +17,11 @@ from kdsweep.spec import JobList, Space, distinct_data
 from kdsweep.store import Event, Experiment, Ledger, iter_ledger
 from kdsweep.store.provenance import mask_secrets
 from kdsweep.sweep import cluster
-from kdsweep.sweep.cohort_size import choose_students_per_teacher
+from kdsweep.sweep.cohort_size import (
+    choose_students_per_teacher,
+    have_one_control,
+    num_heads,
+)
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
@@ -78,8 +82,8 @@ class SweepSession:
         self._address = address
         self._shared = shared
         self._dashboard = dashboard
-        self._max_hours = max_hours or space.sweep.max_hours
-        self._max_gpu_hours = max_gpu_hours or space.sweep.max_gpu_hours
+        self._max_hours = space.sweep.max_hours if max_hours is None else max_hours
+        self._max_gpu_hours = space.sweep.max_gpu_hours if max_gpu_hours is None else max_gpu_hours
         self._interruption = Interruption()
         self._deadline: float | None = None
 
@@ -132,11 +136,18 @@ class SweepSession:
             is_new = ledger is None or not ledger.num_events
             wanted = sweep.students_per_teacher
             bounded = self._space.architectures() if is_new and sweep.static_bounds else []
+            jobs = self._space.jobs_to_check()
+            # `auto` looks at memory itself; a teacher that learns from its student has but one.
+            if wanted == "auto" or any("mutual" in job.distill.terms() for job in jobs):
+                heads = num_heads(self._space, 1)
+            else:
+                heads = num_heads(self._space, wanted)
             prelude = Prelude(
-                self._space.jobs_to_check(),
+                jobs,
                 resources.slots,
                 measure=is_new and wanted == "auto",
                 students=[architecture.job for architecture in bounded],
+                num_heads=heads,
             )
 
             def begin(data: dict[str, Any]) -> Driver:
@@ -201,6 +212,7 @@ class SweepSession:
             resources.slots,
             prelude.measured["memory_bytes"],
             paired=self._space.sweep.controls == "paired",
+            one_control=have_one_control(self._space),
         )
         self._progress.note(f"students per teacher: {chosen}, by a few measured steps")
         return chosen

@@ -110,6 +110,7 @@ class KdsweepTrial(Trainable):
                 payload["measure"],
                 payload["students"],
                 payload["gpus"],
+                payload["num_heads"],
             )
         else:
             # Nothing happens before the first step: Tune may give the attempt to another worker.

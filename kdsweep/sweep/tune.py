@@ -113,6 +113,7 @@ class Link:
                 "jobs": errand.jobs,
                 "measure": self._resources if errand.measure else None,
                 "students": errand.students,
+                "num_heads": errand.num_heads,
             }
         attempt = self.driver.next_attempt() if self.driver is not None else None
         if attempt is None:
@@ -250,7 +251,10 @@ class SweepScheduler(FIFOScheduler):
         line with the decision is on the disk.
         """
         with self._link.guarded():
-            stop = self._link.reported(trial.trial_id, json.loads(result["payload"]))
+            told = json.loads(result["payload"])
+            if "failed" in told:
+                self._link.on_step()  # as below
+            stop = self._link.reported(trial.trial_id, told)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, controller: Any, trial: TuneTrial) -> None:

@@ -233,12 +233,13 @@ def pack(job: Job, *, gpus_per_trial: float, gpu_bytes: int, students: int = 1) 
     )
 
 
-def check_memory(jobs: Sequence[Job], gpus_per_trial: float) -> str | None:
+def check_memory(jobs: Sequence[Job], gpus_per_trial: float, students: int = 1) -> str | None:
     """Look whether trials fit on this machine's GPUs.
 
     Args:
         jobs: Jobs that together show every choice of a search space.
         gpus_per_trial: Each trial's share of a GPU; 0 where there is none.
+        students: As for :func:`estimate_memory`.
 
     Returns:
         What to warn of, if memory may run out.
@@ -250,7 +251,7 @@ def check_memory(jobs: Sequence[Job], gpus_per_trial: float) -> str | None:
     if not gpus_per_trial or not gpu_bytes:
         return None
     _, largest = smallest_and_largest(jobs)
-    packed = pack(largest, gpus_per_trial=gpus_per_trial, gpu_bytes=gpu_bytes)
+    packed = pack(largest, gpus_per_trial=gpus_per_trial, gpu_bytes=gpu_bytes, students=students)
     if packed.cannot_fit:
         raise packed.error()
     return None if packed.fits else packed.warning

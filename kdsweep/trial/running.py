@@ -6,7 +6,7 @@ import gc
 import logging
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -115,13 +115,16 @@ def run_jobs(
         shared, states = saved
         for student, state in zip(students.values(), states, strict=True):
             student.load_state(state)
-        reports = [state["report"] for state in states]
-        if reports[0] is not None:
+        reported = _outcomes(states)
+        if reported:
             _LOGGER.info("goes on after epoch %d", shared["epochs_done"])
-            yield {place: EpochReport.from_json(report) for place, report in enumerate(reports)}
+            diverged = {place for place, o in reported.items() if not isinstance(o, EpochReport)}
+            if len(diverged) == len(reported):
+                raise next(o for o in reported.values() if isinstance(o, NonFiniteLossError))
+            yield reported
             if shared["epochs_done"] >= num_epochs:
                 return
-            left = leaving()
+            left = diverged.union(leaving())
             states = [state for place, state in enumerate(states) if place not in left]
             students = {place: s for place, s in students.items() if place not in left}
             if not students:
@@ -160,6 +163,17 @@ def run_jobs(
             torch.cuda.empty_cache()
 
 
+def _outcomes(states: Sequence[Mapping[str, Any]]) -> dict[int, EpochOutcome]:
+    """What the epoch of a checkpoint gave each student; empty before the first."""
+    outcomes: dict[int, EpochOutcome] = {}
+    for place, state in enumerate(states):
+        if state.get("error") is not None:
+            outcomes[place] = NonFiniteLossError(state["error"])
+        elif state["report"] is not None:
+            outcomes[place] = EpochReport.from_json(state["report"])
+    return outcomes
+
+
 def _log_and_save(
     checkpoint: CohortCheckpoint,
     cohort: Cohort,
@@ -186,15 +200,17 @@ def _save(
     students: Mapping[int, StudentFolder],
     outcomes: Mapping[int, EpochOutcome],
 ) -> None:
-    """Save where everything stands but students that diverged; before the first report, all."""
+    """Save where everything stands; of a student that diverged only why, which ends it."""
     state = cohort.engine.state_dict()
     own = []
     for (place, student), learner in zip(students.items(), state.pop("students"), strict=True):
         outcome = outcomes.get(place)
+        parts = student.state()
         if isinstance(outcome, NonFiniteLossError):
-            continue
-        report = None if outcome is None else outcome.to_json()
-        parts = {**student.state(), "report": report, "learner": learner}
+            parts["error"] = str(outcome)
+        else:
+            report = None if outcome is None else outcome.to_json()
+            parts |= {"report": report, "learner": learner}
         own.append((student.job, student.folder, parts))
     checkpoint.save(cohort.engine.epochs_done, state, own)
 

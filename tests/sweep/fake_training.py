@@ -41,7 +41,7 @@ def prepare(jobs):
     return DATA
 
 
-def check_memory(jobs, gpus_per_trial):
+def check_memory(jobs, gpus_per_trial, students=1):
     return None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from simulation import make_space
 from step_costs import GIB, make_cost
 
-from kdsweep.sweep.cohort_size import choose_students_per_teacher
+from kdsweep.sweep.cohort_size import choose_students_per_teacher, num_heads
 
 
 def choose(cost, num_trials=1000, slots=1, memory_bytes=None, **more):
@@ -67,3 +68,33 @@ def test_a_cohort_stays_in_its_memory():
     assert choose(cost, memory_bytes=10 * GIB, paired=True) == 2
     assert choose(cost, memory_bytes=GIB) == 1
     assert choose(cost, memory_bytes=None) == 8
+
+
+def test_one_control_for_all_is_shared_like_the_teacher():
+    # T = 0.5 S with a control that all share: as T = 1.5 S, of which the fifth student still saves
+    # 5.5 % of 1.375 S, and the sixth 3.8 % of 1.3 S.
+    cost = make_cost(teacher_s=0.5, student_s=1.0, control_s=1.0)
+    assert choose(cost, paired=True, one_control=True) == 5
+    assert choose(cost, paired=True) == 2
+    assert choose(cost) == 3
+
+
+@pytest.mark.parametrize(
+    ("controls", "own", "heads"),
+    [
+        ("none", {"student": {"lr": {"min": 1e-4, "max": 1e-2}}}, 4),
+        ("shared", {"student": {"lr": {"min": 1e-4, "max": 1e-2}}}, 4),
+        ("paired", {"student": {"lr": {"min": 1e-4, "max": 1e-2}}}, 8),
+        # Students that differ in their losses alone have one control; here there are no more.
+        ("paired", {}, 4),
+    ],
+)
+def test_controls_ride_along(controls, own, heads):
+    space = make_space(
+        student={"encoder": "resnet18"},
+        distill={"pixel_kl": {"weight": {"values": [0.1, 1.0, 10.0]}}},
+        train={"epochs": 9, "lr": 0.01, **own},
+        sweep={"controls": controls, "trials": 12},
+    )
+    assert num_heads(space, 4) == heads
+    assert num_heads(space, 1) == (2 if controls == "paired" else 1)

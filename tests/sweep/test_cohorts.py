@@ -203,6 +203,7 @@ def test_a_student_that_diverges_leaves_the_others_alone(tmp_path):
     assert 0 < len(failed) < 8
     for trial in failed:
         assert (trial.state, trial.epoch, trial.failure["class"]) == (State.FAILED, 1, "nan")
+        assert not simulation.experiment.trial(trial.number).checkpoint.exists()
     rest = [t for t in search if t not in failed]
     assert all((t.state, t.epoch) == (State.COMPLETE, 3) for t in rest)
 

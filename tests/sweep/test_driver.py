@@ -276,10 +276,10 @@ def test_a_worker_that_dies_before_it_starts_counts_as_a_crash(tmp_path):
 
 
 def test_a_paused_sweep_hands_out_nothing_stops_at_the_next_report_and_goes_on_later(tmp_path):
-    simulation = Simulation(tmp_path, make_space(sweep={"trials": 3}), slots=2)
+    simulation = Simulation(tmp_path, make_space(sweep={"trials": 3}), slots=3)
     driver = simulation.driver()
     driver.begin("test", fake_training.DATA)
-    attempts = [driver.next_attempt(), driver.next_attempt()]
+    attempts = [driver.next_attempt() for _ in range(3)]
     for attempt in attempts:
         driver.started(attempt)
     driver.pause("sigint")
@@ -288,6 +288,8 @@ def test_a_paused_sweep_hands_out_nothing_stops_at_the_next_report_and_goes_on_l
     report = EpochReport(1, {"student/miou": 0.5})
     assert driver.reported(attempts[0], results(attempts[0], report))
     driver.crashed(attempts[1], "crash", "killed with the process group")
+    loader = {"class": "crash", "message": "DataLoader worker was killed", "traceback": ""}
+    driver.reported(attempts[2], {"failed": loader})
     assert driver.num_active == 0
     driver.end()
     driver.ledger.close()

@@ -69,21 +69,21 @@ def test_memory_is_looked_at_where_trials_have_gpus(prelude, monkeypatch):
     jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
     asked = []
 
-    def check_memory(checked, gpus_per_trial):
-        asked.append((len(checked), gpus_per_trial))
+    def check_memory(checked, gpus_per_trial, students):
+        asked.append((len(checked), gpus_per_trial, students))
         return "warning: memory may run out"
 
     monkeypatch.setattr(fake_training, "check_memory", check_memory)
     assert next(run_errand("fake_training", jobs))["warning"] is None
     assert asked == []
-    result = next(run_errand("fake_training", jobs, gpus=0.5))
-    assert asked == [(len(jobs), 0.5)]
+    result = next(run_errand("fake_training", jobs, gpus=0.5, num_heads=8))
+    assert asked == [(len(jobs), 0.5, 8)]
     prelude.reported(prelude.next_errand(), result)
     assert prelude.warning == "warning: memory may run out"
 
 
 def test_trials_that_cannot_fit_on_a_gpu_never_start(prelude, monkeypatch):
-    def check_memory(checked, gpus_per_trial):
+    def check_memory(checked, gpus_per_trial, students):
         raise ResourceError("4 trials on one GPU cannot fit")
 
     monkeypatch.setattr(fake_training, "check_memory", check_memory)

@@ -237,7 +237,7 @@ def test_without_measuring_all_else_is_said(asked: dict[str, Any]) -> None:
         "distill.pixel_kl.temperature": ("1, 2", 2, False),
     }
     assert [(row.source, row.num_train, row.num_val) for row in found.data] == [
-        ("roadscenes", 40, 48)
+        ("roadscenes", 40, 32)
     ]
 
 

@@ -40,7 +40,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(autouse=True)
 def _workers_find_the_made_up_trainings(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 

@@ -78,7 +78,7 @@ def step(trial):
 
 errand = {"payload": json.dumps({
     "kind": "errand", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": [],
-    "measure": None, "students": []})}
+    "measure": None, "students": [], "num_heads": 1})}
 seen = []
 trial = KdsweepTrial(errand)
 seen.append(step(trial))

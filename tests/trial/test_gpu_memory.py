@@ -164,6 +164,7 @@ def test_a_sweep_is_refused_warned_of_or_left_alone(
     assert check_memory(jobs, 0.5) is None
     assert check_memory(jobs, 0.0) is None
     assert re.match(r"warning: memory may run out: 4 trials", check_memory(jobs, 0.25) or "")
+    assert "memory may run out: 2 trials" in (check_memory(jobs, 0.5, students=8) or "")
     sizes["gpu_bytes"] = 2 * need.certain_bytes - 1
     with pytest.raises(ResourceError, match="2 trials on one GPU cannot fit"):
         check_memory(jobs, 0.5)
