@@ -163,7 +163,8 @@ def progress_of(experiment: Experiment) -> dict[int, TrialProgress]:
 def best_trial(experiment: Experiment) -> int:
     """Number of the search trial with the highest value of the sweep's (first) metric.
 
-    Of equal ones it is the smaller student, then the older trial, as in the report. Passed over are trials that left no student, and those that break a constraint of the sweep.
+    Of equal ones it is the smaller student, then the older trial, as in the report. Passed
+    over are trials that left no student, and those that break a constraint of the sweep.
 
     Raises:
         ExperimentError: No trial has left a student yet.

@@ -198,6 +198,19 @@ def test_the_card_says_what_was_cut_short_and_scored_on_test(
         assert best_trial(experiment) == 0
 
 
+def test_of_equal_students_the_smaller_one_ships(tmp_path: Path) -> None:
+    experiment = Experiment.create(tmp_path, "sweep")
+    with Ledger.open(experiment.ledger) as ledger:
+        for number, (value, size) in enumerate([(0.4, 10), (0.5, 300), (0.5, 200), (0.5, 200)]):
+            ledger.append({"event": "trial", "trial": number, "kind": "search"})
+            event = {"event": "epoch", "trial": number, "epoch": 1, "value": value, "stop": None}
+            ledger.append(event)
+            best = experiment.trial(number).best
+            best.mkdir(parents=True)
+            (best / "student.safetensors").write_bytes(bytes(size))
+    assert best_trial(experiment) == 2
+
+
 def test_a_student_is_also_meant_by_its_files(exported: Get, trained: Get) -> None:
     folder = trained("unet")
     for path in (folder, folder / "best", folder / "best" / "student.safetensors"):
