@@ -71,7 +71,7 @@ def score(
         teacher: Folder of a trained network, for the step ``teacher``.
         out: Folder of the files; ``evaluation`` in the experiment if left out.
         device: Where to run.
-        warn: Told when the test split has been scored before.
+        warn: Told when the test split has been scored before, and when ``auto`` is none.
 
     Raises:
         KdsweepError: Bad input, before anything is scored.
@@ -82,11 +82,16 @@ def score(
     if postprocess is not None:
         choice = postprocess == "auto"
         steps = read_choice(home.postprocess) if choice else parse_steps(postprocess)
+        if choice and not steps:
+            warn(
+                "the search found no post-processing that pays: these are the student's own scores"
+            )
     student = open_student(chosen, data=data, device=device)
     student.split(split)
     network = _teacher_for(steps, student, teacher)
     if split == "test":
-        said = looks_at_test.warning(looks_at_test.scorings(home))
+        before = looks_at_test.scorings(home)
+        said = looks_at_test.warning(before, looks_at_test.score_of_training(chosen))
         if said is not None:
             warn(said)
     found = evaluate_student(student, split, steps=steps, teacher=network)
