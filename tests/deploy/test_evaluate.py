@@ -246,7 +246,8 @@ def test_on_the_command_line(
     choice = trained.evaluation.postprocess
     assert choice.is_file()
     assert choice.with_suffix(".csv").is_file()
-    read_choice(choice)
+    card = json.loads((trained.best / "student.json").read_text())
+    assert read_choice(choice).epoch == card["epoch"]
     tree = json.loads(choice.read_text()) | {"chosen": "flip,regions:0.001"}
     choice.write_text(json.dumps(tree))
     code, out, err = kdsweep("evaluate", trained.path, "--postprocess", "auto", "--json")
@@ -255,10 +256,12 @@ def test_on_the_command_line(
     assert tree["postprocess"] == "flip,regions:0.001"
     assert tree["difference"]["miou"]["low"] <= tree["difference"]["miou"]["high"]
     assert trained.evaluation.scores("val", postprocessed=True).is_file()
-    choice.write_text(json.dumps(tree | {"chosen": "none"}))
+    assert "searched" not in err
+    choice.write_text(json.dumps(tree | {"chosen": "none", "epoch": 7}))
     code, _, err = kdsweep("evaluate", trained.path, "--postprocess", "auto", "--json")
     assert code == 0
     assert "no post-processing that pays" in err
+    assert "searched for the weights of epoch 7" in err
 
 
 def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
