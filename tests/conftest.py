@@ -10,6 +10,7 @@ import pytest
 
 # Set before anything imports them: no version check over the network, no usage reports.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("WANDB_MODE", "offline")
 # Under nohup, or in the background of a script, these are ignored, here and in what tests start.

@@ -6,8 +6,10 @@ import json
 import time
 from typing import Any
 
+from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.evaluation import Evaluation
 from kdsweep.errors import ExperimentError
+from kdsweep.store import iter_ledger
 from kdsweep.store.atomic import write_json
 from kdsweep.store.layout import EvaluationFolder
 
@@ -44,8 +46,29 @@ def record(folder: EvaluationFolder, evaluation: Evaluation) -> None:
     write_json(folder.test_scorings, {"times": len(before) + 1, "scorings": [*before, entry]})
 
 
-def warning(before: list[dict[str, Any]]) -> str | None:
-    """What to say before the test split is scored again; ``None`` the first time."""
+def score_of_training(chosen: ChosenStudent) -> float | None:
+    """The mIoU on the test split that a student's training ended with, as confirmations do."""
+    if chosen.experiment is None:
+        return None
+    found, trial = None, int(chosen.folder.path.name)
+    for event in iter_ledger(chosen.experiment.ledger):
+        if event["event"] == "epoch" and event["trial"] == trial:
+            found = (event.get("metrics") or {}).get("test/miou", found)
+    return None if found is None else float(found)
+
+
+def warning(before: list[dict[str, Any]], of_training: float | None = None) -> str | None:
+    """What to say before the test split is scored again; ``None`` the first time.
+
+    Args:
+        before: What :func:`scorings` gave.
+        of_training: What :func:`score_of_training` gave.
+    """
+    if not before and of_training is not None:
+        return (
+            f"the test split was scored at the end of this training (mIoU {of_training:.4f}): "
+            "whoever chooses by its scores makes it a validation split"
+        )
     if not before:
         return None
     last = before[-1]

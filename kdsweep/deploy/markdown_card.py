@@ -11,12 +11,11 @@ from kdsweep.deploy.bootstrap import Estimate
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.choosing import ChosenStudent, TrialProgress
 from kdsweep.deploy.export_check import ExportCheck, Written
-from kdsweep.deploy.looks_at_test import scorings
+from kdsweep.deploy.looks_at_test import score_of_training, scorings
 from kdsweep.deploy.onnx_writing import OPSET
 from kdsweep.deploy.quantizing import CALIBRATION_FRAMES
 from kdsweep.deploy.tables import milliseconds
 from kdsweep.errors import ExperimentError
-from kdsweep.store import Experiment, iter_ledger
 
 if TYPE_CHECKING:
     from kdsweep.data import SegmentationData
@@ -214,19 +213,10 @@ def _test_score(card: Card, chosen: ChosenStudent) -> str | None:
             )
     except (OSError, ValueError, KeyError, TypeError, ExperimentError):
         pass  # never scored, or by a file that says nothing to rely on
-    trial = chosen.experiment and _last_test_score(chosen.experiment, chosen.folder.path.name)
+    trial = score_of_training(chosen)
     if trial is None:
         return None
     return f"Test split, in PyTorch: mIoU {trial:.4f}, scored once, at the end of the training."
-
-
-def _last_test_score(experiment: Experiment, trial: str) -> float | None:
-    """The test score that a trial's last epoch has in the ledger, as those of confirmations do."""
-    found = None
-    for event in iter_ledger(experiment.ledger):
-        if event["event"] == "epoch" and event["trial"] == int(trial):
-            found = (event.get("metrics") or {}).get("test/miou", found)
-    return None if found is None else float(found)
 
 
 def _costs(chosen: ChosenStudent, check: ExportCheck, written: Written) -> list[str]:

@@ -14,11 +14,13 @@ import numpy as np
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.extra import require_extra
 from kdsweep.deploy.model import DeployedModel
-from kdsweep.errors import ModelFileError
+from kdsweep.errors import ModelFileError, SpecError
 
 IMAGES, CLASSES, LOGITS = "images", "classes", "logits"
 # The operators of the standard. Any other set would need a library of its own to run.
 _DOMAINS = frozenset({"", "ai.onnx"})
+_DEVICES = ("auto", "cpu", "cuda")
+_MOST_BYTES = 2 << 30  # no protobuf is larger
 
 
 class OnnxModel(DeployedModel):
@@ -33,7 +35,7 @@ class OnnxModel(DeployedModel):
         num_threads: CPU threads; onnxruntime's own choice if left out.
 
     Raises:
-        SpecError: onnxruntime is not installed.
+        SpecError: onnxruntime is not installed, or there is no such device.
         ModelFileError: The file is damaged, or not one that kdsweep exported.
     """
 
@@ -86,7 +88,8 @@ def open_session(
     """An onnxruntime session on a model's bytes.
 
     Raises:
-        ModelFileError: onnxruntime refuses them, or has no such device.
+        SpecError: There is no such device.
+        ModelFileError: onnxruntime refuses them, or was built without the device.
     """
     import onnxruntime as ort
 
@@ -94,11 +97,18 @@ def open_session(
     options.log_severity_level = 3  # errors; warnings are about the order of initializers
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
+    if device not in _DEVICES:
+        raise SpecError(
+            "onnxruntime knows no such device here",
+            path=("device",),
+            value=device,
+            allowed=_DEVICES,
+        )
     there = ort.get_available_providers()
     providers = ["CPUExecutionProvider"]
     if device != "cpu" and "CUDAExecutionProvider" in there:
         providers.insert(0, "CUDAExecutionProvider")
-    elif device not in ("cpu", "auto"):
+    elif device == "cuda":
         raise ModelFileError(
             f"{where}: onnxruntime has no {device} here, only {', '.join(there)}\n"
             "  try:     pip install onnxruntime-gpu, or --device cpu"
@@ -116,6 +126,8 @@ def _checked_bytes(path: Path) -> tuple[bytes, dict[str, str]]:
     from google.protobuf.message import DecodeError
 
     try:
+        if path.stat().st_size >= _MOST_BYTES:
+            raise ModelFileError(f"{path}: is larger than any ONNX file can be")
         contents = path.read_bytes()
         model = onnx.load_model_from_string(contents)
     except OSError as error:
@@ -141,10 +153,14 @@ def _graphs_of(node: Any) -> bool:
 
 def _tensors(model: Any) -> Iterator[Any]:
     yield from model.graph.initializer
-    for sparse in model.graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
+    sparse_tensors = list(model.graph.sparse_initializer)
     for node in model.graph.node:
         for attribute in node.attribute:
             yield from attribute.tensors
+            sparse_tensors += attribute.sparse_tensors
+            if attribute.HasField("sparse_tensor"):
+                sparse_tensors.append(attribute.sparse_tensor)
             if attribute.HasField("t"):
                 yield attribute.t
+    for sparse in sparse_tensors:
+        yield from (sparse.values, sparse.indices)

@@ -119,7 +119,6 @@ class _Writer:
         self._palette = np.array(model.card.palette, np.uint8)
         self._masks, self._overlays = out / MASKS, out / OVERLAYS
         self._video: Any = None
-        self._size: tuple[int, int] | None = None
         self._count = 0
 
     def write(self, image_HWC: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kdsweep.deploy import looks_at_test
 from kdsweep.deploy.choosing import choose_student
 from kdsweep.deploy.evaluation import Evaluation, evaluate_student
-from kdsweep.deploy.search import Say, Search, read_choice, search_postprocessing
+from kdsweep.deploy.search import Choice, Say, Search, read_choice, search_postprocessing
 from kdsweep.deploy.steps import parse_steps, views_of
 from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
 from kdsweep.errors import SpecError
@@ -71,7 +71,8 @@ def score(
         teacher: Folder of a trained network, for the step ``teacher``.
         out: Folder of the files; ``evaluation`` in the experiment if left out.
         device: Where to run.
-        warn: Told when the test split has been scored before.
+        warn: Told when the test split has been scored before, and when ``auto`` is
+            none, or of other weights.
 
     Raises:
         KdsweepError: Bad input, before anything is scored.
@@ -79,14 +80,18 @@ def score(
     chosen = choose_student(path, trial)
     home = chosen.folder.evaluation
     steps: Steps = ()
+    choice = None
     if postprocess is not None:
-        choice = postprocess == "auto"
-        steps = read_choice(home.postprocess) if choice else parse_steps(postprocess)
+        choice = read_choice(home.postprocess) if postprocess == "auto" else None
+        steps = parse_steps(postprocess) if choice is None else choice.steps
     student = open_student(chosen, data=data, device=device)
+    if choice is not None:
+        _about(choice, student, warn)
     student.split(split)
     network = _teacher_for(steps, student, teacher)
     if split == "test":
-        said = looks_at_test.warning(looks_at_test.scorings(home))
+        before = looks_at_test.scorings(home)
+        said = looks_at_test.warning(before, looks_at_test.score_of_training(chosen))
         if said is not None:
             warn(said)
     found = evaluate_student(student, split, steps=steps, teacher=network)
@@ -123,6 +128,18 @@ def search(
     network, about = open_teacher(student, teacher)
     found = search_postprocessing(student, network, about, say=say)
     return Searched(found, tuple(found.write(chosen.folder.evaluation.postprocess)))
+
+
+def _about(choice: Choice, student: TrainedStudent, warn: Callable[[str], None]) -> None:
+    """Say what is to be known of a search's choice."""
+    if not choice.steps:
+        warn("the search found no post-processing that pays: these are the student's own scores")
+    now = student.card.epoch
+    if choice.epoch is not None and choice.epoch != now:
+        warn(
+            f"post-processing was searched for the weights of epoch {choice.epoch}, and these are "
+            f"of epoch {now}: kdsweep postprocess searches it again"
+        )
 
 
 def _teacher_for(

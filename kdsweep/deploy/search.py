@@ -219,6 +219,7 @@ def search_postprocessing(
     facts = {
         "folder": str(student.folder.path),
         "student": student.job.student.label,
+        "epoch": student.card.epoch,
         "source": student.data.name,
         "notice": student.data.notice,
         "split": "val",
@@ -237,7 +238,20 @@ def search_postprocessing(
     return Search(facts, _first(baseline), baseline_ms, tuple(tried), chosen, not_tried)
 
 
-def read_choice(path: Path) -> Steps:
+@dataclass(frozen=True)
+class Choice:
+    """What a search has chosen.
+
+    Attributes:
+        steps: The chain.
+        epoch: That of the weights which it was searched for; ``None`` where that is not known.
+    """
+
+    steps: Steps
+    epoch: int | None
+
+
+def read_choice(path: Path) -> Choice:
     """The chain that a search has chosen.
 
     Args:
@@ -256,12 +270,13 @@ def read_choice(path: Path) -> Steps:
             hint="kdsweep postprocess EXPERIMENT",
         )
     try:
-        text = str(json.loads(path.read_text(encoding="utf-8"))["chosen"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        text, epoch = str(found["chosen"]), found.get("epoch")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpecError(
             f"what the search has found cannot be read ({error})", path=place, value=str(path)
         ) from error
-    return parse_steps(text)
+    return Choice(parse_steps(text), epoch)
 
 
 def _takes_other_sizes(

@@ -16,8 +16,9 @@ from torch import Tensor
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.model import DeployedModel
 from kdsweep.errors import ModelFileError, SpecError
-from kdsweep.models import SegmentationNetwork, build_network
+from kdsweep.models import SegmentationNetwork, build_network, choose_device
 from kdsweep.models.build import inspect_network
+from kdsweep.models.unused import unused_modules
 
 
 class TorchModel(DeployedModel):
@@ -26,7 +27,7 @@ class TorchModel(DeployedModel):
     Args:
         card: What it says of itself.
         weights: Its safetensors file.
-        device: ``auto`` is CUDA where there is any, else the CPU.
+        device: ``auto`` is CUDA where there is any, else the CPU; ``cpu``, ``cuda`` or ``cuda:1``.
         num_threads: CPU threads of this process from now on; as they are if left out.
 
     Attributes:
@@ -34,17 +35,16 @@ class TorchModel(DeployedModel):
 
     Raises:
         ModelFileError: Weights are damaged, or not those of the card's network.
+        SpecError: There is no such device.
     """
 
     def __init__(
         self, card: Card, weights: Path, device: str = "auto", num_threads: int | None = None
     ) -> None:
         super().__init__(card)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = choose_device(device)
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        self._device = torch.device(device)
         self.network = read_network(card, weights).to(self._device)
 
     @torch.inference_mode()
@@ -91,7 +91,11 @@ def read_network(card: Card, weights: Path) -> SegmentationNetwork:
 
 
 def _compare(planned: SegmentationNetwork, weights: Path) -> None:
-    """Compare shapes in a file's header with those of the network, without reading weights."""
+    """Compare a file's header with the network, without reading weights.
+
+    Neither a tensor of another shape nor one that is missing is found out only once the network
+    is in memory.
+    """
     shapes = {name: list(tensor.shape) for name, tensor in planned.state_dict().items()}
     with safe_open(weights, framework="pt") as file:
         names = list(file.keys())
@@ -100,3 +104,9 @@ def _compare(planned: SegmentationNetwork, weights: Path) -> None:
         for name in names:
             if (found := list(file.get_slice(name).get_shape())) != shapes.get(name):
                 raise ValueError(f"{name} has shape {found}, not {shapes.get(name)}")
+    if missing := shapes.keys() - set(names):
+        # Students ship without what their output does not depend on.
+        unused = unused_modules(planned.get_submodule("model"))
+        idle = tuple(f"model.{module}." for module in unused)
+        if lost := sorted(name for name in missing if not name.startswith(idle)):
+            raise ValueError(f"{lost[0]} is missing, and {len(lost) - 1} more")

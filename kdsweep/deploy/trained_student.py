@@ -14,7 +14,7 @@ from kdsweep.deploy.card import Card
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.torch_model import read_network
 from kdsweep.errors import SpecError
-from kdsweep.models import SegmentationNetwork, build_network
+from kdsweep.models import SegmentationNetwork, build_network, choose_device
 from kdsweep.models.pretrained import pixel_statistics
 from kdsweep.spec import load_job
 from kdsweep.store.checkpoints import CheckpointFolder
@@ -114,12 +114,10 @@ def open_student(
     Raises:
         ModelFileError: Its card or weights cannot be used.
         DataError: Its data are missing.
-        SpecError: Its data have other classes.
+        SpecError: Its data have other classes, or there is no such device.
     """
+    place = choose_device(device)
     job, card, opened = open_training(chosen, data)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    place = torch.device(device)
     network = read_network(card, chosen.weights)
     return TrainedStudent(
         folder=chosen.folder,

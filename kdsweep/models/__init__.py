@@ -2,6 +2,7 @@
 
 from kdsweep.models.architectures import architecture_names
 from kdsweep.models.build import build_network, inspect_network
+from kdsweep.models.devices import choose_device
 from kdsweep.models.network import Activations, SegmentationNetwork, check_taps
 from kdsweep.models.pretrained import fetch_weights
 
@@ -11,6 +12,7 @@ __all__ = [
     "architecture_names",
     "build_network",
     "check_taps",
+    "choose_device",
     "fetch_weights",
     "inspect_network",
 ]

@@ -131,10 +131,16 @@ class TrialFolder:
 
     @property
     def evaluation(self) -> EvaluationFolder:
-        """Scores of the best student: of a sweep's trial in the experiment, else in this folder."""
+        """Scores of the best student: of a sweep's trial in the experiment, else in this folder.
+
+        A sweep's exports count like its trials, so that one record holds all looks at the test
+        split.
+        """
         experiment = Experiment(self.path.parent.parent)
-        if experiment.ledger.is_file() and experiment.trials == self.path.parent:
-            return EvaluationFolder(experiment.evaluation, f"trial-{self.path.name}")
+        stems = {experiment.trials: "trial", experiment.exports: "export"}
+        if experiment.ledger.is_file() and self.path.parent in stems:
+            stem = f"{stems[self.path.parent]}-{self.path.name}"
+            return EvaluationFolder(experiment.evaluation, stem)
         return EvaluationFolder(self.path / EVALUATION, "student")
 
     def frame(self, index: int, what: str) -> Path:

@@ -12,6 +12,7 @@ import torch
 
 from kdsweep.data import open_data
 from kdsweep.errors import NonFiniteLossError
+from kdsweep.models import choose_device
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
@@ -98,6 +99,7 @@ def run_jobs(
     Raises:
         CheckpointError: The folders hold checkpoints of other jobs.
         NonFiniteLossError: The teacher or the last student diverged.
+        SpecError: There is no such device.
     """
     home = home or folders[0]
     students = {
@@ -106,8 +108,7 @@ def run_jobs(
     }
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = choose_device(device)
     checkpoint = CohortCheckpoint(home, keep_checkpoints)
     num_epochs = jobs[0].train.epochs
     saved = checkpoint.load([(s.job, s.folder) for s in students.values()])
@@ -130,7 +131,7 @@ def run_jobs(
             if not students:
                 return
     places = list(students)
-    cohort = build_cohort([jobs[place] for place in places], open_data(jobs[0].data), device=device)
+    cohort = build_cohort([jobs[place] for place in places], open_data(jobs[0].data), device=chosen)
     try:
         measure_costs(cohort, [jobs[p] for p in places], [folders[p] for p in places])
         if saved is not None:
@@ -159,7 +160,7 @@ def run_jobs(
         cohort.close()
         del cohort
         gc.collect()
-        if device == "cuda":
+        if chosen.type == "cuda":
             torch.cuda.empty_cache()
 
 

@@ -210,6 +210,20 @@ def test_the_test_split_is_scored_knowingly(trained: TrialFolder, tmp_path: Path
     record.unlink()
 
 
+def test_a_test_score_of_the_training_is_a_look_at_the_test_split(
+    trained: TrialFolder, tmp_path: Path
+) -> None:
+    experiment = Experiment.create(tmp_path, "confirmation")
+    shutil.copytree(trained.path, experiment.trial(0).path)
+    with Ledger.open(experiment.ledger) as ledger:
+        ledger.append({"event": "trial", "trial": 0, "kind": "search"})
+        metrics = {"test/miou": 0.125}
+        event = {"event": "epoch", "trial": 0, "epoch": 1, "value": 0.1, "metrics": metrics}
+        ledger.append(event)
+    with pytest.warns(UserWarning, match=r"end of this training \(mIoU 0\.1250\)"):
+        api.evaluate(experiment.path, split="test")
+
+
 def test_on_the_command_line(
     trained: TrialFolder, kdsweep: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
@@ -232,7 +246,8 @@ def test_on_the_command_line(
     choice = trained.evaluation.postprocess
     assert choice.is_file()
     assert choice.with_suffix(".csv").is_file()
-    read_choice(choice)
+    card = json.loads((trained.best / "student.json").read_text())
+    assert read_choice(choice).epoch == card["epoch"]
     tree = json.loads(choice.read_text()) | {"chosen": "flip,regions:0.001"}
     choice.write_text(json.dumps(tree))
     code, out, err = kdsweep("evaluate", trained.path, "--postprocess", "auto", "--json")
@@ -241,6 +256,12 @@ def test_on_the_command_line(
     assert tree["postprocess"] == "flip,regions:0.001"
     assert tree["difference"]["miou"]["low"] <= tree["difference"]["miou"]["high"]
     assert trained.evaluation.scores("val", postprocessed=True).is_file()
+    assert "searched" not in err
+    choice.write_text(json.dumps(tree | {"chosen": "none", "epoch": 7}))
+    code, _, err = kdsweep("evaluate", trained.path, "--postprocess", "auto", "--json")
+    assert code == 0
+    assert "no post-processing that pays" in err
+    assert "searched for the weights of epoch 7" in err
 
 
 def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
@@ -262,6 +283,13 @@ def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
     assert "trial-0001" in err
     record = json.loads((experiment.evaluation / "test-scorings.json").read_text())
     assert [one["student"] for one in record["scorings"]] == ["trial-0001", "trial-0002"]
+    export = experiment.exports / "0001-torch"
+    shutil.copytree(experiment.trial(1).best, export)
+    shutil.copy(trained.job_yaml, export)
+    code, _, err = kdsweep("evaluate", export, "--split", "test")
+    assert code == 0
+    assert "scored 2 times before" in err
+    assert (experiment.evaluation / "export-0001-torch-test.json").is_file()
     code, _, err = kdsweep("evaluate", latest, "--trial", 7)
     assert code == 2
     assert "there is no trial 7" in err

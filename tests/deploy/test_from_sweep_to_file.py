@@ -1,4 +1,4 @@
-"""A real sweep over four architectures, each student exported, moved away and used."""
+"""A real sweep of one cohort of four architectures; each student exported, moved away and used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ SPACE = {
     "student": {"values": STUDENTS},
     "distill": {"pixel_kl": {"weight": 1.0}},
     "train": {"epochs": 4, "batch_size": 4, "lr": 3e-3},
-    "sweep": {"sampler": "grid", "scheduler": "none", "trials": 4, "controls": "none", "seed": 0},
+    "sweep": {
+        "sampler": "grid",
+        "scheduler": "none",
+        "trials": 4,
+        "students_per_teacher": 4,
+        "controls": "none",
+        "seed": 0,
+    },
     "tracking": {"wandb": {"mode": "off"}},
 }
 

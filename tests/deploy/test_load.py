@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -168,6 +169,50 @@ def test_a_card_cannot_ask_for_any_amount_of_memory(copy: Get) -> None:
         deploy.load(file)
 
 
+def test_a_file_without_most_weights_is_refused_before_the_network_is_built(
+    copy: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = copy("torch")
+    weights = load_file(file)
+    save_file(dict([weights.popitem()]), file)
+    monkeypatch.setattr("kdsweep.deploy.torch_model.build_network", None)
+    with pytest.raises(ModelFileError, match=r"is missing, and \d+ more"):
+        deploy.load(file)
+
+
+def test_onnx_that_reads_other_files_as_sparse_constants(copy: Get) -> None:
+    file = copy("onnx")
+    model = onnx.load(file)
+    values = onnx.helper.make_tensor("secret", onnx.TensorProto.FLOAT, [1], [1.0])
+    indices = onnx.helper.make_tensor("indices", onnx.TensorProto.INT64, [1], [0])
+    sparse = onnx.helper.make_sparse_tensor(values, indices, [4])
+    sparse.values.ClearField("float_data")
+    sparse.values.data_location = onnx.TensorProto.EXTERNAL
+    sparse.values.external_data.add(key="location", value="../secret")
+    node = onnx.helper.make_node("Constant", [], ["constant"], sparse_value=sparse)
+    model.graph.node.insert(0, node)
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="takes weights from another file"):
+        deploy.load(file)
+
+
+def test_onnx_that_no_memory_holds_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "student.onnx"
+    with file.open("wb") as stream:
+        stream.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(ModelFileError, match="larger than any ONNX file"):
+        deploy.load(file)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_devices_that_are_not_there_are_refused(exported: Get, format: str) -> None:
+    with pytest.raises(SpecError, match="no such device") as caught:
+        deploy.load(exported(format), device="bogus")
+    assert caught.value.path == ("device",)
+
+
 @pytest.mark.parametrize(
     "what", ["nothing", "text.txt", "folder", "student.safetensors", "student.json"]
 )
@@ -190,7 +235,9 @@ def test_what_is_no_picture(exported: Get, image: Any) -> None:
         deploy.load(exported("onnx"))(image)
 
 
-def test_onnx_needs_neither_torch_nor_ray(exported: Get) -> None:
+def test_onnx_needs_neither_torch_nor_ray_and_reports_to_nobody(
+    exported: Get, tmp_path: Path
+) -> None:
     program = (
         "import sys, numpy as np\n"
         "from kdsweep import deploy\n"
@@ -200,6 +247,13 @@ def test_onnx_needs_neither_torch_nor_ray(exported: Get) -> None:
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+        | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")},
     )
     assert not {"torch", "ray", "pandas", "optuna", "wandb"} & set(done.stdout.split())
+    # onnxruntime keeps an identifier of the machine, and events to send, in Microsoft's folder.
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
