@@ -11,7 +11,9 @@ The tree, with the exit code the command line gives each branch::
     ├── ExperimentError             2   an experiment folder is missing, locked or not one
     ├── LedgerError                 1   the ledger is damaged other than in its last line
     ├── CheckpointError             1   a checkpoint cannot be read or belongs to another job
-    └── NonFiniteLossError          1   training diverged: a loss became NaN or infinite
+    └── TrainingError               1   a network cannot go on training
+        ├── NonFiniteLossError      1   it diverged: a loss became NaN or infinite
+        └── StepError               1   a student's step raised an error
 
 A message says what was wrong, the value, where, what is allowed and the next step.
 """
@@ -158,8 +160,25 @@ class CheckpointError(KdsweepError):
     """A checkpoint cannot be read, or belongs to another job."""
 
 
-class NonFiniteLossError(KdsweepError):
+class TrainingError(KdsweepError):
+    """A network cannot go on training; the others of its cohort may.
+
+    Args:
+        message: What happened.
+        traceback: Where, if that says more.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class NonFiniteLossError(TrainingError):
     """Training diverged: a loss became NaN or infinite."""
+
+
+class StepError(TrainingError):
+    """A student's step raised an error that is its own affair."""
 
 
 def dotted(path: Sequence[str | int]) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_job import make_job
 
-from kdsweep.errors import CheckpointError, NonFiniteLossError
+from kdsweep.errors import CheckpointError, NonFiniteLossError, StepError
 from kdsweep.spec.job import Job
 from kdsweep.store import TrialFolder
 from kdsweep.training.report import EpochReport
-from kdsweep.trial import build_cohort, run_job, run_jobs
+from kdsweep.trial import Cohort, build_cohort, run_job, run_jobs
 
 OPTIONS = {"device": "cpu", "num_threads": 1}
 
@@ -133,6 +136,65 @@ def test_a_student_that_diverged_costs_the_others_nothing_when_they_go_on(
     assert str(again[0]) == str(first[0])
     assert [losses([again], place) for place in (1, 2)] == [losses([first], p) for p in (1, 2)]
     assert list(second) == [1, 2]
+
+
+@pytest.fixture
+def break_loss(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Exception], None]:
+    """Gives the loss of one student of the next cohort a bug that shows in the second epoch."""
+
+    def put(place: int, error: Exception) -> None:
+        def build(*args: Any, **options: Any) -> Cohort:
+            cohort = build_cohort(*args, **options)
+            objective = cohort.engine.students[place].objective
+            assert objective is not None
+            loss = objective.terms["pixel_kl"]
+            whole, num_batches = loss.forward, len(cohort.loader)
+            calls = iter(range(num_batches))
+
+            def broken(*tensors: Any) -> torch.Tensor:
+                if next(calls, None) is None:
+                    raise error
+                return whole(*tensors)
+
+            monkeypatch.setattr(loss, "forward", broken)
+            return cohort
+
+        monkeypatch.setattr("kdsweep.trial.running.build_cohort", build)
+
+    return put
+
+
+def test_a_bug_in_the_loss_of_one_student_costs_the_others_nothing(
+    job: Job,
+    tmp_path: Path,
+    break_loss: Callable[[int, Exception], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    jobs = [job, with_student_lr(job, 1e-2), job.as_control()]
+    whole = list(run_jobs(jobs, folders(tmp_path / "whole", jobs), **OPTIONS))
+    break_loss(0, ValueError("sizes do not fit"))
+    with caplog.at_level(logging.INFO, "kdsweep"):
+        outcomes = list(run_jobs(jobs, folders(tmp_path / "broken", jobs), **OPTIONS))
+    assert [list(found) for found in outcomes] == [[0, 1, 2], [0, 1, 2], [1, 2]]
+    error = outcomes[1][0]
+    assert isinstance(error, StepError)
+    assert str(error) == "ValueError: sizes do not fit"
+    assert "raise error" in error.traceback
+    for place in (1, 2):
+        assert losses(outcomes, place) == losses(whole, place)
+    assert any("0000  leaves: ValueError: sizes do not fit" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: an illegal access")]
+)
+def test_what_concerns_all_ends_a_cohort(
+    job: Job, tmp_path: Path, break_loss: Callable[[int, Exception], None], error: Exception
+) -> None:
+    jobs = [job, job.as_control()]
+    break_loss(0, error)
+    with pytest.raises(type(error), match=str(error)):
+        list(run_jobs(jobs, folders(tmp_path, jobs), **OPTIONS))
 
 
 def test_a_cohort_of_students_that_all_diverge_has_failed(job: Job, tmp_path: Path) -> None:

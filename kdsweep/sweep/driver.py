@@ -254,8 +254,9 @@ class Driver:
 
         Args:
             attempt: The attempt.
-            result: ``{"reports": {…}, "diverged": {…}}`` with reports and error messages by trial,
-                ``{"failed": …}`` of the attempt as a whole, or ``{"ended": true}``.
+            result: ``{"reports": {…}, "left": {…}}`` with reports, and why some trials cannot go on
+                while others do, both by trial; ``{"failed": …}`` of the attempt as a whole, or
+                ``{"ended": true}``.
 
         Returns:
             Whether the attempt stops here; else :meth:`remaining` tells who goes on.
@@ -305,15 +306,17 @@ class Driver:
                     message = f"no metric {metric!r} in the report; it has {known}"
                     self._fail(attempt, "error", message)
                     return
-        diverged = {int(number): message for number, message in result["diverged"].items()}
+        left = {int(number): failed for number, failed in result["left"].items()}
         # In the order of the tasks: what becomes of controls depends on those they ride with.
         for trial in self.remaining(attempt):
-            if trial.number in diverged:
-                self._emit(self._failure(attempt, trial.number, "nan", diverged[trial.number]))
+            if trial.number in left:
+                why = left[trial.number]
+                said = why["class"], why["message"], why["traceback"]
+                self._emit(self._failure(attempt, trial.number, *said))
             elif trial.number in reports:
                 self._judge_one(attempt, trial, reports[trial.number])
         remaining = self.remaining(attempt)
-        for number in (*reports, *diverged):
+        for number in (*reports, *left):
             if self.sweep.trials[number].state.is_final:
                 self._drop_checkpoints(self.sweep.trials[number])
         if not remaining:

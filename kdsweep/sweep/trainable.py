@@ -26,18 +26,16 @@ from typing import Any
 import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
-from kdsweep.errors import KdsweepError, NonFiniteLossError
+from kdsweep.errors import KdsweepError, NonFiniteLossError, TrainingError
 from kdsweep.spec import Job
 from kdsweep.store import TrialFolder
 from kdsweep.sweep import verdicts
 from kdsweep.sweep.prelude import load_runner, run_errand
+from kdsweep.training.failures import is_out_of_memory
 
 _LOCK_SECONDS = 60.0
 _LOGGER = logging.getLogger("kdsweep")
 _PR_SET_PDEATHSIG = 1
-_OUT_OF_MEMORY = re.compile(
-    r"CUDA out of memory|can't allocate memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED", re.IGNORECASE
-)
 _LOADER_DIED = re.compile(r"DataLoader worker .*(killed|exited unexpectedly)", re.DOTALL)
 
 
@@ -153,20 +151,20 @@ class KdsweepTrial(Trainable):
             )
             with contextlib.closing(cohort):
                 for outcomes in cohort:
-                    result: dict[str, Any] = {"reports": {}, "diverged": {}}
+                    result: dict[str, Any] = {"reports": {}, "left": {}}
                     for place, outcome in outcomes.items():
-                        if isinstance(outcome, Exception):
-                            result["diverged"][trials[place]] = str(outcome)
+                        if isinstance(outcome, TrainingError):
+                            result["left"][trials[place]] = failure(outcome, outcome.traceback)
                         else:
                             result["reports"][trials[place]] = outcome.to_json()
                             epoch = outcome.epoch
                     yield {**result, "epoch": epoch}
 
     def _describe(self, error: BaseException) -> dict[str, str]:
-        text = "".join(traceback.format_exception(error))
+        text = error.traceback if isinstance(error, TrainingError) else ""
+        text = text or "".join(traceback.format_exception(error))
         print(text, file=sys.stderr, flush=True)
-        message = str(error).strip() or type(error).__name__
-        return {"class": classify(error), "message": message, "traceback": text}
+        return failure(error, text)
 
     def _leave(self) -> None:
         self._free()
@@ -198,10 +196,15 @@ class KdsweepTrial(Trainable):
             os.dup2(file.fileno(), 2)
 
 
+def failure(error: BaseException, traceback_text: str) -> dict[str, str]:
+    """What the driver is told of an error."""
+    message = str(error).strip() or type(error).__name__
+    return {"class": classify(error), "message": message, "traceback": traceback_text}
+
+
 def classify(error: BaseException) -> str:
     """The class of a failure: ``oom``, ``nan``, ``crash`` or ``error``."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"OutOfMemoryError", "MemoryError"} or _OUT_OF_MEMORY.search(str(error)):
+    if is_out_of_memory(error):
         return "oom"
     if isinstance(error, NonFiniteLossError):
         return "nan"

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kdsweep.errors import NonFiniteLossError
+from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import SegmentationNetwork
 from kdsweep.training.evaluation import Evaluation, Predictions, evaluate
 from kdsweep.training.learner import Learner
@@ -127,17 +127,19 @@ class Engine:
             self.teacher.head_start_s += time.perf_counter() - started
             yield values
 
-    def epochs(self) -> Iterator[tuple[EpochReport | NonFiniteLossError, ...]]:
+    def epochs(self) -> Iterator[tuple[EpochReport | TrainingError, ...]]:
         """Train the epochs that are left.
 
         Yields:
             After each epoch the report of each student, in their order; in place of it the error
-            of one whose loss became NaN or infinite. Such a student is out of :attr:`students`
-            when the next epoch begins, and the others go on.
+            of one whose loss became NaN or infinite, or whose step failed. Such a student is out
+            of :attr:`students` when the next epoch begins, and the others go on.
 
         Raises:
             NonFiniteLossError: A loss of the teacher, or of the last student, became NaN or
                 infinite.
+            StepError: Steps of all students failed. What a student raises that trains alone, or
+                what concerns all (memory, the device), is raised as it is.
         """
         for _ in self.head_start():
             pass
@@ -146,11 +148,11 @@ class Engine:
             teacher_values, student_values = self._train_epoch(
                 self.epochs_done, self.students, start=self.epochs_done
             )
-            errors = [value for value in student_values if isinstance(value, NonFiniteLossError)]
+            errors = [value for value in student_values if isinstance(value, TrainingError)]
             if len(errors) == len(self.students):
                 raise errors[0]
             trained = time.perf_counter()
-            trained_well = [not isinstance(v, NonFiniteLossError) for v in student_values]
+            trained_well = [not isinstance(v, TrainingError) for v in student_values]
             found = self._validate(trained_well)
             ended = time.perf_counter()
             self.epochs_done += 1
@@ -164,18 +166,18 @@ class Engine:
                 timing["time/head_start_s"] = self.teacher.head_start_s
                 seconds += self.teacher.head_start_s
             shared = timing | self._teacher_metrics(teacher_values, found)
-            diverged = [
+            failed = [
                 student
                 for student, is_well in zip(self.students, trained_well, strict=True)
                 if not is_well
             ]
             yield tuple(
                 value
-                if isinstance(value, NonFiniteLossError)
+                if isinstance(value, TrainingError)
                 else self._report(index, value, found, shared, seconds)
                 for index, value in enumerate(student_values)
             )
-            self.students = [student for student in self.students if student not in diverged]
+            self.students = [student for student in self.students if student not in failed]
 
     def leave(self, positions: Collection[int]) -> None:
         """Let students go, between two reports; the others take the steps they would have taken.
@@ -187,10 +189,10 @@ class Engine:
 
     def _train_epoch(
         self, stream: int, students: Sequence[Learner], *, start: int
-    ) -> tuple[dict[str, float], list[dict[str, float] | NonFiniteLossError]]:
+    ) -> tuple[dict[str, float], list[dict[str, float] | TrainingError]]:
         """Train the teacher and some students for one epoch.
 
-        A student that diverges takes no further steps.
+        A student that diverges, or whose step fails, takes no further steps.
 
         Args:
             stream: Which epoch's order of frames, augmentation and dropout.
@@ -207,6 +209,7 @@ class Engine:
         measured = (num_batches - 1) // self._accumulate * self._accumulate
         totals = _Totals(len(students))
         training = list(range(len(students)))
+        errors: dict[int, TrainingError] = {}
         self._num_images = 0
         for index, (images_BHWC, labels_BHW, _) in enumerate(self._batches.epoch(stream)):
             self._num_images += len(images_BHWC)
@@ -226,16 +229,18 @@ class Engine:
                 else None,
                 ahead=ahead,
             )
-            values = online_step(
+            teacher_values, found = online_step(
                 teacher, [students[place] for place in training], batch, self._settings
             )
-            totals.add(training, *values)
+            values = dict(zip(training, found, strict=True))
+            errors |= {p: value for p, value in values.items() if isinstance(value, StepError)}
+            totals.add(teacher_values, {p: v for p, v in values.items() if isinstance(v, dict)})
             if (index + 1) % STEPS_BETWEEN_CHECKS == 0:
-                errors = totals.errors(start)
-                training = [place for place in training if place not in errors]
-                if students and not training:
-                    break
-        errors = totals.errors(start)
+                errors = {**totals.errors(start), **errors}
+            training = [place for place in training if place not in errors]
+            if students and not training:
+                break
+        errors = {**totals.errors(start), **errors}
         teacher_means, student_means = totals.means()
         return teacher_means, [
             errors.get(place, means) for place, means in enumerate(student_means)
@@ -338,12 +343,10 @@ class _Totals:
         self._sums: list[dict[str, Tensor]] = [{} for _ in range(num_students + 1)]
         self._counts: list[Counter[str]] = [Counter() for _ in self._sums]
 
-    def add(
-        self, places: Sequence[int], teacher_values: Values, student_values: Sequence[Values]
-    ) -> None:
-        """Add what a batch gave to the teacher, and to the students in some places."""
-        numbers = (0, *(place + 1 for place in places))
-        for number, values in zip(numbers, (teacher_values, *student_values), strict=True):
+    def add(self, teacher_values: Values, student_values: Mapping[int, Values]) -> None:
+        """Add what a batch gave to the teacher, and to students by their place."""
+        by_number = {0: teacher_values, **{p + 1: v for p, v in student_values.items()}}
+        for number, values in by_number.items():
             sums, counts = self._sums[number], self._counts[number]
             counts.update(values.keys())
             for key, value in values.items():

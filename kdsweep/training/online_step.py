@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdsweep.errors import StepError
 from kdsweep.models import Activations, SegmentationNetwork
+from kdsweep.training.failures import concerns_all, step_error
 from kdsweep.training.gradients import GradientShares
 from kdsweep.training.learner import Learner
 from kdsweep.training.seeding import derive_seed
@@ -110,7 +112,7 @@ def online_step(
     students: Sequence[Learner],
     batch: TrainingBatch,
     settings: StepSettings,
-) -> tuple[Values, list[Values]]:
+) -> tuple[Values, list[Values | StepError]]:
     """Add the gradients of one batch to every network, and let the optimisers take their step.
 
     Students go one after another, and each one's graph and gradients are freed before the next, so
@@ -127,19 +129,18 @@ def online_step(
         Detached scalars of the teacher and of each student: ``loss``, ``supervised``,
         ``distill/<term>`` (raw), ``weighted/<term>`` (with λ, ramp and gate), ``gate`` where there
         is one, and in a measured batch ``grad_share/<term>``, ``grad_share/supervised`` and
-        ``ramp/<term>`` (ramp times gate). The teacher has terms in mutual learning only.
+        ``ramp/<term>`` (ramp times gate). The teacher has terms in mutual learning only. In place
+        of a student's scalars, the error that its turn ended with, if the others go on.
     """
     if teacher is None:
-        return {}, [_student_turn(student, None, batch, settings, {}) for student in students]
+        return {}, _turns(students, None, batch, settings, {})
     lesson = _teach(teacher, batch, settings)
     teacher_values: Values = {"supervised": lesson.supervised}
     reciprocal = any(s.objective is not None and s.objective.reciprocal for s in students)
     if not reciprocal:
         # Before the students' turn: the teacher's graph need not live beside theirs.
         _propagate(teacher, lesson, batch, teacher_values)
-    values = [
-        _student_turn(student, lesson, batch, settings, teacher_values) for student in students
-    ]
+    values = _turns(students, lesson, batch, settings, teacher_values)
     if reciprocal:
         _propagate(teacher, lesson, batch, teacher_values)
     return teacher_values, values
@@ -168,6 +169,25 @@ def _propagate(teacher: Teacher, lesson: _Lesson, batch: TrainingBatch, values: 
     lesson.activations = lesson.loss = None
     if batch.update_at is not None and teacher.trains:
         teacher.update(batch.update_at + batch.ahead)
+
+
+def _turns(
+    students: Sequence[Learner],
+    lesson: _Lesson | None,
+    batch: TrainingBatch,
+    settings: StepSettings,
+    teacher_values: Values,
+) -> list[Values | StepError]:
+    """One student after another; what goes wrong with one is no fault of the others."""
+    found: list[Values | StepError] = []
+    for student in students:
+        try:
+            found.append(_student_turn(student, lesson, batch, settings, teacher_values))
+        except Exception as error:
+            if len(students) == 1 or concerns_all(error):
+                raise
+            found.append(step_error(error))
+    return found
 
 
 def _student_turn(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdsweep.data import open_data
-from kdsweep.errors import NonFiniteLossError
+from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import choose_device
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.cohort import Cohort, build_cohort
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-EpochOutcome = EpochReport | NonFiniteLossError
+EpochOutcome = EpochReport | TrainingError
 """What an epoch gave a student: its report, or why it cannot go on."""
+
+_ERRORS = {cls.__name__: cls for cls in (NonFiniteLossError, StepError)}
 
 
 def run_job(
@@ -94,11 +96,11 @@ def run_jobs(
 
     Yields:
         After each epoch what it gave each job that still trains, by its place in ``jobs``. One
-        that diverged is not there again; the others go on.
+        that diverged, or whose step failed, is not there again; the others go on.
 
     Raises:
         CheckpointError: The folders hold checkpoints of other jobs.
-        NonFiniteLossError: The teacher or the last student diverged.
+        TrainingError: The teacher or the last student diverged, or steps of all students failed.
         SpecError: There is no such device.
     """
     home = home or folders[0]
@@ -119,13 +121,13 @@ def run_jobs(
         reported = _outcomes(states)
         if reported:
             _LOGGER.info("goes on after epoch %d", shared["epochs_done"])
-            diverged = {place for place, o in reported.items() if not isinstance(o, EpochReport)}
-            if len(diverged) == len(reported):
-                raise next(o for o in reported.values() if isinstance(o, NonFiniteLossError))
+            failed = {place: o for place, o in reported.items() if isinstance(o, TrainingError)}
+            if len(failed) == len(reported):
+                raise next(iter(failed.values()))
             yield reported
             if shared["epochs_done"] >= num_epochs:
                 return
-            left = diverged.union(leaving())
+            left = set(failed).union(leaving())
             states = [state for place, state in enumerate(states) if place not in left]
             students = {place: s for place, s in students.items() if place not in left}
             if not students:
@@ -169,7 +171,8 @@ def _outcomes(states: Sequence[Mapping[str, Any]]) -> dict[int, EpochOutcome]:
     outcomes: dict[int, EpochOutcome] = {}
     for place, state in enumerate(states):
         if state.get("error") is not None:
-            outcomes[place] = NonFiniteLossError(state["error"])
+            error = state["error"]
+            outcomes[place] = _ERRORS[error["kind"]](error["message"], error["traceback"])
         elif state["report"] is not None:
             outcomes[place] = EpochReport.from_json(state["report"])
     return outcomes
@@ -189,7 +192,8 @@ def _log_and_save(
     alone = len(students) == 1
     for place, outcome in outcomes.items():
         if not isinstance(outcome, EpochReport):
-            students[place].say(f"leaves: {outcome}", level=logging.ERROR, alone=alone)
+            why = "\n".join(text for text in (str(outcome), outcome.traceback) if text)
+            students[place].say(f"leaves: {why}", level=logging.ERROR, alone=alone)
         for number, line in enumerate(lines[place]):
             level = logging.WARNING if number else logging.INFO
             students[place].say(line, level=level, alone=alone)
@@ -201,14 +205,18 @@ def _save(
     students: Mapping[int, StudentFolder],
     outcomes: Mapping[int, EpochOutcome],
 ) -> None:
-    """Save where everything stands; of a student that diverged only why, which ends it."""
+    """Save where everything stands; of a student that cannot go on only why, which ends it."""
     state = cohort.engine.state_dict()
     own = []
     for (place, student), learner in zip(students.items(), state.pop("students"), strict=True):
         outcome = outcomes.get(place)
         parts = student.state()
-        if isinstance(outcome, NonFiniteLossError):
-            parts["error"] = str(outcome)
+        if isinstance(outcome, TrainingError):
+            parts["error"] = {
+                "kind": type(outcome).__name__,
+                "message": str(outcome),
+                "traceback": outcome.traceback,
+            }
         else:
             report = None if outcome is None else outcome.to_json()
             parts |= {"report": report, "learner": learner}

@@ -14,7 +14,7 @@ import time
 
 from step_costs import make_cost
 
-from kdsweep.errors import NonFiniteLossError, SpecError
+from kdsweep.errors import NonFiniteLossError, SpecError, StepError, TrainingError
 from kdsweep.store.atomic import write_text
 from kdsweep.training.report import EpochReport
 
@@ -122,7 +122,7 @@ def run_jobs(
     score_test=False,
     leaving=tuple,
 ):
-    """Jobs in step; one that diverges leaves, any other fault ends them all."""
+    """Jobs in step; one that diverges or whose step fails leaves, any other fault ends all."""
     options = {"device": device, "num_threads": num_threads, "metric": metric}
     cohort = {
         place: run_job(job, folder, **options)
@@ -134,7 +134,7 @@ def run_jobs(
             for place, reports in cohort.items():
                 try:
                     outcomes[place] = next(reports, None)
-                except NonFiniteLossError as error:
+                except TrainingError as error:
                     if len(cohort) == 1:
                         raise
                     outcomes[place] = error
@@ -162,6 +162,8 @@ def misbehave(options, folder):
         raise MemoryError("no memory left")
     if behave == "nan":
         raise NonFiniteLossError("loss is nan")
+    if behave == "step":
+        raise StepError("ValueError: a bug in one loss", "Traceback of the bug")
     if behave == "error":
         raise ValueError("a bug in the training")
     if behave == "loader":

@@ -10,6 +10,7 @@ from kdsweep.spec import Job, Space, load_space
 from kdsweep.store import Experiment, Ledger, TrialFolder, read_ledger
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.resources import Plan
+from kdsweep.sweep.trainable import failure
 
 SPACE = {
     "name": "tiny",
@@ -125,18 +126,15 @@ class Simulation:
             try:
                 found = next(cohort, None)
             except Exception as error:
-                from kdsweep.sweep.trainable import classify
-
-                failed = {"class": classify(error), "message": str(error), "traceback": "…"}
-                yield {"failed": failed}
+                yield {"failed": failure(error, "…")}
                 return
             if found is None:
                 yield {"ended": True}
                 continue
-            diverged = {p: error for p, error in found.items() if isinstance(error, Exception)}
+            left = {p: error for p, error in found.items() if isinstance(error, Exception)}
             yield {
-                "reports": {trials[p]: r.to_json() for p, r in found.items() if p not in diverged},
-                "diverged": {trials[p]: str(error) for p, error in diverged.items()},
+                "reports": {trials[p]: r.to_json() for p, r in found.items() if p not in left},
+                "left": {trials[p]: failure(error, error.traceback) for p, error in left.items()},
             }
 
     def events(self):
@@ -151,7 +149,7 @@ class Simulation:
 
 def results(attempt, report):
     """What a worker sends when each of an attempt's students has a report, one and the same."""
-    return {"reports": {task.trial: report.to_json() for task in attempt.tasks}, "diverged": {}}
+    return {"reports": {task.trial: report.to_json() for task in attempt.tasks}, "left": {}}
 
 
 class _KilledError(Exception):

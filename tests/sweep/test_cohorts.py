@@ -96,10 +96,16 @@ def test_an_attempt_hands_out_only_those_that_have_not_ended(tmp_path):
     report = {"epoch": 1, "metrics": {"student/miou": 0.5}, "classes": {}, "seconds": 1.0}
     low = {**report, "metrics": {"student/miou": 0.1}}
     # The second student is compared with the first, and stopped at the first rung.
-    assert not driver.reported(attempt, {"reports": {0: report, 1: low, 2: report}, "diverged": {}})
+    assert not driver.reported(attempt, {"reports": {0: report, 1: low, 2: report}, "left": {}})
     assert [trial.number for trial in driver.remaining(attempt)] == [0, 2]
     report = {**report, "epoch": 2}
-    assert not driver.reported(attempt, {"reports": {2: report}, "diverged": {0: "loss is nan"}})
+    assert not driver.reported(
+        attempt,
+        {
+            "reports": {2: report},
+            "left": {0: {"class": "nan", "message": "loss is nan", "traceback": ""}},
+        },
+    )
     assert [trial.number for trial in driver.remaining(attempt)] == [2]
     assert driver.sweep.trials[0].failure["message"] == "loss is nan"
     assert driver.sweep.trials[0].failure["class"] == "nan"
@@ -184,14 +190,18 @@ def test_a_control_trains_until_the_last_one_that_needs_it_has_ended(tmp_path):
         assert control.state is max(partners, key=lambda t: t.epoch).state
 
 
-def test_a_student_that_diverges_leaves_the_others_alone(tmp_path):
+@pytest.mark.parametrize(
+    ("behave", "failure", "traceback"),
+    [("nan", "nan", ""), ("step", "error", "Traceback of the bug")],
+)
+def test_a_student_that_fails_leaves_the_others_alone(tmp_path, behave, failure, traceback):
     space = cohort_space(
         students=8,
         trials=8,
         controls="paired",
         student={
             "encoder": "resnet18",
-            "options": {"behave": {"values": [None, "nan"]}},
+            "options": {"behave": {"values": [None, behave]}},
         },
         train={"lr": 0.001, "epochs": 3},
         sweep={"scheduler": "none", "sampler": "random"},
@@ -202,7 +212,8 @@ def test_a_student_that_diverges_leaves_the_others_alone(tmp_path):
     failed = [t for t in search if t.job["student"]["options"].get("behave")]
     assert 0 < len(failed) < 8
     for trial in failed:
-        assert (trial.state, trial.epoch, trial.failure["class"]) == (State.FAILED, 1, "nan")
+        assert (trial.state, trial.epoch, trial.failure["class"]) == (State.FAILED, 1, failure)
+        assert trial.failure["traceback"] == traceback
         assert not simulation.experiment.trial(trial.number).checkpoint.exists()
     rest = [t for t in search if t not in failed]
     assert all((t.state, t.epoch) == (State.COMPLETE, 3) for t in rest)
