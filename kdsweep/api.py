@@ -183,7 +183,7 @@ def confirm(
 
     Args:
         experiment: The sweep's folder.
-        top: How many of the best jobs.
+        top: How many of the best jobs; all, if there are fewer.
         seeds: Fresh seeds of each.
         experiments: Folder that gets the new experiment's folder.
         address: A Ray cluster to join.

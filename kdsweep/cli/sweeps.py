@@ -140,8 +140,11 @@ def confirm(
     from kdsweep.api import sweep_summary
     from kdsweep.sweep import jobs_to_confirm, run_sweep
 
+    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds)
+    if len(jobs.jobs) < top:
+        say_warning(f"{experiment} has {len(jobs.jobs)} different jobs to confirm, not {top}")
     outcome = run_sweep(
-        jobs_to_confirm(experiment, top=top, seeds=seeds),
+        jobs,
         experiments=out,
         address=address,
         progress=_mode(quiet, as_json),

@@ -184,17 +184,17 @@ def claim(gain: PairedGain, unit: str = POINTS, scale: float = 100.0) -> str:
         return f"no seed has both a student and its control: nothing can be said{dropped}"
     mean = scale * gain.mean
     if num == 1:
-        return f"{mean:+.1f} {unit}, one seed only: nothing can be said about chance{dropped}"
+        return f"{mean:+z.1f} {unit}, one seed only: nothing can be said about chance{dropped}"
     if gain.interval is None:
         return (
-            f"{mean:+.1f} {unit} with each of {num} seeds: where seeds change nothing, nothing "
+            f"{mean:+z.1f} {unit} with each of {num} seeds: where seeds change nothing, nothing "
             f"can be said about chance{dropped}"
         )
     low, high = scale * gain.interval.low, scale * gain.interval.high
     digits = _digits(low, high)
     said = (
-        f"{mean:+.{digits}f} {unit}, {100 * LEVEL:.0f} % interval "
-        f"{low:.{digits}f} to {high:.{digits}f}, {num} seeds{dropped}"
+        f"{mean:+z.{digits}f} {unit}, {100 * LEVEL:.0f} % interval "
+        f"{low:z.{digits}f} to {high:z.{digits}f}, {num} seeds{dropped}"
     )
     if not gain.interval.excludes_zero:
         return f"no gain shown ({said})"

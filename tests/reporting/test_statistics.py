@@ -99,6 +99,11 @@ def test_a_gain_within_chance_is_not():
     )
 
 
+def test_nothing_is_not_a_loss():
+    words = "no gain shown (+0.0 mIoU points, 95 % interval -5.2 to 5.1, 2 seeds)"
+    assert claim(gain_of(-0.41, 0.40)) == words
+
+
 def test_a_loss_is_called_one():
     assert claim(gain_of(-1.0, -1.2, -1.4)) == (
         "a loss: -1.2 mIoU points, 95 % interval -1.7 to -0.7, 3 seeds"
