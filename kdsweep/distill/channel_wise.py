@@ -35,9 +35,9 @@ class ChannelWise(DistillationLoss):
         take no part in the softmax.
 
     Defaults:
-        weight 3, temperature 4: the paper, for logits. On features the paper has weight 50. Both
-        were tuned on maps of stride 8, hence stride 8: the gradient at one position falls with the
-        number of positions.
+        weight 3, temperature 4: the paper, for logits. Without logits among the taps weight 50,
+        the paper's for features. Both were tuned on maps of stride 8, hence stride 8: the gradient
+        at one position falls with the number of positions.
 
     Taps:
         Published on the logits, or the last feature map before them; here ``logits`` (``decoder``

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,18 @@ class Spec(BaseModel):
         allow_inf_nan=False,
         defer_build=True,  # built at first use: half the time that the import takes
     )
+
+    @classmethod
+    def dependent_defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Defaults that depend on other keys.
+
+        Args:
+            given: The section as it was written, perhaps with ranges.
+
+        Returns:
+            By key; ``None`` where a range has to be drawn first.
+        """
+        return {}
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ One class per loss, one field per loss in :class:`DistillSpec`. The losses thems
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -83,8 +84,10 @@ class ChannelWiseSpec(LossSpec):
     """Per-channel KL divergence over all positions, on logits or features.
 
     Attributes:
+        weight: λ of the term; 0 leaves the term out. The default is 50 without logits among the
+            taps.
         temperature: T that divides the activations.
-        taps: Where the activations are taken; on features the paper has weight 50.
+        taps: Where the activations are taken.
         stride: Logits are average-pooled to this stride first.
     """
 
@@ -93,6 +96,22 @@ class ChannelWiseSpec(LossSpec):
     temperature: PositiveFloat = 4.0
     taps: Taps = ("logits",)
     stride: PositiveInt = 8
+
+    @classmethod
+    def dependent_defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The paper's weight on features, where there are no logits among the taps."""
+        taps = given.get("taps", ["logits"])
+        if not isinstance(taps, list | tuple) or not all(isinstance(tap, str) for tap in taps):
+            return {"weight": None}
+        return {} if "logits" in taps else {"weight": 50.0}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_weight_of_its_taps(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "weight" in given:
+            return given
+        known = {k: v for k, v in cls.dependent_defaults(given).items() if v is not None}
+        return {**given, **known}
 
 
 class DistSpec(LossSpec):

@@ -204,9 +204,13 @@ def section_with_defaults(section: type[Spec], value: Mapping[str, Any]) -> dict
     from pydantic_core import to_jsonable_python
 
     filled: dict[str, Any] = {}
+    dependent = section.dependent_defaults(value)
     for key, field in section.model_fields.items():
         if key in value:
             filled[key] = with_defaults(Place.of_field(field), value[key])
+        elif key in dependent:
+            # What is left out here is filled in when a job is made.
+            filled |= {key: dependent[key]} if dependent[key] is not None else {}
         elif not field.is_required():
             filled[key] = to_jsonable_python(field.get_default(call_default_factory=True))
     return filled

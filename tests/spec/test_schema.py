@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from kdsweep.errors import SpecError
-from kdsweep.spec import Job, load_job
+from kdsweep.spec import Job, Space, load_job, load_space
 from kdsweep.spec.job import SCOPES, folder_name
 
 
@@ -244,3 +244,36 @@ def test_errors_survive_pickling() -> None:
     bare = pickle.loads(pickle.dumps(SpecError("no", path=("a", 1))))
     assert not bare.has_value
     assert str(bare) == "a[1]: no"
+
+
+@pytest.mark.parametrize(
+    ("channel_wise", "weight"),
+    [
+        ({}, 3.0),
+        ({"taps": ["encoder.4"]}, 50.0),
+        ({"taps": ["encoder.4", "logits"]}, 3.0),
+        ({"taps": ["encoder.4"], "weight": 1.0}, 1.0),
+    ],
+)
+def test_features_have_a_weight_of_their_own(
+    job: dict[str, Any], channel_wise: dict[str, Any], weight: float
+) -> None:
+    job["distill"] = {"channel_wise": channel_wise}
+    found = load_job(job).distill.channel_wise
+    assert found is not None
+    assert found.weight == weight
+    # What a trial's file says comes out as it is.
+    assert Job.model_validate_json(load_job(job).model_dump_json()) == load_job(job)
+    (only,) = load_space(job).corners()
+    assert only.distill.channel_wise == found
+
+
+def test_features_that_are_drawn_have_their_weight_too(job: dict[str, Any]) -> None:
+    job["distill"] = {"channel_wise": {"taps": {"values": [["logits"], ["encoder.4"]]}}}
+    drawn = [corner.distill.channel_wise for corner in load_space(job).corners()]
+    assert {(spec.taps, spec.weight) for spec in drawn if spec} == {
+        (("logits",), 3.0),
+        (("encoder.4",), 50.0),
+    }
+    again = Space.from_resolved(load_space(job).resolved())
+    assert [corner.distill.channel_wise for corner in again.corners()] == drawn
