@@ -37,7 +37,8 @@ def event_line(sweep: Sweep, event: Event) -> str | None:
             return line
         word = _ENDINGS.get(event["stop"], "stopped at a rung")
         ended = sum(sweep.count(s) for s in State if s.is_final)
-        return f"{line}  {word} ({ended} of {sweep.num_trials} trials ended)"
+        and_controls = " and controls" if any(t.is_control for t in sweep.trials.values()) else ""
+        return f"{line}  {word} ({ended} of {sweep.num_trials} trials{and_controls} ended)"
     if kind == "rejected":
         return _rejected_line(sweep, event)
     if kind == "fail":

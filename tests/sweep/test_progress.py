@@ -90,7 +90,7 @@ def test_plain_lines_tell_every_start_epoch_end_and_failure(events):
     assert len(lines) == sum(event["event"] in kinds for event in events)
     text = "\n".join(lines)
     assert "0000 control resnet18  epoch 9/9  mIoU" in text
-    assert "complete (16 of 16 trials ended)" in text
+    assert "complete (16 of 16 trials and controls ended)" in text
     assert "stopped at a rung" in text
     assert "failed (oom, tried again with batch_size 4): no memory left" in text
     assert "failed (nan, given up): loss is nan" in text
