@@ -21,6 +21,13 @@ STATE_STYLES = {
     "damaged": "red",
 }
 
+_PAUSE_REASONS = {
+    "sigint": "interrupted",
+    "sigterm": "interrupted",
+    "sighup": "interrupted: its terminal was closed",
+    "max_hours": "budget of hours used up",
+    "max_gpu_hours": "budget of GPU-hours used up",
+}
 # A budget counts all sessions, so going on needs a larger one.
 _BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hours N"}
 
@@ -116,6 +123,11 @@ def short_path(path: Path) -> str:
     """A path as it is best typed: relative where that is below the working folder."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)
+
+
+def pause_reason(reason: str) -> str:
+    """The reason of a ledger's pause, in words."""
+    return _PAUSE_REASONS.get(reason, reason)
 
 
 def resume_command(experiment: Path, reason: str | None) -> str:

@@ -15,14 +15,6 @@ from kdsweep.reporting.columns import Column, print_table, print_text, printable
 from kdsweep.reporting.front import front_sentence
 from kdsweep.reporting.glance import Damaged, Glance, RunningTrial
 
-_REASONS = {
-    "sigint": "interrupted",
-    "sigterm": "interrupted",
-    "sighup": "interrupted",
-    "max_hours": "budget of hours used up",
-    "max_gpu_hours": "budget of GPU-hours used up",
-}
-
 
 def render_list(found: Sequence[Glance | Damaged], folder: Path, console: Console) -> None:
     """Print one line an experiment, and what is wrong with those that cannot be read.
@@ -67,7 +59,7 @@ def render_status(seen: Glance, console: Console) -> None:
     head = Text(printable(seen.name or "sweep"), style="bold")
     head.append(f"  {seen.state}", style=formats.STATE_STYLES.get(seen.state, "dim"))
     if seen.reason:
-        head.append(f" ({_REASONS.get(seen.reason, printable(seen.reason))})", style="dim")
+        head.append(f" ({printable(formats.pause_reason(seen.reason))})", style="dim")
     console.print(head)
     print_text(console, seen.path, wrap=False, style="dim")
     for line in _status_lines(seen):

@@ -152,7 +152,7 @@ def _print_head(results: Results, console: Console) -> None:
     head = Text(printable(str(summary["name"] or "sweep")), style="bold")
     head.append(f"  {state}", style=formats.STATE_STYLES.get(state, "dim"))
     if summary["pause_reason"]:
-        head.append(f" ({summary['pause_reason']})", style="dim")
+        head.append(f" ({printable(formats.pause_reason(summary['pause_reason']))})", style="dim")
     console.print(head)
     planned = f" of {summary['num_planned']}" if summary["num_planned"] else ""
     states = ", ".join(f"{count} {name}" for name, count in summary["states"].items() if count)

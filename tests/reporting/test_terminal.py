@@ -158,7 +158,7 @@ def test_next_commands_fit_the_state(mixed):
     assert running == [
         ("kdsweep report 'experiments/my sweep'", "all tables, also as files"),
         (
-            "kdsweep train 'experiments/my sweep/trials/0001/job.yaml' --threads 1",
+            "kdsweep train 'experiments/my sweep/trials/0001/job.yaml'",
             "train the best trial again",
         ),
     ]
@@ -167,6 +167,15 @@ def test_next_commands_fit_the_state(mixed):
     assert paused[0][0] == "kdsweep resume 'experiments/my sweep'"
     assert paused[1:] == running
     assert paused[0][0] in printed(render_best, mixed.events, width=40, folder=folder)
+
+
+def test_training_again_on_a_cpu_takes_the_threads_of_the_sweep(story):
+    story.sweep().session(gpus=0, cpus_per_trial=3).trial(1).start(1).epoch(1, 1, 0.5)
+    story.add("pause", reason="sighup")
+    results = results_from_events(story.events, folder=Path.cwd() / "experiments" / "x")
+    commands = [command for command, _ in next_commands(results)]
+    assert "kdsweep train experiments/x/trials/0001/job.yaml --threads 3" in commands
+    assert "paused (interrupted: its terminal was closed)" in printed(render, story.events)
 
 
 def test_least_wanted_columns_go_first_then_names_shrink():

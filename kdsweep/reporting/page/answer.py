@@ -251,12 +251,11 @@ def _state(summary: dict[str, Any]) -> list[str]:
     done = summary["num_trials"] - summary["states"]["waiting"] - summary["states"]["running"]
     planned = summary["num_planned"] or summary["num_trials"]
     progress = f"{done} of {planned} trials have ended"
+    reason = formats.pause_reason(summary["pause_reason"] or "")
     return {
         "running": [f"The sweep is still running: {progress}. All of this may change."],
         "died": [f"The process that drove the sweep has died: {progress}. It can be resumed."],
-        "paused": [
-            f"The sweep is paused ({summary['pause_reason']}): {progress}. It can be resumed."
-        ],
+        "paused": [f"The sweep is paused ({reason}): {progress}. It can be resumed."],
         "not started": ["The sweep has been prepared and not started."],
         "empty": ["The ledger is empty: the sweep did not get as far as its first line."],
     }.get(summary["state"], [])
