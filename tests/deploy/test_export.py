@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,22 @@ def test_int8_is_checked_and_smaller(exported: Get) -> None:
     picture = pictures(1, (64, 64))[0]
     same = deploy.load(exported("int8"))(picture) == deploy.load(exported("onnx"))(picture)
     assert same.mean() > 0.8
+
+
+def test_both_are_timed_in_turns(
+    trained: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+
+    def timed(run: Any, device: object) -> list[float]:
+        order.append(type(run.func.__self__).__name__)
+        return [0.001 * len(order)]
+
+    monkeypatch.setattr("kdsweep.deploy.export_check.timed_runs", timed)
+    check = export(trained("unet"), format="onnx", out=tmp_path / "onnx").check
+    assert order == ["TorchModel", "OnnxModel", "OnnxModel", "TorchModel"]
+    # The machine has become slower all the while, and neither is the worse for it.
+    assert check.latency_before.p50_ms == check.latency.p50_ms == 2.5
 
 
 def test_int8_that_loses_too_much_is_not_kept(
