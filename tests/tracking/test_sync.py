@@ -1,5 +1,7 @@
 """Runs that were written to the disk are sent later, in order, and once."""
 
+import re
+
 import pytest
 from runs import JOB, KEY
 from stub_server import StubServer
@@ -37,6 +39,11 @@ def runs(experiment):
     return experiment.wandb
 
 
+def trials(names):
+    """Which trial each run is of; wandb appends ``-1`` to a second folder of the same second."""
+    return [re.search(r"-(\d{4})(-1)?$", name)[1] for name in names]
+
+
 @pytest.fixture
 def account(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -47,7 +54,7 @@ def test_runs_are_sent_in_their_order_and_only_once(runs, account, monkeypatch, 
     with StubServer() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         first = sync_runs(open_runs(experiment.path), lambda *a: said.append(a))
-        assert [path.name[-4:] for path in first.sent] == ["0000", "0001", "0001"]
+        assert trials(path.name for path in first.sent) == ["0000", "0001", "0001"]
         assert [path.name for path in first.sent] == sorted(path.name for path in first.sent)
         assert [(number, total) for _, number, total in said] == [(1, 3), (2, 3), (3, 3)]
         assert [row["_step"] for row in server.history(f"{NAME}-0001")] == [1, 2, 3]
@@ -76,7 +83,7 @@ def test_the_command_says_what_it_sends(runs, account, monkeypatch, experiment, 
         code, lines, errors = kdsweep()
         assert (code, errors) == (0, "")
         assert [line.split()[0] for line in lines[:3]] == ["1/3", "2/3", "3/3"]
-        assert [line[-4:] for line in lines[:3]] == ["0000", "0001", "0001"]
+        assert trials(lines[:3]) == ["0000", "0001", "0001"]
         assert lines[3:] == ["3 runs sent, 0 had been sent before"]
         assert kdsweep() == (0, ["0 runs sent, 3 had been sent before"], "")
         assert kdsweep("--quiet") == (0, [], "")
