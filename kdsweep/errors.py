@@ -8,6 +8,7 @@ The tree, with the exit code the command line gives each branch::
     ├── WeightsError                2   pretrained weights cannot be had
     ├── ModelFileError              2   a file to predict with is damaged, or none of kdsweep's
     ├── ResourceError               2   a trial can never fit on the machines there are
+    ├── MachineError                2   this machine or a cluster lacks what a sweep needs
     ├── ExperimentError             2   an experiment folder is missing, locked or not one
     ├── LedgerError                 1   the ledger is damaged other than in its last line
     ├── CheckpointError             1   a checkpoint cannot be read or belongs to another job
@@ -142,6 +143,12 @@ class ModelFileError(KdsweepError):
 
 class ResourceError(KdsweepError):
     """A trial can never fit on the machines there are."""
+
+    exit_code = 2
+
+
+class MachineError(KdsweepError):
+    """This machine, or a cluster, lacks something that a sweep needs before it can start."""
 
     exit_code = 2
 

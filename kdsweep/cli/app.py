@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from kdsweep import __version__
 from kdsweep.cli.output import UNREAD, close_output, output_is_read, say_error
 from kdsweep.errors import KdsweepError
+from kdsweep.user_folders import ensure_home
 
 
 class _Commands(TyperGroup):
@@ -65,3 +66,4 @@ def _options(
     ] = False,
 ) -> None:
     """Find small, accurate road-scene segmentation networks by online knowledge distillation."""
+    ensure_home()

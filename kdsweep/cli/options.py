@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kdsweep.store.layout import EXPERIMENTS, LATEST
+
+
+def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    """Say which experiment is meant where none was named."""
+    source = context.get_parameter_source(str(parameter.name))
+    if source is not None and source.name == "DEFAULT" and value.is_symlink():
+        print(f"experiment: {value.parent / value.readlink().name}", file=sys.stderr)
+    return value
+
+
+LATEST_EXPERIMENT = Path(EXPERIMENTS) / LATEST
+"""What commands take that are not told an experiment."""
+
 SpaceFile = Annotated[Path, typer.Argument(help="A search space (YAML).", show_default=False)]
 Experiment = Annotated[
     Path,
-    typer.Argument(help="An experiment, e.g. experiments/latest.", show_default=False),
+    typer.Argument(help="An experiment.", callback=_say_latest),
 ]
 Student = Annotated[
     Path,
     typer.Argument(
         help="An experiment (its best trial), a trial's folder, or its `best` folder.",
-        metavar="EXPERIMENT|CHECKPOINT",
-        show_default=False,
+        metavar="[EXPERIMENT|CHECKPOINT]",
+        callback=_say_latest,
     ),
 ]
 TrialNumber = Annotated[

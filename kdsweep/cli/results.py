@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import Experiment, Json
+from kdsweep.cli.options import LATEST_EXPERIMENT, Experiment, Json
 from kdsweep.cli.output import relative, terminal
 
 
 @app.command()
 def report(
-    experiment: Experiment,
+    experiment: Experiment = LATEST_EXPERIMENT,
     top: Annotated[int, typer.Option(min=1, help="Rows in each table.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     files: Annotated[
@@ -91,7 +91,7 @@ def list_experiments(
 
 @app.command()
 def status(
-    experiment: Annotated[Path, typer.Argument(help="An experiment.")] = Path("experiments/latest"),
+    experiment: Experiment = LATEST_EXPERIMENT,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Go on showing it until it ends; Ctrl-C leaves.")
     ] = False,
@@ -111,7 +111,7 @@ def status(
 
 @app.command()
 def dashboard(
-    experiment: Annotated[Path, typer.Argument(help="An experiment.")] = Path("experiments/latest"),
+    experiment: Experiment = LATEST_EXPERIMENT,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
     ] = 8080,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import Data, Quiet, Student, TeacherFolder, TrialNumber
+from kdsweep.cli.options import LATEST_EXPERIMENT, Data, Quiet, Student, TeacherFolder, TrialNumber
 from kdsweep.cli.output import SOME_FAILED, relative, say_warning, terminal
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    student: Student,
+    student: Student = LATEST_EXPERIMENT,
     trial: TrialNumber = None,
     split: Annotated[str, typer.Option(help="val, test (score it once) or train.")] = "val",
     data: Data = None,
@@ -62,7 +62,7 @@ def evaluate(
 
 @app.command()
 def postprocess(
-    student: Student,
+    student: Student = LATEST_EXPERIMENT,
     trial: TrialNumber = None,
     data: Data = None,
     teacher: TeacherFolder = None,
@@ -93,7 +93,7 @@ def postprocess(
 
 @app.command()
 def export(
-    student: Student,
+    student: Student = LATEST_EXPERIMENT,
     trial: TrialNumber = None,
     format_: Annotated[
         str,

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import Address, Data, Experiment, Json, Out, Quiet, Set, SpaceFile
+from kdsweep.cli.options import (
+    LATEST_EXPERIMENT,
+    Address,
+    Data,
+    Experiment,
+    Json,
+    Out,
+    Quiet,
+    Set,
+    SpaceFile,
+)
 from kdsweep.cli.output import INTERRUPTED, relative, say_warning, terminal
 
 if TYPE_CHECKING:
@@ -95,7 +105,7 @@ def plan(
 
 @app.command()
 def resume(
-    experiment: Experiment,
+    experiment: Experiment = LATEST_EXPERIMENT,
     address: Address = None,
     max_hours: Annotated[
         float | None, typer.Option(min=0, help="New budget of hours, all sessions counted.")
@@ -113,8 +123,8 @@ def resume(
 
 @app.command()
 def extend(
-    experiment: Experiment,
     trials: Annotated[int, typer.Option(min=1, help="Trials to draw on top.", show_default=False)],
+    experiment: Experiment = LATEST_EXPERIMENT,
     address: Address = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -125,7 +135,7 @@ def extend(
 
 @app.command()
 def confirm(
-    experiment: Experiment,
+    experiment: Experiment = LATEST_EXPERIMENT,
     top: Annotated[int, typer.Option(min=1, help="How many of the best, or of the front.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
     out: Out = Path("experiments"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import Data, Experiment, Quiet, Set, SpaceFile
+from kdsweep.cli.options import LATEST_EXPERIMENT, Data, Experiment, Quiet, Set, SpaceFile
 from kdsweep.errors import SpecError, shown
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _left_out(sweep: SweepSpec) -> list[str]:
 
 
 @wandb_app.command("sync")
-def wandb_sync(experiment: Experiment, quiet: Quiet = False) -> None:
+def wandb_sync(experiment: Experiment = LATEST_EXPERIMENT, quiet: Quiet = False) -> None:
     """Send the runs of an experiment that are not at W&B yet; what was sent is not sent again."""
     from kdsweep.tracking.sync import open_runs, sync_runs
 

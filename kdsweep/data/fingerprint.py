@@ -5,18 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kdsweep.user_folders import can_write, home_folder, temporary_home
+
 
 def default_cache() -> Path:
-    """``$KDSWEEP_CACHE``, or ``~/.cache/kdsweep`` (below ``$XDG_CACHE_HOME`` where that is set)."""
+    """Return the folder of decoded frames and generated scenes.
+
+    It is ``$KDSWEEP_CACHE``, or ``~/.cache/kdsweep`` (below ``$XDG_CACHE_HOME`` where that is set).
+    Where the home folder cannot be written, it is one below the temporary folder.
+    """
     chosen = os.environ.get("KDSWEEP_CACHE")
     if chosen:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "kdsweep"
+    home = home_folder()
+    if base or home is not None:
+        cache = (Path(base) if base else Path.home() / ".cache") / "kdsweep"
+        if can_write(cache):
+            return cache
+    try:
+        return temporary_home() / "cache"
+    except OSError:
+        return Path(tempfile.gettempdir()) / "kdsweep-cache"  # what writes there says what is wrong
 
 
 def file_facts(paths: Iterable[Path], root: Path) -> list[tuple[str, int, int]]:

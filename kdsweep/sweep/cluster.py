@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import glob
 import os
-import re
-import shutil
 import socket
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kdsweep.errors import ResourceError
+from kdsweep.errors import MachineError
+from kdsweep.sweep.machine import Machine
+from kdsweep.sweep.ray_start import RayThread
+from kdsweep.sweep.ray_temp import temporary_folder
 from kdsweep.sweep.resources import Node
-
-# Not the user's TMPDIR: the paths of Ray's sockets below it may have 107 bytes.
-_TEMP = Path("/tmp")
-_TEMP_PREFIX = ".kdsweep-ray-"
 
 # Read by Ray and Tune when they are imported, Ray's daemons start or a run begins.
 QUIET = {
@@ -36,6 +33,14 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
 }
+
+# Ray's own default is 15, which leaves the training what other work on the machine leaves over.
+_OWN = {"RAY_worker_niceness": "0"}
+
+# A start takes 3 to 6 seconds; a machine with a cold disk and other work has needed minutes.
+START_SECONDS = 300.0
+JOIN_SECONDS = 60.0
+_KNOCK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -73,76 +78,106 @@ def environment(**more: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def never() -> bool:
+    """Return that nobody wants to leave."""
+    return False
+
+
 @contextlib.contextmanager
-def connect(address: str | None, shared: Path, *, dashboard: bool = True) -> Iterator[Cluster]:
-    """Start Ray here, or join a running cluster; leave nothing behind at the end.
+def start(
+    machine: Machine, *, dashboard: bool = True, leave: Callable[[], bool] = never
+) -> Iterator[Cluster]:
+    """Start Ray on this machine; leave nothing behind at the end.
 
     Args:
-        address: Of a running cluster (``auto`` finds one on this machine); ``None`` starts one,
-            unless the environment variable ``RAY_ADDRESS`` names one.
-        shared: Folder that all machines of a running cluster see; used only there.
-        dashboard: Whether a cluster that is started here has a dashboard.
+        machine: What was found on it.
+        dashboard: Whether to start Ray's dashboard.
+        leave: Asked about twenty times a second whether to give up.
 
     Raises:
-        ResourceError: There is no cluster at the address.
+        MachineError: Ray does not come up.
+        StartInterruptedError: ``leave`` said so.
     """
-    import ray
-
-    address = _resolved(address)
-    quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
-    if address != "local":
-        try:
-            context = ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ResourceError(
-                f"no Ray cluster could be joined at {address}: {error}\n"
-                "  try:     ray start --head on one machine, or leave --address (and RAY_ADDRESS) "
-                "out to start one for this sweep"
-            ) from error
-        shared.mkdir(parents=True, exist_ok=True)
-        remove_stale_folders(shared)
-        folder = _temporary_folder(shared)
-        try:
-            yield Cluster(_nodes(), False, folder, _url(context))
-        finally:
-            _disconnect()
-            shutil.rmtree(folder, ignore_errors=True)
-        return
-    remove_stale_folders(_TEMP)
-    # A folder of our own: Ray's default one is shared with every other Ray of this machine, and
-    # grows by some megabytes with each run.
-    folder = _temporary_folder(_TEMP)
-    try:
+    with ExitStack() as stack:
+        variables = {
+            name: value for name, value in _OWN.items() if name not in os.environ
+        } | machine.variables
+        stack.enter_context(environment(**variables))
+        # A folder of our own: Ray's default one is shared with every other Ray of this machine, and
+        # grows by some megabytes with each run.
+        folder = stack.enter_context(temporary_folder(machine.temp))
+        options: dict[str, Any] = {"address": "local", "_temp_dir": str(folder)}
+        if machine.spill is not None:
+            spill = stack.enter_context(temporary_folder(machine.spill))
+            options["object_spilling_directory"] = str(spill)
+        ray = RayThread(folder, leave, START_SECONDS)
         problem = None
-        own = {"address": "local", "_temp_dir": str(folder), **quiet}
         try:
-            context = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **own)
-        except Exception as error:
+            context = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **options)
+        except MachineError as error:
             # Anything can be wrong with a web server; a sweep does not need one.
-            ray.shutdown()
             if not dashboard:
                 raise
-            problem = str(error).strip().splitlines()[0]
-            context = ray.init(include_dashboard=False, **own)
-        try:
-            yield Cluster(_nodes(), True, folder, _url(context), problem)
-        finally:
-            _disconnect()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            problem = str(error.__cause__ or error).strip().splitlines()[0]
+            ray = RayThread(folder, leave, START_SECONDS)
+            context = ray.init(include_dashboard=False, **options)
+        stack.callback(ray.leave)
+        stack.callback(_disconnect)
+        yield Cluster(_nodes(), True, folder, _url(context), problem)
 
 
-def is_elsewhere(address: str | None) -> bool:
-    """Whether workers may run on other machines than this one.
+@contextlib.contextmanager
+def join(address: str, shared: Path, *, leave: Callable[[], bool] = never) -> Iterator[Cluster]:
+    """Join a running cluster; leave nothing behind at the end.
 
     Args:
-        address: As for :func:`connect`.
+        address: Of the cluster; ``auto`` finds one on this machine.
+        shared: Folder that all machines of the cluster see.
+        leave: Asked about twenty times a second whether to give up.
+
+    Raises:
+        MachineError: There is no cluster at the address.
+        StartInterruptedError: ``leave`` said so.
     """
-    return _resolved(address) != "local"
+    _knock(address)
+    ray = RayThread(None, leave, JOIN_SECONDS)
+    try:
+        context = ray.init(address=address)
+    except MachineError as error:
+        raise MachineError(f"no Ray cluster could be joined at {address}: {error}") from error
+    with ExitStack() as stack:
+        stack.callback(ray.leave)
+        stack.callback(_disconnect)
+        shared.mkdir(parents=True, exist_ok=True)
+        folder = stack.enter_context(temporary_folder(shared.absolute()))
+        yield Cluster(_nodes(), False, folder, _url(context))
 
 
-def _resolved(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or "local"
+def address_to_join(address: str | None) -> str | None:
+    """Return the address of the cluster to join; ``None`` if Ray is to be started here.
+
+    Args:
+        address: What the user has asked for; ``RAY_ADDRESS`` counts where that is nothing.
+    """
+    found = address or os.environ.get("RAY_ADDRESS") or "local"
+    return None if found == "local" else found
+
+
+def _knock(address: str) -> None:
+    """Raise if nothing listens at an address: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS):
+            pass
+    except OSError as error:
+        source = "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") == address else "--address"
+        raise MachineError(
+            f"{source}: there is no Ray cluster at {address}: {error.strerror or error}\n"
+            "  try:     unset RAY_ADDRESS and leave --address out, to start Ray for this sweep; "
+            "or ray start --head on the cluster's first machine"
+        ) from error
 
 
 def _disconnect() -> None:
@@ -161,30 +196,6 @@ def _disconnect() -> None:
     finally:
         if was_on:
             gc.enable()
-
-
-def remove_stale_folders(parent: Path) -> None:
-    """Delete the folders of sweeps on this machine that were killed before they could do it."""
-    prefix = f"{_TEMP_PREFIX}{socket.gethostname()}-"
-    for folder in parent.glob(f"{glob.escape(prefix)}*"):
-        found = re.match(r"(\d+)-", folder.name.removeprefix(prefix))
-        if found and not _is_alive(int(found[1])):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _temporary_folder(parent: Path) -> Path:
-    prefix = f"{_TEMP_PREFIX}{socket.gethostname()}-{os.getpid()}-"
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _nodes() -> tuple[Node, ...]:

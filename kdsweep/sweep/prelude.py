@@ -12,7 +12,9 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import os
 import pickle
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,6 +58,8 @@ class Prelude:
         measure: Whether to time a few steps of the largest job.
         students: Jobs whose students' static costs are wanted.
         num_heads: Students and controls that a teacher has at once.
+        on_stage: Called with the name of each stage that a worker begins.
+        on_worker: Called with each worker's machine and niceness.
         clock: Source of monotonic time.
 
     Attributes:
@@ -74,6 +78,8 @@ class Prelude:
         measure: bool = False,
         students: Sequence[Job] = (),
         num_heads: int = 1,
+        on_stage: Callable[[str], None] = lambda name: None,
+        on_worker: Callable[[str, int], None] = lambda host, niceness: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         checked, costed = (
@@ -84,6 +90,8 @@ class Prelude:
         self._handed_out = 0
         self._missing = slots
         self._clock = clock
+        self._on_stage = on_stage
+        self._on_worker = on_worker
         self._prepared_at: float | None = None
         self.data: dict[str, Any] | None = None
         self.measured: dict[str, Any] | None = None
@@ -108,12 +116,17 @@ class Prelude:
         Args:
             errand: The errand.
             result: ``{"prepared": …, "measured": …, "static_costs": …, "warning": …}``,
-                ``{"refused": …}`` or ``{"ready": true}``.
+                ``{"refused": …}``, ``{"ready": true}``, ``{"stage": …}`` or
+                ``{"host": …, "niceness": …}``.
 
         Returns:
             Whether the worker goes on to trials.
         """
-        if "refused" in result:
+        if "stage" in result:
+            self._on_stage(result["stage"])
+        elif "niceness" in result:
+            self._on_worker(result["host"], result["niceness"])
+        elif "refused" in result:
             self.error = restore_error(result["refused"])
         elif "prepared" in result:
             self.data, self.measured = result["prepared"], result["measured"]
@@ -162,13 +175,18 @@ def run_errand(
     Yields:
         What :meth:`Prelude.reported` takes.
     """
+    yield {"host": socket.gethostname(), "niceness": os.nice(0)}
     try:
         module = load_runner(runner)
         if jobs:
             checked = _as_jobs(jobs)
+            yield {"stage": "networks"}
             for job in checked:
                 module.check_job(job)
+            yield {"stage": "data"}
             data = module.prepare(checked)
+            if gpus or measure is not None or students:
+                yield {"stage": "costs"}
             # Before steps are measured, which would run out of memory without saying as much.
             warning = module.check_memory(checked, gpus, num_heads) if gpus else None
             measured = None if measure is None else module.measure(checked, **measure)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import IO, Any, Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -24,6 +24,7 @@ from kdsweep.sweep.state import Sweep
 Mode = Literal["auto", "live", "plain", "quiet", "json"]
 
 _REFRESH_SECONDS = 0.25
+_STILL_WAITING_SECONDS = 30.0
 
 
 class Progress:
@@ -34,6 +35,14 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Say one thing that is not in the ledger, for example the dashboard's address."""
+
+    def waiting(self, stage: str, seconds: float) -> None:
+        """Show that a stage of the start goes on; called often.
+
+        Args:
+            stage: Its name.
+            seconds: How long it has taken so far.
+        """
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Show an event that was just taken into the state."""
@@ -53,6 +62,15 @@ class PlainProgress(Progress):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._next_line = _STILL_WAITING_SECONDS
+
+    def waiting(self, stage: str, seconds: float) -> None:
+        """Print a line every half minute."""
+        if seconds < 1.0:
+            self._next_line = _STILL_WAITING_SECONDS
+        if seconds >= self._next_line:
+            self._next_line += _STILL_WAITING_SECONDS
+            self._print(f"{stage}: {seconds:.0f} s so far")
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -85,6 +103,10 @@ class LiveProgress(Progress):
         """Print a line above the table."""
         self.console.print(Text(text), soft_wrap=True)
 
+    def waiting(self, stage: str, seconds: float) -> None:
+        """Draw the stage and its seconds in place."""
+        self._draw(lambda: Text(f"{stage:<10} {seconds:4.0f} s …"))
+
     def event(self, sweep: Sweep, event: Event) -> None:
         """Print failures above the table; all else is in it."""
         if event["event"] == "fail":
@@ -93,6 +115,9 @@ class LiveProgress(Progress):
 
     def tick(self, sweep: Sweep) -> None:
         """Draw the table, at most four times a second."""
+        self._draw(lambda: render(sweep, time.time(), self.console.width))
+
+    def _draw(self, make: Callable[[], RenderableType]) -> None:
         now = time.monotonic()
         if now < self._next:
             return
@@ -101,7 +126,7 @@ class LiveProgress(Progress):
             # Without rich's own thread: the state changes only between two ticks.
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
-        self._live.update(render(sweep, time.time(), self.console.width), refresh=True)
+        self._live.update(make(), refresh=True)
 
     def close(self, outcome: Outcome) -> None:
         """Take the table away and print the summary."""
@@ -179,6 +204,10 @@ class LastingProgress(Progress):
     def note(self, text: str) -> None:
         """Say it if that is possible."""
         self._try(lambda: self.shown.note(text))
+
+    def waiting(self, stage: str, seconds: float) -> None:
+        """Show it if that is possible."""
+        self._try(lambda: self.shown.waiting(stage, seconds))
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Show it if that is possible."""

@@ -13,6 +13,7 @@ from kdsweep.store import Experiment, Ledger
 from kdsweep.store.atomic import write_json, write_text
 from kdsweep.store.provenance import environment
 from kdsweep.sweep.feasibility import Feasibility
+from kdsweep.sweep.machine import check_folder
 from kdsweep.sweep.outcome import Outcome, make_outcome
 from kdsweep.sweep.progress import Mode, Progress, make_progress
 from kdsweep.sweep.session import SweepSession
@@ -54,6 +55,8 @@ def run_sweep(
         DataError: Its data are missing or damaged. No experiment was made.
         WeightsError: Pretrained weights cannot be had. No experiment was made.
         ResourceError: A trial fits on no machine. No experiment was made.
+        MachineError: This machine lacks what a sweep needs, or Ray does not come up. No experiment
+            was made.
         KdsweepError: The sweep broke off; it can be resumed.
     """
     command = sys.argv if command is None else command
@@ -73,6 +76,7 @@ def run_sweep(
         command,
         runner,
         address,
+        Path(experiments),
         Path(experiments),
         dashboard=dashboard,
         make_summary=make_summary,
@@ -109,11 +113,13 @@ def resume_sweep(
 
     Raises:
         ExperimentError: There is no such experiment, or another driver is running it.
+        MachineError: Its folder cannot be written.
         SpecError: More trials than the space has points.
         LedgerError: The ledger is damaged other than in its last line.
         KdsweepError: As for :func:`run_sweep`.
     """
     opened = Experiment.open(experiment)
+    check_folder(opened.path, "the experiment's ledger", "a copy of it")
     shown = progress if isinstance(progress, Progress) else make_progress(progress)
     with Ledger.open(opened.ledger) as ledger:
         if ledger.num_torn_bytes:
@@ -138,6 +144,7 @@ def resume_sweep(
             runner,
             address,
             opened.path.parent,
+            opened.path,
             dashboard=dashboard,
             max_hours=max_hours,
             max_gpu_hours=max_gpu_hours,

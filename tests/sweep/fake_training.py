@@ -85,6 +85,7 @@ def run_job(job, folder, *, device, num_threads, metric):
     options = {} if job.teacher is None else {**job.teacher.options, **job.student.options}
     saved = folder.checkpoint / "state.json"
     first = 1
+    print(f"niceness {os.nice(0)}", flush=True)
     if saved.exists():
         report = EpochReport.from_json(json.loads(saved.read_text()))
         first = report.epoch + 1

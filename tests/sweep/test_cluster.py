@@ -1,10 +1,12 @@
 """Ray's surroundings; but for the last test without Ray."""
 
 import os
+import socket
 import subprocess
 import sys
 
 from kdsweep.sweep import cluster
+from kdsweep.sweep.ray_temp import remove_stale_folders, temporary_folder
 
 
 def test_variables_are_put_back(monkeypatch):
@@ -20,15 +22,27 @@ def test_variables_are_put_back(monkeypatch):
 
 
 def test_only_folders_of_dead_processes_of_this_machine_are_removed(tmp_path):
-    alive = cluster._temporary_folder(tmp_path)
-    prefix = alive.name.removesuffix(alive.name.split(f"-{os.getpid()}-")[1])
-    dead = tmp_path / prefix.replace(f"-{os.getpid()}-", "-4194305-x")
-    elsewhere = tmp_path / f"{cluster._TEMP_PREFIX}another-host-4194305-x"
+    left = tmp_path / ".kds-deadbeef"
+    elsewhere = tmp_path / ".kds-elsewher"
+    new = tmp_path / ".kds-justmade"  # whose owner has not signed yet
     theirs = tmp_path / "ray"
-    for folder in (dead, elsewhere, theirs):
+    for folder in (left, elsewhere, new, theirs):
         folder.mkdir()
-    cluster.remove_stale_folders(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {alive.name, elsewhere.name, theirs.name}
+    (left / "owner").write_text(socket.gethostname())
+    (elsewhere / "owner").write_text("another-host")
+    with temporary_folder(tmp_path) as alive:
+        remove_stale_folders(tmp_path)
+        assert len(alive.name) == len(".kds-12345678")
+        assert set(tmp_path.iterdir()) == {alive, elsewhere, new, theirs}
+    assert not alive.exists()
+
+
+def test_a_folder_whose_owner_never_signed_is_removed_after_an_hour(tmp_path):
+    left = tmp_path / ".kds-deadbeef"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    remove_stale_folders(tmp_path)
+    assert not left.exists()
 
 
 # The core worker is the real one; it only collects garbage where another thread may do so.
@@ -37,6 +51,8 @@ import gc
 from pathlib import Path
 
 import ray
+
+from kdsweep.sweep.machine import check_machine
 
 from kdsweep.sweep import cluster
 
@@ -57,7 +73,7 @@ class CollectingWorker:
         gc.collect()
 
 
-with cluster.environment(), cluster.connect(None, Path("."), dashboard=False):
+with cluster.environment(), cluster.start(check_machine(Path(".")), dashboard=False):
     gc.disable()
     cycle = Cycle()
     cycle.itself, cycle.reference = cycle, ray.put(0)

@@ -1,0 +1,181 @@
+"""What is looked at before a start; each check against a machine that lacks the thing."""
+
+import os
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from kdsweep.errors import MachineError
+from kdsweep.sweep import machine
+from kdsweep.sweep.machine import check_folder, check_machine, choose_temp
+
+
+@pytest.fixture(autouse=True)
+def _usual_variables(monkeypatch):
+    for name in ("RAY_TMPDIR", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_usual_machine_needs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.delenv("KDSWEEP_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    found = check_machine(tmp_path / "experiments")
+    assert (found.temp, found.spill, found.variables, found.notes) == (Path("/tmp"), None, {}, ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_socket_of_ray_fits(tmp_path):
+    parent = choose_temp()
+    path = parent / machine._TEMP_NAME / machine._LONGEST_SOCKET
+    assert len(os.fsencode(path)) <= 107
+    # The system agrees on what is too long.
+    with tempfile.TemporaryDirectory(dir="/tmp") as short, socket.socket(socket.AF_UNIX) as server:
+        name = Path(short) / ("x" * (107 - len(short) - 1))
+        server.bind(str(name))
+        with (
+            socket.socket(socket.AF_UNIX) as other,
+            pytest.raises(OSError, match="AF_UNIX path too long"),
+        ):
+            other.bind(f"{name}x")
+
+
+def test_the_name_of_a_real_session_is_no_longer_than_allowed_for():
+    # Ray's own: time with microseconds, process id.
+    session = f"session_2026-11-29_11-11-55_928169_{2**22}/sockets/plasma_store"
+    assert len(session) <= len(machine._LONGEST_SOCKET)
+
+
+def test_a_folder_whose_name_is_too_long_is_not_taken(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    with pytest.raises(MachineError, match=r"its name is too long by \d+ bytes") as raised:
+        choose_temp()
+    assert "RAY_TMPDIR=FOLDER" in str(raised.value)
+
+
+def test_the_users_folder_for_ray_decides(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        assert choose_temp() == Path(folder)
+        assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("place", ["/proc/new", "/proc/new/deeper"])
+def test_a_folder_that_cannot_be_made(place):
+    with pytest.raises(MachineError, match=f"{place}: nothing can be written here") as raised:
+        check_folder(Path(place), "the cache", "KDSWEEP_CACHE=FOLDER")
+    assert raised.value.exit_code == 2
+    assert "needed:  the cache" in str(raised.value)
+
+
+def test_a_file_where_a_folder_is_wanted(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match="it is a file"):
+        check_folder(tmp_path / "file", "the cache", "another")
+
+
+def test_a_disk_without_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_DISK_BYTES", 1 << 60)
+    with pytest.raises(MachineError, match="MiB are free"):
+        check_folder(tmp_path, "the cache", "another")
+
+
+def test_a_disk_without_locks(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(machine.fcntl, "flock", refuse)
+    with pytest.raises(MachineError, match="files cannot be locked here: No locks available"):
+        check_folder(tmp_path, "the cache", "another")
+
+
+def test_a_limit_of_threads_ends_with_what_was_possible(monkeypatch):
+    began = threading.active_count()
+    real, started = threading.Thread.start, []
+
+    def start(self):
+        if len(started) == 5:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(MachineError, match="processes: 5 more threads"):
+        machine._check_threads()
+    monkeypatch.undo()
+    assert threading.active_count() == began
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "words"),
+    [
+        (64 << 30, 500 << 20, "500 MiB of 65536 MiB are free"),
+        (64 << 30, 2 << 30, "97% of 65536 MiB are in use"),
+        (64 << 30, 8 << 30, None),
+        (2 << 30, 3 << 29, None),
+    ],
+)
+def test_memory(monkeypatch, total, free, words):
+    monkeypatch.setattr(machine, "memory", lambda: (total, free))
+    if words is None:
+        machine._check_memory()
+        return
+    with pytest.raises(MachineError, match=words):
+        machine._check_memory()
+
+
+def test_memory_of_a_container_counts(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text(f"{4 << 30}\n")
+    (tmp_path / "memory.current").write_text(f"{3 << 30}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {1 << 29}\n")
+    names = (str(tmp_path / "memory.max"), str(tmp_path / "memory.current"), "inactive_file")
+    monkeypatch.setattr(machine, "_CGROUP_MEMORY", [names])
+    assert machine.memory() == (4 << 30, 3 << 29)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.memory()[0] > 0
+
+
+def test_token_and_cache_move_where_the_home_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("kdsweep.sweep.machine.can_write", lambda folder: False)
+    monkeypatch.setattr("kdsweep.data.fingerprint.can_write", lambda folder: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KDSWEEP_CACHE", raising=False)
+    found = check_machine(tmp_path)
+    token = Path(found.variables["RAY_AUTH_TOKEN_PATH"])
+    own = tmp_path / f"kdsweep-{os.getuid()}"
+    assert token == own / "ray_auth_token"
+    assert len(token.read_text()) == 64
+    assert token.stat().st_mode & 0o077 == 0
+    assert own.stat().st_mode & 0o077 == 0
+    assert found.variables["KDSWEEP_CACHE"] == str(own / "cache")
+    assert len(found.notes) == 2
+    # The next sweep shows the same token.
+    assert check_machine(tmp_path).variables == found.variables
+
+
+def test_a_folder_that_another_user_has_put_there_is_not_trusted(tmp_path, monkeypatch):
+    from kdsweep.user_folders import temporary_home
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    open_to_all = tmp_path / f"kdsweep-{os.getuid()}"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    assert temporary_home() != open_to_all
+    assert temporary_home().stat().st_mode & 0o077 == 0
+
+
+def test_without_a_home_folder_there_is_one_below_the_temporary_one(tmp_path, monkeypatch):
+    from kdsweep.user_folders import ensure_home, home_folder
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    assert home_folder() is None
+    ensure_home()
+    assert home_folder() == tmp_path / f"kdsweep-{os.getuid()}"
