@@ -39,8 +39,9 @@ _LONGEST_SOCKET = "session_2026-11-29_23-59-59_999999_4194304/sockets/plasma_sto
 _SOCKET_LIMIT = 103 if sys.platform == "darwin" else 107
 _TEMP_NAME = ".kds-12345678"  # see ray_temp.py
 
-# What Ray's daemons, the driver and one worker with torch start; 450 threads on two cores.
-_NUM_THREADS = 500
+# What Ray's daemons, the driver and one worker with torch start: 446 were counted on two cores.
+# There a limit of 500 is enough, and with one of 400 Ray waits for its workers for ever.
+_NUM_THREADS, _NUM_THREADS_PER_CORE = 450, 25
 _NUM_FILES = 200
 # Ray, the driver and one worker that trains a tiny network.
 _MEMORY_BYTES = 1 << 30
@@ -286,12 +287,13 @@ def _check_files() -> None:
         )
 
 
-def _check_threads(wanted: int = _NUM_THREADS) -> None:
+def _check_threads() -> None:
     """Start as many threads as a sweep does, at once, for a moment.
 
     The limit may be the user's (``ulimit -u``), the container's (``pids.max``) or the system's.
     """
     _lift_process_limit()
+    wanted = _NUM_THREADS + _NUM_THREADS_PER_CORE * (os.cpu_count() or 1)
     release = threading.Event()
     threads: list[threading.Thread] = []
     before = threading.stack_size(64 << 10)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError, SpecError
-from kdsweep.spec import JobList, Space, distinct_data
+from kdsweep.spec import JobList, Space
 from kdsweep.store import Event, Experiment, Ledger, iter_ledger
 from kdsweep.store.provenance import mask_secrets
 from kdsweep.sweep import cluster
@@ -25,7 +22,6 @@ from kdsweep.sweep.cohort_size import (
 )
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.feasibility import Feasibility
-from kdsweep.sweep.machine import check_folder, check_machine
 from kdsweep.sweep.mirror import StudyMirror
 from kdsweep.sweep.outcome import Outcome, make_outcome, resume_command
 from kdsweep.sweep.prelude import Prelude
@@ -33,7 +29,7 @@ from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray_start import StartInterruptedError
 from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption
-from kdsweep.sweep.stages import Stages
+from kdsweep.sweep.start import Start
 from kdsweep.sweep.study import check_sampler
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker
@@ -85,15 +81,12 @@ class SweepSession:
         self._progress = progress
         self._command = shlex.join(mask_secrets(command))
         self._runner = runner
-        self._address = address
-        self._shared = shared
-        self._folder = folder
-        self._dashboard = dashboard
         self._max_hours = space.sweep.max_hours if max_hours is None else max_hours
         self._max_gpu_hours = space.sweep.max_gpu_hours if max_gpu_hours is None else max_gpu_hours
         self._interruption = Interruption()
-        self._stages = Stages(progress)
-        self._nicer: set[str] = set()
+        self._start = Start(
+            progress, self._interruption, address, shared, folder, dashboard=dashboard
+        )
         self._deadline: float | None = None
 
     def run(
@@ -125,10 +118,10 @@ class SweepSession:
         ledger: Ledger | None,
     ) -> Outcome:
         with ExitStack() as ray_stack:
-            ray_stack.callback(self._stages.end)
+            ray_stack.callback(self._start.stages.end)
             ray_stack.enter_context(cluster.environment())
             try:
-                joined = self._connect(ray_stack, is_new=ledger is None)
+                joined = self._start.connect(ray_stack, self._space, is_new=ledger is None)
             except StartInterruptedError:
                 return Outcome(None, 130, self._interruption.reason or "sigint")
             sweep = self._space.sweep
@@ -150,13 +143,13 @@ class SweepSession:
                 measure=is_new and wanted == "auto",
                 students=[architecture.job for architecture in bounded],
                 num_heads=heads,
-                on_stage=self._stages.begin,
-                on_worker=self._look_at_worker,
+                on_stage=self._start.stages.begin,
+                on_worker=self._start.look_at_worker,
             )
 
             def begin(data: dict[str, Any]) -> Driver:
                 nonlocal ledger
-                self._stages.end()
+                self._start.stages.end()
                 keys = (architecture.key for architecture in bounded)
                 static_costs = dict(zip(keys, prelude.static_costs, strict=True))
                 if is_new:  # nothing is left behind where nothing could be trained
@@ -191,63 +184,6 @@ class SweepSession:
             driver.end()
         notice = driver.sweep.header["data"].get("notice")
         return make_outcome(driver.sweep, driver.experiment, notice=notice)
-
-    def _connect(self, stack: ExitStack, *, is_new: bool) -> cluster.Cluster:
-        """Look at this machine, then start Ray on it or join a cluster.
-
-        Raises:
-            StartInterruptedError: A signal came.
-        """
-        address = cluster.address_to_join(self._address)
-        self._stages.begin("checks")
-        if address is not None:
-            check_folder(self._folder, "the experiment's folder", "--out FOLDER")
-            connecting = cluster.join(address, self._shared, leave=self._is_leaving)
-        else:
-            data = distinct_data(self._space.jobs_to_check())
-            caches = {Path(spec.cache).expanduser() for spec in data if spec.cache}
-            machine = check_machine(self._folder, caches)
-            for note in machine.notes:
-                self._progress.note(note)
-            if is_new:
-                self._look_for_data()
-            connecting = cluster.start(machine, dashboard=self._dashboard, leave=self._is_leaving)
-        self._stages.begin("Ray")
-        importing = Thread(target=import_module, args=["kdsweep.sweep.tune"], daemon=True)
-        importing.start()
-        joined = stack.enter_context(connecting)
-        # Ray has handlers of its own.
-        self._interruption.install()
-        importing.join()
-        self._stages.begin("workers")
-        return joined
-
-    def _is_leaving(self) -> bool:
-        self._stages.tick()
-        return self._interruption.reason is not None
-
-    def _look_at_worker(self, host: str, niceness: int) -> None:
-        """Say where the machine's other work goes before the training."""
-        if niceness > os.nice(0) and host not in self._nicer:
-            self._nicer.add(host)
-            self._progress.note(
-                f"warning: workers on {host} run at niceness {niceness} (this process: "
-                f"{os.nice(0)}): all other work there goes first\n"
-                "  try:     RAY_worker_niceness=0 ray start …, on each machine of the cluster"
-            )
-
-    def _look_for_data(self) -> None:
-        """Refuse data that are not there before Ray takes its seconds to start.
-
-        On a cluster the data may lie where only its workers see them.
-        """
-        from kdsweep.data import count_frames
-
-        try:
-            for spec in distinct_data(self._space.jobs_to_check()):
-                count_frames(spec)
-        except SpecError as error:
-            raise self._space.locate(error) from None
 
     def _students_per_teacher(self, prelude: Prelude, resources: Plan) -> int:
         wanted = self._space.sweep.students_per_teacher
@@ -313,9 +249,9 @@ class SweepSession:
 
         reason, driver = self._interruption.reason, link.driver
         if driver is None:
-            self._stages.tick()
             if reason is not None:
                 raise LeaveSweepError
+            self._start.tick()
             return
         if reason is not None:
             driver.pause(reason)
