@@ -410,3 +410,37 @@ def test_a_report_has_a_page_unless_told_otherwise(kdsweep: Run, tmp_path: Path)
     assert not (path / "report").exists()
     assert "report/index.html" in "".join(kdsweep("report", path, "--no-files").stdout.split())
     assert "No trial has been drawn yet" in (path / "report" / "index.html").read_text()
+
+
+LATEST_BY_DEFAULT = ["report", "status", "resume", "confirm", "export", "evaluate", "postprocess"]
+
+
+@pytest.mark.parametrize("command", [*LATEST_BY_DEFAULT, "extend --trials 1", "wandb sync"])
+def test_without_an_experiment_the_latest_is_meant_and_named(
+    kdsweep: Run, tmp_path: Path, command: str
+) -> None:
+    done = kdsweep(*command.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "experiments/latest: there is no such experiment" in done.stderr
+    (tmp_path / "experiments" / "20261129-new").mkdir(parents=True)
+    (tmp_path / "experiments" / "latest").symlink_to("20261129-new")
+    done = kdsweep(*command.split())
+    assert done.stderr.splitlines()[0] == "experiment: experiments/20261129-new"
+    assert "Missing argument" not in done.stderr
+
+
+def test_a_quiet_command_does_not_name_it(kdsweep: Run, tmp_path: Path) -> None:
+    (tmp_path / "experiments" / "20261129-new").mkdir(parents=True)
+    (tmp_path / "experiments" / "latest").symlink_to("20261129-new")
+    assert "experiment: " not in kdsweep("resume", "--quiet").stderr
+
+
+def test_ctrl_c_in_any_command_is_130_and_one_word(
+    kdsweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kdsweep.reporting.load", interrupt)
+    done = kdsweep("report", tmp_path)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

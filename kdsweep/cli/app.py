@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from kdsweep import __version__
-from kdsweep.cli.output import UNREAD, close_output, output_is_read, say_error
+from kdsweep.cli.output import INTERRUPTED, UNREAD, close_output, output_is_read, say_error
 from kdsweep.errors import KdsweepError
 from kdsweep.user_folders import ensure_home
 
@@ -21,6 +21,9 @@ class _Commands(TyperGroup):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
         except BrokenPipeError as error:
             if output_is_read():
                 # Left as it is, typer would take it for the output's and end without a word.

@@ -14,7 +14,9 @@ from kdsweep.store.layout import EXPERIMENTS, LATEST
 def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
     """Say which experiment is meant where none was named."""
     source = context.get_parameter_source(str(parameter.name))
-    if source is not None and source.name == "DEFAULT" and value.is_symlink():
+    is_default = source is not None and source.name == "DEFAULT"
+    # Those that were given are known before those that were not.
+    if is_default and value.is_symlink() and not context.params.get("quiet"):
         print(f"experiment: {value.parent / value.readlink().name}", file=sys.stderr)
     return value
 
@@ -31,7 +33,7 @@ Student = Annotated[
     Path,
     typer.Argument(
         help="An experiment (its best trial), a trial's folder, or its `best` folder.",
-        metavar="[EXPERIMENT|CHECKPOINT]",
+        metavar="EXPERIMENT|CHECKPOINT",
         callback=_say_latest,
     ),
 ]
