@@ -15,7 +15,7 @@ from typing import Any
 from kdsweep.errors import MachineError
 from kdsweep.sweep.machine import Machine
 from kdsweep.sweep.ray_start import RayThread
-from kdsweep.sweep.ray_temp import temporary_folder
+from kdsweep.sweep.ray_temp import PREFIX, temporary_folder
 from kdsweep.sweep.resources import Node
 
 # Read by Ray and Tune when they are imported, Ray's daemons start or a run begins.
@@ -148,6 +148,12 @@ def join(address: str, shared: Path, *, leave: Callable[[], bool] = never) -> It
     with ExitStack() as stack:
         stack.callback(ray.leave)
         stack.callback(_disconnect)
+        if _belongs_to_a_sweep():
+            raise MachineError(
+                f"the Ray at {address} was started by another sweep and ends with it\n"
+                "  try:     leave --address (and RAY_ADDRESS) out, to start Ray for this sweep; or "
+                "ray start --head, for a Ray that several share"
+            )
         shared.mkdir(parents=True, exist_ok=True)
         folder = stack.enter_context(temporary_folder(shared.absolute()))
         yield Cluster(_nodes(), False, folder, _url(context))
@@ -178,6 +184,14 @@ def _knock(address: str) -> None:
             "  try:     unset RAY_ADDRESS and leave --address out, to start Ray for this sweep; "
             "or ray start --head on the cluster's first machine"
         ) from error
+
+
+def _belongs_to_a_sweep() -> bool:
+    """Return whether the cluster is one of :func:`start`: ``auto`` finds every Ray of a machine."""
+    import ray
+
+    session = ray._private.worker._global_node.get_session_dir_path()
+    return any(part.startswith(PREFIX) for part in Path(session).parts)
 
 
 def _disconnect() -> None:

@@ -193,6 +193,9 @@ def choose_temp(limit: int = _SOCKET_LIMIT) -> Path:
 def _try_socket(folder: Path) -> str | None:
     """Return why no socket can be bound in a new folder; ``None`` if one can."""
     try:
+        free = shutil.disk_usage(folder).free
+        if free < _DISK_BYTES:
+            return f"{free >> 20} MiB are free, {_DISK_BYTES >> 20} MiB are needed"
         place = Path(tempfile.mkdtemp(prefix=".kds-", dir=folder))
     except OSError as error:
         return error.strerror or str(error)

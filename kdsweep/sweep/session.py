@@ -118,7 +118,7 @@ class SweepSession:
         ledger: Ledger | None,
     ) -> Outcome:
         with ExitStack() as ray_stack:
-            ray_stack.callback(self._start.stages.end)
+            ray_stack.callback(self._start.stages.drop)
             ray_stack.enter_context(cluster.environment())
             try:
                 joined = self._start.connect(ray_stack, self._space, is_new=ledger is None)

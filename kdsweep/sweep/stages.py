@@ -42,3 +42,7 @@ class Stages:
         if self._name is not None:
             self._progress.note(f"{self._name:<10} {self._clock() - self._since:4.1f} s")
             self._name = None
+
+    def drop(self) -> None:
+        """Say nothing more of a stage that has not come to its end."""
+        self._name = None

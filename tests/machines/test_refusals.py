@@ -198,3 +198,21 @@ def test_workers_of_a_joined_cluster_that_are_nice_are_named(root, place):
     assert done.out.count(f"warning: workers on {host} run at niceness 15") == 1
     assert "RAY_worker_niceness=0 ray start" in done.out
     assert os.nice(0) < 15
+
+
+@pytest.mark.ray
+def test_the_ray_of_another_sweep_is_not_joined(root, place):
+    """``auto`` finds every Ray of a machine; here the only one is another sweep's."""
+    script = (
+        "import subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from kdsweep.sweep import cluster\n"
+        "from kdsweep.sweep.machine import check_machine\n"
+        "with cluster.environment():\n"
+        "    with cluster.start(check_machine(Path('.')), dashboard=False):\n"
+        "        sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
+    )
+    command = [*FAKE, "run", write_space(place), "--address", "auto"]
+    alone = namespace("ip link set lo up", "--net", "--pid", "--fork", "--mount-proc")
+    done = run([sys.executable, "-c", script, *command], place, alone)
+    check_refused(done, place, "the Ray at auto was started by another sweep and ends with it")

@@ -39,6 +39,9 @@ def test_each_stage_is_a_line_with_its_seconds():
     clock.now += 90.0
     stages.end()
     stages.end()
+    stages.begin("data")
+    stages.drop()
+    stages.end()
     assert shown.notes == ["Ray         6.0 s", "networks   90.0 s"]
 
 
