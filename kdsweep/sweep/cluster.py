@@ -35,7 +35,7 @@ QUIET = {
 }
 
 # Ray's own default is 15, which leaves the training what other work on the machine leaves over.
-_OWN = {"RAY_worker_niceness": "0"}
+_OWN = {"RAY_worker_niceness": "0", "RAY_gcs_server_port_wait_time_s": "120"}
 
 # A start takes 3 to 6 seconds; a machine with a cold disk and other work has needed minutes.
 START_SECONDS = 300.0
@@ -115,10 +115,12 @@ def start(
         try:
             context = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **options)
         except MachineError as error:
-            # Anything can be wrong with a web server; a sweep does not need one.
-            if not dashboard:
-                raise
-            problem = str(error.__cause__ or error).strip().splitlines()[0]
+            # Anything can be wrong with a web server; a sweep does not need one. And Ray waits half
+            # a minute for its own processes, which is too short on a machine under load.
+            if ray.log is not None:
+                ray.log.unlink(missing_ok=True)
+            if dashboard:
+                problem = str(error.__cause__ or error).strip().splitlines()[0]
             ray = RayThread(folder, leave, START_SECONDS)
             context = ray.init(include_dashboard=False, **options)
         stack.callback(ray.leave)

@@ -36,9 +36,13 @@ class RayThread:
         folder: Ray's temporary folder, by which its processes are known; ``None`` for a cluster.
         leave: Asked about twenty times a second whether to give up.
         seconds: How long the start may take.
+
+    Attributes:
+        log: File with everything that Ray has said, after a failure.
     """
 
     def __init__(self, folder: Path | None, leave: Callable[[], bool], seconds: float) -> None:
+        self.log: Path | None = None
         self._folder = folder
         self._leave = leave
         self._seconds = seconds
@@ -80,7 +84,7 @@ class RayThread:
             else:
                 problem = f"it has not come up in {self._seconds:.0f} s"
             # Before its processes end: their logs go with the folder.
-            path = self._keep_log(log)
+            path = self.log = self._keep_log(log)
             self._end_processes()
         raise MachineError(
             f"Ray could not be started: {problem}\n  log:     {path}"
