@@ -167,7 +167,7 @@ def report(folder: Path) -> None:
 
 
 def fold(folder: Path) -> None:
-    from kdsweep.store.ledger import decode_progress, iter_ledger
+    from kdsweep.ledger.file import decode_progress, iter_ledger
     from kdsweep.sweep.state import Sweep
 
     Sweep(iter_ledger(folder / "ledger.jsonl", decode_progress))

@@ -82,8 +82,8 @@ print(lr * epochs)
 
 
 def through_kdsweep(trials: int, epochs: int, seconds: float, slots: int) -> dict:
+    from kdsweep.ledger import Experiment, read_ledger
     from kdsweep.spec import load_space
-    from kdsweep.store import Experiment, read_ledger
     from kdsweep.sweep import run_sweep
 
     space = load_space(

@@ -21,8 +21,8 @@ import pytest
 from tiny_job import make_job
 
 from kdsweep.cli import main
+from kdsweep.ledger import Experiment, Ledger
 from kdsweep.spec import dump_yaml
-from kdsweep.store import Experiment, Ledger
 from kdsweep.training.optimizers import Schedule
 
 

@@ -17,8 +17,8 @@ import pytest
 from tiny_job import SMALL
 
 import kdsweep
+from kdsweep.ledger import Experiment, read_ledger
 from kdsweep.spec import Space, load_space
-from kdsweep.store import Experiment, read_ledger
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

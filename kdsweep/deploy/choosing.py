@@ -10,11 +10,11 @@ from typing import Any
 
 from kdsweep.deploy.card import Card
 from kdsweep.errors import ExperimentError, ModelFileError
-from kdsweep.store import Experiment, TrialFolder, iter_ledger
-from kdsweep.store.checkpoints import CheckpointFolder, epoch_of
-from kdsweep.store.layout import CARD, WEIGHTS
-from kdsweep.store.ledger import decode_progress
-from kdsweep.store.provenance import installed_versions
+from kdsweep.ledger import Experiment, TrialFolder, iter_ledger
+from kdsweep.ledger.checkpoints import CheckpointFolder, epoch_of
+from kdsweep.ledger.file import decode_progress
+from kdsweep.ledger.layout import CARD, WEIGHTS
+from kdsweep.ledger.provenance import installed_versions
 
 _ALLOWED = "an experiment, a trial's folder, or a student's weights with their card and job"
 

@@ -9,9 +9,9 @@ from typing import Any
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.evaluation import Evaluation
 from kdsweep.errors import ExperimentError
-from kdsweep.store import iter_ledger
-from kdsweep.store.atomic import write_json
-from kdsweep.store.layout import EvaluationFolder
+from kdsweep.ledger import iter_ledger
+from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.layout import EvaluationFolder
 
 
 def scorings(folder: EvaluationFolder) -> list[dict[str, Any]]:

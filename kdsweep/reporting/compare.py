@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 
 from kdsweep.errors import ExperimentError
+from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import allowed
 from kdsweep.reporting.columns import Column, print_bullet, print_table
 from kdsweep.reporting.overview import metric_label
 from kdsweep.reporting.results import Results, load
-from kdsweep.store import Experiment
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.errors import KdsweepError
+from kdsweep.ledger import Experiment, is_locked, iter_ledger, lock_holder
+from kdsweep.ledger.file import decode_progress
 from kdsweep.reporting.bounds import rejected_students
 from kdsweep.reporting.front import front_trials, values_at_best
 from kdsweep.reporting.history import (
@@ -28,8 +30,6 @@ from kdsweep.reporting.history import (
     TrialHistory,
 )
 from kdsweep.reporting.links import confirmed_source, confirming, sources_of
-from kdsweep.store import Experiment, is_locked, iter_ledger, lock_holder
-from kdsweep.store.ledger import decode_progress
 
 _ENDED = (COMPLETE, STOPPED, FAILED)
 # How the names of experiments' folders begin.

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from kdsweep.ledger import SlotTime
+from kdsweep.ledger.file import EpochProgress, decode_json, is_epoch
 from kdsweep.spec.architectures import architecture_key
-from kdsweep.store import SlotTime
-from kdsweep.store.ledger import EpochProgress, decode_json, is_epoch
 
 Event = Mapping[str, Any]
 ClassIoUs = Mapping[str, list[float | None]]

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from kdsweep.errors import KdsweepError
+from kdsweep.ledger import Experiment, iter_ledger
 from kdsweep.reporting.confirmation import confirmation_table
 from kdsweep.reporting.front import front_table
 from kdsweep.reporting.gains import gain_table
@@ -32,7 +33,6 @@ from kdsweep.reporting.tables import (
     trial_table,
 )
 from kdsweep.reporting.terms import term_table
-from kdsweep.store import Experiment, iter_ledger
 
 
 @dataclass(frozen=True, eq=False)

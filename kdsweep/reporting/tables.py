@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.ledger import Experiment
 from kdsweep.reporting.history import History, class_ious
-from kdsweep.store import Experiment
 
 PARAM = "param:"
 # What a frame costs a student, as its reports name it.

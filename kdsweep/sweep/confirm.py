@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import Event, Experiment, read_ledger
 from kdsweep.spec import Job, JobList
 from kdsweep.spec.objectives import Objective, front
-from kdsweep.store import Event, Experiment, read_ledger
 from kdsweep.sweep.run import read_space
 from kdsweep.sweep.state import Sweep, Trial
 

@@ -7,8 +7,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.ledger import Event
 from kdsweep.spec.units import written
-from kdsweep.store import Event
 from kdsweep.sweep.outcome import duration
 from kdsweep.sweep.state import State, Sweep, Trial
 

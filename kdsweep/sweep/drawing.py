@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from kdsweep.ledger import Event
 from kdsweep.spec import Draw, Job, JobList, Space, control_key
-from kdsweep.store import Event
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.state import Sweep, Trial
 from kdsweep.sweep.study import Study

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.spec import Job, JobList, Space
 from kdsweep.spec.objectives import STATIC_COSTS, excess
-from kdsweep.store import Event, Experiment, Ledger
 from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.store import Event
+from kdsweep.ledger import Event
 from kdsweep.sweep.state import Sweep
 from kdsweep.sweep.study import Study
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsweep.store import Experiment
+from kdsweep.ledger import Experiment
 from kdsweep.sweep.state import State, Sweep
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from kdsweep.store import Event
+from kdsweep.ledger import Event
 from kdsweep.sweep.display import event_line, render
 from kdsweep.sweep.outcome import Outcome, outcome_lines
 from kdsweep.sweep.state import Sweep

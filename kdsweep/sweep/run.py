@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.ledger import Experiment, Ledger
+from kdsweep.ledger.atomic import write_json, write_text
+from kdsweep.ledger.provenance import environment
 from kdsweep.spec import JobList, Space, dump_yaml
-from kdsweep.store import Experiment, Ledger
-from kdsweep.store.atomic import write_json, write_text
-from kdsweep.store.provenance import environment
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.outcome import Outcome, make_outcome
 from kdsweep.sweep.progress import Mode, Progress, make_progress

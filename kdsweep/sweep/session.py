@@ -13,9 +13,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.ledger import Event, Experiment, Ledger, iter_ledger
+from kdsweep.ledger.provenance import mask_secrets
 from kdsweep.spec import JobList, Space, distinct_data
-from kdsweep.store import Event, Experiment, Ledger, iter_ledger
-from kdsweep.store.provenance import mask_secrets
 from kdsweep.sweep import cluster
 from kdsweep.sweep.cohort_size import (
     choose_students_per_teacher,

@@ -12,9 +12,9 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
+from kdsweep.ledger import Event, SlotTime
 from kdsweep.spec.architectures import architecture_key
 from kdsweep.spec.objectives import Objective, objective
-from kdsweep.store import Event, SlotTime
 from kdsweep.sweep.asha import Asha
 
 

@@ -30,10 +30,10 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import Event
 from kdsweep.spec import Draw, JobList, Space
 from kdsweep.spec.objectives import Direction, excess
 from kdsweep.spec.ranges import Given
-from kdsweep.store import Event
 from kdsweep.sweep.feasibility import Feasibility
 
 # Spaces up to this many points are remembered point by point, so that none is trained twice.

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kdsweep.store import Event, Experiment
+from kdsweep.ledger import Event, Experiment
 from kdsweep.sweep.state import Sweep, Trial
 from kdsweep.tracking import SweepSummary, Tracker, TrialDetails
 

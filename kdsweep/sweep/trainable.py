@@ -27,8 +27,8 @@ import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
 from kdsweep.errors import KdsweepError, NonFiniteLossError, TrainingError
+from kdsweep.ledger import TrialFolder
 from kdsweep.spec import Job
-from kdsweep.store import TrialFolder
 from kdsweep.sweep import verdicts
 from kdsweep.sweep.prelude import load_runner, run_errand
 from kdsweep.training.failures import is_out_of_memory

@@ -28,7 +28,7 @@ from kdsweep.deploy.steps import parse_steps
 from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
 from kdsweep.deploy.views import FramePredictor, Views
 from kdsweep.errors import ExperimentError, KdsweepError, SpecError
-from kdsweep.store import Experiment, Ledger, TrialFolder
+from kdsweep.ledger import Experiment, Ledger, TrialFolder
 from kdsweep.trial import run_job
 
 

@@ -17,7 +17,7 @@ from kdsweep.deploy.choosing import TrialProgress, best_trial, choose_student
 from kdsweep.deploy.export import export_student
 from kdsweep.deploy.tables import milliseconds
 from kdsweep.errors import ExperimentError, KdsweepError, ModelFileError, SpecError
-from kdsweep.store import Experiment, Ledger
+from kdsweep.ledger import Experiment, Ledger
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from kdsweep.store import Experiment, Ledger
+from kdsweep.ledger import Experiment, Ledger
 
 
 def write(parent, story, name="tiny"):

@@ -14,6 +14,7 @@ from experiments_on_disk import shown, write
 
 from kdsweep.api import _claims_of
 from kdsweep.deploy.choosing import ChosenStudent
+from kdsweep.ledger import Experiment
 from kdsweep.reporting import (
     glance,
     glance_all,
@@ -25,7 +26,6 @@ from kdsweep.reporting import (
     write_page,
 )
 from kdsweep.reporting.terminal import next_commands
-from kdsweep.store import Experiment
 
 CLAIM = "+2.5 mIoU points, 95 % interval 0.4 to 4.6, 4 seeds"
 
@@ -109,7 +109,7 @@ def test_what_confirms_another_trial_leaves_the_warnings(
     text = made.ledger.read_bytes()
     made.ledger.unlink()
     rewritten = [json.loads(line) for line in text.splitlines()]
-    from kdsweep.store import Ledger
+    from kdsweep.ledger import Ledger
 
     with Ledger.open(made.ledger) as ledger:
         for event in rewritten:

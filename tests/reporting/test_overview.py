@@ -12,10 +12,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kdsweep.errors import LedgerError
+from kdsweep.ledger import Experiment, Ledger
+from kdsweep.ledger.file import decode_progress
 from kdsweep.reporting import glance, glance_all, render_list, render_status
 from kdsweep.reporting.watch import _drawn, glances, watch_json, watch_terminal
-from kdsweep.store import Experiment, Ledger
-from kdsweep.store.ledger import decode_progress
 
 
 def test_a_glance_counts_what_the_report_counts(tmp_path, mixed):

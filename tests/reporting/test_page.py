@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdsweep.ledger import Experiment, TrialFolder
 from kdsweep.reporting import results_from_events, write_page
 from kdsweep.reporting.page import render_page
-from kdsweep.store import Experiment, TrialFolder
 
 HOSTILE = "<img src=x onerror=\"document.title='broken'\">"
 PARTS = (

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from kdsweep.errors import ExperimentError
+from kdsweep.ledger import Experiment, Ledger
 from kdsweep.reporting import load, results_from_events
 from kdsweep.reporting.formats import teachers
 from kdsweep.reporting.history import class_ious, decode_event
-from kdsweep.store import Experiment, Ledger
 
 
 def row(frame, **where):

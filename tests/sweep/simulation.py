@@ -6,8 +6,8 @@ import random
 
 import fake_training
 
+from kdsweep.ledger import Experiment, Ledger, TrialFolder, read_ledger
 from kdsweep.spec import Job, Space, load_space
-from kdsweep.store import Experiment, Ledger, TrialFolder, read_ledger
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.trainable import failure

@@ -5,8 +5,8 @@ import random
 import pytest
 from simulation import SPACE, Simulation, ended, essence, make_space
 
+from kdsweep.ledger import read_ledger
 from kdsweep.spec import load_space
-from kdsweep.store import read_ledger
 from kdsweep.sweep.state import State, Sweep
 
 STUDENT_LR = {"min": 1.0e-4, "max": 1.0e-1, "distribution": "log_uniform_values"}

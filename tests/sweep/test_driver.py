@@ -10,7 +10,7 @@ import pytest
 from simulation import Simulation, ended, essence, make_space, results
 
 from kdsweep.errors import ExperimentError, SpecError
-from kdsweep.store import Ledger, read_ledger
+from kdsweep.ledger import Ledger, read_ledger
 from kdsweep.sweep.outcome import exit_code
 from kdsweep.sweep.run import _extend
 from kdsweep.sweep.state import State, Sweep

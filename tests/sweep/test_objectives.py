@@ -11,13 +11,13 @@ import pytest
 from simulation import Simulation, ended, essence, make_space
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import Ledger
+from kdsweep.ledger.atomic import write_json
 from kdsweep.reporting.front import front_trials
 from kdsweep.reporting.history import History
 from kdsweep.spec import Job, load_space
 from kdsweep.spec.architectures import architecture_key
 from kdsweep.spec.objectives import dominates, excess, front, objective
-from kdsweep.store import Ledger
-from kdsweep.store.atomic import write_json
 from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.feasibility import Feasibility

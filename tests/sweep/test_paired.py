@@ -6,9 +6,9 @@ import pytest
 from simulation import Simulation, ended, make_space
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import Ledger
+from kdsweep.ledger.atomic import write_json
 from kdsweep.spec import JobList
-from kdsweep.store import Ledger
-from kdsweep.store.atomic import write_json
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.run import _extend, read_space
 from kdsweep.sweep.state import State, Sweep

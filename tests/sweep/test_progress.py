@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from simulation import Simulation, make_space
 
-from kdsweep.store import Experiment, SlotTime
+from kdsweep.ledger import Experiment, SlotTime
 from kdsweep.sweep.display import event_line, render, time_left
 from kdsweep.sweep.outcome import Outcome, make_outcome, outcome_lines
 from kdsweep.sweep.progress import (

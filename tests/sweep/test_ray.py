@@ -15,8 +15,8 @@ import pytest
 from simulation import SPACE, Simulation, ended, essence, make_space
 
 from kdsweep.errors import DataError, ExperimentError, ResourceError, SpecError
+from kdsweep.ledger import Experiment, Ledger, iter_ledger, read_ledger
 from kdsweep.spec import load_space
-from kdsweep.store import Experiment, Ledger, iter_ledger, read_ledger
 from kdsweep.sweep import cluster, jobs_to_confirm, resume_sweep, run_sweep
 from kdsweep.sweep.cluster import Cluster
 from kdsweep.sweep.progress import Progress
@@ -383,7 +383,7 @@ def test_a_trial_that_never_fits_leaves_no_experiment(tmp_path, monkeypatch):
 
 def test_a_torn_ledger_is_said_and_a_locked_one_is_left_alone(tmp_path):
     simulation = Simulation(tmp_path, make_space(sweep={"trials": 2}))
-    from kdsweep.store.atomic import write_json
+    from kdsweep.ledger.atomic import write_json
 
     write_json(simulation.experiment.spec_json, simulation.space.resolved())
     simulation.run()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdsweep.errors import KdsweepError, NonFiniteLossError
-from kdsweep.store import TrialFolder
+from kdsweep.ledger import TrialFolder
 from kdsweep.sweep import trainable
 from kdsweep.sweep.trainable import classify
 

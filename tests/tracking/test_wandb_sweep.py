@@ -10,7 +10,7 @@ from runs import KEY, read_run, wait_for
 from stub_server import StubServer
 from tiny_job import SMALL
 
-from kdsweep.store import Experiment, read_ledger
+from kdsweep.ledger import Experiment, read_ledger
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 

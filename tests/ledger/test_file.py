@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep.errors import ExperimentError, LedgerError
-from kdsweep.store import Ledger, is_locked, iter_ledger, lock_holder, read_ledger
-from kdsweep.store.ledger import decode_json, encode_line, scan_ledger
+from kdsweep.ledger import Ledger, is_locked, iter_ledger, lock_holder, read_ledger
+from kdsweep.ledger.file import decode_json, encode_line, scan_ledger
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_missing_or_doubled_line_is_an_error(path):
 
 def test_a_second_driver_is_kept_out_and_told_who_holds_it(path, monkeypatch):
     # As on a file system that is shared with the other machine.
-    monkeypatch.setattr("kdsweep.store.ledger.lock_holder", lambda path: None)
+    monkeypatch.setattr("kdsweep.ledger.file.lock_holder", lambda path: None)
     with Ledger.open(path) as ledger:
         ledger.append({"event": "session", "pid": 4711, "host": "node7"})
         with pytest.raises(ExperimentError, match="process 4711 on node7"):
@@ -124,7 +124,7 @@ def test_a_killed_driver_lets_go_of_the_ledger_and_loses_no_appended_line(path):
     code = (
         "import sys, subprocess\n"
         "from pathlib import Path\n"
-        "from kdsweep.store import Ledger\n"
+        "from kdsweep.ledger import Ledger\n"
         f"ledger = Ledger.open(Path({str(path)!r}))\n"
         "child = subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True)\n"

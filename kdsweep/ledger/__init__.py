@@ -1,7 +1,6 @@
 """An experiment on disk: its layout, its ledger, where it came from. No torch, no Ray."""
 
-from kdsweep.store.layout import Experiment, TrialFolder
-from kdsweep.store.ledger import (
+from kdsweep.ledger.file import (
     Event,
     Ledger,
     is_locked,
@@ -9,7 +8,8 @@ from kdsweep.store.ledger import (
     lock_holder,
     read_ledger,
 )
-from kdsweep.store.slot_time import SlotTime
+from kdsweep.ledger.layout import Experiment, TrialFolder
+from kdsweep.ledger.slot_time import SlotTime
 
 __all__ = [
     "Event",

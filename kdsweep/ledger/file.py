@@ -29,7 +29,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from kdsweep.errors import ExperimentError, LedgerError
-from kdsweep.store.atomic import sync_directory
+from kdsweep.ledger.atomic import sync_directory
 
 _HEAD = b'{"event":'
 _EPOCH = _HEAD + b'"epoch",'
