@@ -1,7 +1,7 @@
 """An experiment on disk: its layout, its ledger, where it came from. No torch, no Ray."""
 
+from kdsweep.ledger.events import Event
 from kdsweep.ledger.file import (
-    Event,
     Ledger,
     is_locked,
     iter_ledger,
