@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.ledger.events import Kind
 from kdsweep.ledger.trials import State
 from kdsweep.reporting.statistics import PairedGain, claim, paired_gain
 from kdsweep.reporting.tables import PARAM
@@ -44,7 +45,7 @@ def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) 
     if _TEST in test:
         scores["test"] = test[_TEST]
     complete = set(trials.loc[trials["state"] == State.COMPLETE, "number"])
-    search = trials[(trials["kind"] == "search") & trials["control"].notna()]
+    search = trials[(trials["kind"] == Kind.SEARCH) & trials["control"].notna()]
     both = search["number"].isin(complete) & search["control"].isin(complete)
     rows = []
     for job, group in search.groupby(JOB_COLUMN, sort=False):

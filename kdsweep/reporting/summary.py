@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.ledger.events import Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.reporting.bounds import rejected_students
@@ -27,7 +28,7 @@ def summarize(
     ``links`` has ``confirms`` and ``confirmed_by``; see :func:`kdsweep.reporting.results.load`.
     """
     header, sessions = sweep.header, sweep.sessions
-    search = trials[trials["kind"] == "search"]
+    search = trials[trials["kind"] == Kind.SEARCH]
     ranked = rank(eligible(trials))
     best = None if ranked.empty else _best(ranked.iloc[0])
     ties = [] if best is None else ranked.loc[ranked["value"] == best["value"], "number"].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kdsweep.ledger import Experiment
-from kdsweep.ledger.events import ClassIoUs
+from kdsweep.ledger.events import ClassIoUs, Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import CANDIDATES, State, merit
 from kdsweep.reporting.epochs import EpochColumns
@@ -123,7 +123,7 @@ def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
 
     What trials that cost more than allowed have reached is left out.
     """
-    search = trials[trials["kind"] == "search"]
+    search = trials[trials["kind"] == Kind.SEARCH]
     within = ~search["breaks_bound"]
     scores = {name: search[name].where(within) for name in ("value", "gain")}
     search = search.assign(**scores, halved=within & (search["state"] == State.STOPPED))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.ledger.events import Kind
 from kdsweep.ledger.trials import State
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
@@ -66,7 +67,7 @@ def effort_totals(results: Results) -> dict[str, Any]:
         "wall_hours": float(summary["hours"]),
         "trial_hours": spent,
         "gpu_hours": float(summary["gpu_hours"]),
-        "control_hours": float(efforts.loc[efforts["kind"] == "control", "hours"].sum()),
+        "control_hours": float(efforts.loc[efforts["kind"] == Kind.CONTROL, "hours"].sum()),
         "failed_hours": float(efforts.loc[efforts["state"] == State.FAILED, "hours"].sum()),
         "saved_hours": saved,
         "saved_share": saved / (saved + spent) if saved + spent > 0 else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from kdsweep.ledger.events import Stop
+from kdsweep.ledger.events import Kind, Stop
 from kdsweep.ledger.trials import FINAL, State
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
@@ -45,7 +45,7 @@ def curves(results: Results) -> pd.DataFrame:
     """
     ranked = results.ranked()
     trials = results.trials
-    controls = trials[(trials["kind"] == "control") & trials["value"].notna()]
+    controls = trials[(trials["kind"] == Kind.CONTROL) & trials["value"].notna()]
     costly = trials[trials["breaks_bound"] & trials["value"].notna()]
     others = ranked.iloc[_MOST_BEST:]
     if len(others) > _MOST_OTHERS:
@@ -71,7 +71,7 @@ def envelope(results: Results) -> pd.DataFrame:
         Columns ``epoch, num_trials, low`` (10 % of the trials are below), ``median, high`` (10 %
         are above).
     """
-    search = results.trials.loc[results.trials["kind"] == "search", "number"]
+    search = results.trials.loc[results.trials["kind"] == Kind.SEARCH, "number"]
     rows = results.epochs[results.epochs["trial"].isin(search) & results.epochs["value"].notna()]
     groups = rows.groupby("epoch")["value"]
     quantiles = groups.quantile(np.array([0.1, 0.5, 0.9])).unstack()
@@ -94,7 +94,7 @@ def endings(results: Results) -> pd.DataFrame:
         state of trials that cost more than allowed is ``too costly``. Trials that still wait or run
         are left out.
     """
-    search = results.trials[results.trials["kind"] == "search"]
+    search = results.trials[results.trials["kind"] == Kind.SEARCH]
     ended = search[search["state"].isin(list(FINAL))]
     ended = ended.assign(state=ended["state"].mask(ended["breaks_bound"], _COSTLY))
     counts = ended.groupby(["epochs", "state"]).size().reset_index(name="num_trials")
