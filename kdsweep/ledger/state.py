@@ -383,8 +383,8 @@ class Sweep:
         trial.take_value(event.epoch, event.value)
         trial.state, trial.stop, trial.heard = State.RUNNING, event.stop, event.time
         trial.breaks_bound = event.stop == Stop.CONSTRAINT
-        if event.params_m is not None:
-            trial.params_m = event.params_m
+        if (params_m := event.params_m) is not None:
+            trial.params_m = params_m
         if event.costs:
             if not trial.costs:
                 trial.costs = self._costs.setdefault(architecture_key(trial.job), trial.costs)
@@ -392,7 +392,8 @@ class Sweep:
         if event.measured:
             own = self._measured.setdefault(architecture_key(trial.job), {})
             own[trial.number] = event.measured
-        if not trial.is_control and not trial.breaks_bound and event.value is not None:
+        is_compared = not trial.is_control and not trial.breaks_bound
+        if is_compared and event.value is not None and self.rungs.is_rung(event.epoch):
             further = (trial.costs[metric] for metric in self.header.metrics[1:])
             self.rungs.record(trial.number, event.epoch, (event.value, *further))
         if event.stop is not None:

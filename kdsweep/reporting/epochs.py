@@ -123,7 +123,7 @@ def read_epochs(events: Iterable[Event]) -> tuple[Sweep, EpochColumns]:
     sweep, columns = Sweep(), EpochColumns()
     for event in events:
         sweep.apply(event)
-        if isinstance(event, EpochNumbers | EpochEvent):
+        if isinstance(event, (EpochNumbers, EpochEvent)):
             columns.append(event, sweep)
     return sweep, columns
 
