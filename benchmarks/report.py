@@ -10,7 +10,7 @@ and student, controls, early stops, failures), then, each in a process of its ow
 - ``floor``: ``json.loads`` of every line, keeping nothing
 - ``load``: :func:`kdsweep.reporting.load`
 - ``report``: the same, and every table written
-- ``fold``: the state of the sweep, which resuming begins with: :class:`kdsweep.sweep.state.Sweep`
+- ``fold``: the state of the sweep, which resuming begins with: :class:`kdsweep.ledger.state.Sweep`
 
 Seconds are those of the CPU; on a machine that does other work the ratio to the floor, measured
 side by side, says more than they do.
@@ -167,14 +167,19 @@ def report(folder: Path) -> None:
 
 
 def fold(folder: Path) -> None:
-    from kdsweep.store.ledger import decode_progress, iter_ledger
-    from kdsweep.sweep.state import Sweep
+    from kdsweep.ledger import iter_ledger
+    from kdsweep.ledger.events import decode_progress
+    from kdsweep.ledger.state import Sweep
 
     Sweep(iter_ledger(folder / "ledger.jsonl", decode_progress))
 
 
 STEPS = {"floor": floor, "load": load, "report": report, "fold": fold}
-IMPORTS = {"load": "kdsweep.reporting", "report": "kdsweep.reporting", "fold": "kdsweep.sweep"}
+IMPORTS = {
+    "load": "kdsweep.reporting",
+    "report": "kdsweep.reporting",
+    "fold": "kdsweep.ledger.state",
+}
 
 
 def measure(step: str, folder: Path) -> dict[str, float]:

@@ -82,8 +82,9 @@ print(lr * epochs)
 
 
 def through_kdsweep(trials: int, epochs: int, seconds: float, slots: int) -> dict:
+    from kdsweep.ledger import Experiment, read_ledger
+    from kdsweep.ledger.events import EpochEvent, StartEvent
     from kdsweep.spec import load_space
-    from kdsweep.store import Experiment, read_ledger
     from kdsweep.sweep import run_sweep
 
     space = load_space(
@@ -108,8 +109,8 @@ def through_kdsweep(trials: int, epochs: int, seconds: float, slots: int) -> dic
         outcome = run_sweep(space, experiments=Path(folder), runner=NAME, dashboard=False)
         assert outcome.exit_code == 0, outcome
         events = read_ledger(Experiment.open(outcome.experiment).ledger)
-    starts = [e["time"] for e in events if e["event"] == "start"]
-    ends = [e["time"] for e in events if e["event"] == "epoch" and e["stop"]]
+    starts = [event.time for event in events if isinstance(event, StartEvent)]
+    ends = [event.time for event in events if isinstance(event, EpochEvent) and event.stop]
     return summary(starts, ends, trials * epochs * seconds, slots) | resident.growth()
 
 

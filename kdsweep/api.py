@@ -156,9 +156,9 @@ def sweep_summary(experiment: Path, session: int) -> SweepSummary:
         experiment: Its folder.
         session: Number of its last session.
     """
+    from kdsweep.ledger import Experiment
     from kdsweep.reporting import load as load_results
     from kdsweep.reporting import to_json, write_page
-    from kdsweep.store import Experiment
     from kdsweep.tracking import SweepSummary
 
     results = load_results(experiment)
@@ -328,8 +328,8 @@ def train(
     Raises:
         KdsweepError: Bad input, or a training that diverged.
     """
+    from kdsweep.ledger import TrialFolder
     from kdsweep.spec import Job, load_job
-    from kdsweep.store import TrialFolder
     from kdsweep.trial import check_job, prepare, run_job
 
     if not isinstance(job, Job):

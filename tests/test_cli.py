@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from plain_events import write_plain
 from tiny_job import make_job
 
 from kdsweep.cli import main
+from kdsweep.ledger import Experiment
 from kdsweep.spec import dump_yaml
-from kdsweep.store import Experiment, Ledger
 from kdsweep.training.optimizers import Schedule
 
 
@@ -309,9 +310,7 @@ def test_losses_are_listed_and_explained(kdsweep: Run, monkeypatch: pytest.Monke
 def make_experiment(parent: Path, *events: dict[str, object]) -> Path:
     """An experiment whose ledger was written by hand."""
     experiment = Experiment.create(parent, "tiny")
-    with Ledger.open(experiment.ledger) as ledger:
-        for event in events:
-            ledger.append(dict(event))
+    write_plain(experiment.ledger, events)
     return experiment.path
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain_events import read_plain
 from tiny_job import SMALL
 
 import kdsweep
+from kdsweep.ledger import Experiment
 from kdsweep.spec import Space, load_space
-from kdsweep.store import Experiment, read_ledger
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -89,7 +90,7 @@ def test_a_real_sweep_killed_twice_trains_no_finished_epoch_again(
     process.communicate(timeout=240)
     assert process.returncode == 0
 
-    events = read_ledger(experiment.ledger)
+    events = read_plain(experiment.ledger)
     reported = Counter((e["trial"], e["epoch"]) for e in events if e["event"] == "epoch")
     assert set(reported.values()) == {1}
     ends = Counter(e["trial"] for e in events if e["event"] == "epoch" and e["stop"])

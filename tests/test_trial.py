@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from tiny_job import SMALL, make_job
 
 from kdsweep.errors import CheckpointError, SpecError
+from kdsweep.ledger import TrialFolder
 from kdsweep.models import build_network
 from kdsweep.models.inference_cost import measure_inference
 from kdsweep.spec import load_job
 from kdsweep.spec.job import Job
-from kdsweep.store import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, fingerprint, prepare, run_job
 from kdsweep.trial.inference import measure_costs

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from tiny_job import make_job
 
 from kdsweep.errors import CheckpointError, NonFiniteLossError, StepError
+from kdsweep.ledger import TrialFolder
 from kdsweep.spec.job import Job
-from kdsweep.store import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import Cohort, build_cohort, run_job, run_jobs
 

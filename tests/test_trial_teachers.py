@@ -12,8 +12,8 @@ import pytest
 from tiny_job import SMALL, make_job
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import TrialFolder
 from kdsweep.spec.job import Job
-from kdsweep.store import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, prepare, run_job
 

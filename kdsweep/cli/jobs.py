@@ -43,8 +43,8 @@ def train(
 ) -> None:
     """Train one job here, without Ray."""
     from kdsweep.api import new_single_folder
+    from kdsweep.ledger import TrialFolder
     from kdsweep.spec import read_job
-    from kdsweep.store import TrialFolder
     from kdsweep.tracking import NullTracker, agents_run, open_job_tracker
     from kdsweep.trial import check_job, prepare, run_job, tracked
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kdsweep.store.layout import EXPERIMENTS, LATEST
+from kdsweep.ledger.layout import EXPERIMENTS, LATEST
 
 
 def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:

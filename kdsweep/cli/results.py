@@ -29,8 +29,8 @@ def report(
     ] = True,
 ) -> None:
     """Show what a sweep has found, also while it runs or after a crash."""
+    from kdsweep.ledger import Experiment as ExperimentFolder
     from kdsweep.reporting import load, render, to_json, write_page, write_tables
-    from kdsweep.store import Experiment as ExperimentFolder
 
     results = load(experiment)
     folder = ExperimentFolder.open(experiment)

@@ -203,9 +203,9 @@ def _finish(outcome: Outcome, quiet: bool, as_json: bool) -> None:
 
 def _page(results: Results, experiment: Path) -> Path | None:
     """The report's page, drawn now unless W&B has been given a newer one than the last event."""
+    from kdsweep.ledger import Experiment as ExperimentFolder
     from kdsweep.reporting import write_page
     from kdsweep.reporting.page.page import PAGE
-    from kdsweep.store import Experiment as ExperimentFolder
 
     folder = ExperimentFolder.open(experiment)
     page = folder.report / PAGE

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdsweep.deploy.card import Card
 from kdsweep.errors import ExperimentError, ModelFileError
-from kdsweep.store import Experiment, TrialFolder, iter_ledger
-from kdsweep.store.checkpoints import CheckpointFolder, epoch_of
-from kdsweep.store.layout import CARD, WEIGHTS
-from kdsweep.store.ledger import decode_progress
-from kdsweep.store.provenance import installed_versions
+from kdsweep.ledger import Experiment, TrialFolder, iter_ledger
+from kdsweep.ledger.checkpoints import CheckpointFolder, epoch_of
+from kdsweep.ledger.events import decode_progress
+from kdsweep.ledger.layout import CARD, WEIGHTS
+from kdsweep.ledger.provenance import installed_versions
+from kdsweep.ledger.state import Sweep
 
 _ALLOWED = "an experiment, a trial's folder, or a student's weights with their card and job"
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrialProgress:
     """How far a training has come.
 
     Attributes:
-        is_control: Whether it is a control.
         epochs: Epochs that it was trained for.
         stop: Why it ended, as the ledger has it; ``None`` while it has not.
-        value: Highest value of the sweep's (first) metric.
     """
 
-    is_control: bool = False
-    epochs: int = 0
+    epochs: int
     stop: str | None = None
-    value: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,8 @@ class ChosenStudent:
         if self.experiment is None:
             saved = CheckpointFolder(self.folder.checkpoint).newest_first()
             return TrialProgress(epochs=epoch_of(saved[0])) if saved else None
-        return progress_of(self.experiment).get(int(self.folder.path.name))
+        trial = state_of(self.experiment).trials.get(int(self.folder.path.name))
+        return None if trial is None else TrialProgress(trial.epoch, trial.stop)
 
 
 def choose_student(path: Path | str, trial: int | None = None) -> ChosenStudent:
@@ -147,45 +144,27 @@ def choose_student(path: Path | str, trial: int | None = None) -> ChosenStudent:
     return _complete(ChosenStudent(chosen, experiment))
 
 
-def progress_of(experiment: Experiment) -> dict[int, TrialProgress]:
-    """How far the trials of a sweep have come, by number."""
-    trials: dict[int, TrialProgress] = {}
-    for event in iter_ledger(experiment.ledger, decode_progress):
-        if event["event"] == "trial":
-            trials[event["trial"]] = TrialProgress(is_control=event["kind"] == "control")
-        elif event["event"] == "epoch" and event["trial"] in trials:
-            trial = trials[event["trial"]]
-            trial.epochs, trial.stop = event["epoch"], event.get("stop")
-            trial.value = max(trial.value, _finite(event.get("value")))
-    return trials
+def state_of(experiment: Experiment) -> Sweep:
+    """Return the state of an experiment's sweep."""
+    return Sweep(iter_ledger(experiment.ledger, decode_progress))
 
 
 def best_trial(experiment: Experiment) -> int:
-    """Number of the search trial with the highest value of the sweep's (first) metric.
-
-    Of equal ones it is the smaller student, then the older trial, as in the report. Passed
-    over are trials that left no student, and those that break a constraint of the sweep.
+    """Return the number of the best trial that has left a student.
 
     Raises:
-        ExperimentError: No trial has left a student yet.
+        ExperimentError: There is none yet.
     """
-    trials = progress_of(experiment)
-    search = {n: t for n, t in trials.items() if not t.is_control and t.value > -math.inf}
-    kept = {n: t for n, t in search.items() if t.stop != "constraint"}
-    weights = {number: experiment.trial(number).best / WEIGHTS for number in kept}
-    sizes = {number: path.stat().st_size for number, path in weights.items() if path.is_file()}
-    if sizes:
-        return min(sizes, key=lambda number: (-kept[number].value, sizes[number], number))
-    where = " within the sweep's constraints" if len(kept) < len(search) else ""
+    sweep = state_of(experiment)
+    for trial in sweep.candidates():
+        if (experiment.trial(trial.number).best / WEIGHTS).is_file():
+            return trial.number
+    too_costly = any(t.breaks_bound and not t.is_control for t in sweep.trials.values())
+    where = " within the sweep's constraints" if too_costly else ""
     raise ExperimentError(
         f"{experiment.path}: no trial has left a student{where} yet\n"
         f"  try:     kdsweep status {experiment.path} says how it stands"
     )
-
-
-def _finite(value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else -math.inf
 
 
 def _of_folder(folder: Path) -> ChosenStudent:

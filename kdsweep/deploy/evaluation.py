@@ -23,8 +23,8 @@ from kdsweep.deploy.frame_counts import FrameCounts
 from kdsweep.deploy.steps import Steps, step_text
 from kdsweep.deploy.trained_student import TrainedStudent
 from kdsweep.deploy.views import FramePredictor, plain_predictions
+from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.models.inference_cost import device_name
-from kdsweep.store.atomic import write_json, write_text
 
 if TYPE_CHECKING:
     from kdsweep.data.source import SplitName

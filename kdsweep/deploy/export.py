@@ -21,9 +21,9 @@ from kdsweep.deploy.markdown_card import model_card
 from kdsweep.deploy.torch_model import TorchModel
 from kdsweep.deploy.trained_student import open_training
 from kdsweep.errors import KdsweepError, SpecError
-from kdsweep.store.atomic import new_directory, write_json, write_text
-from kdsweep.store.layout import CARD, WEIGHTS
-from kdsweep.store.provenance import installed_versions
+from kdsweep.ledger.atomic import new_directory, write_json, write_text
+from kdsweep.ledger.layout import CARD, WEIGHTS
+from kdsweep.ledger.provenance import installed_versions
 
 Format = Literal["onnx", "torch", "int8"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch", "int8")

@@ -7,8 +7,8 @@ from pathlib import Path
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.model import DeployedModel
 from kdsweep.errors import ModelFileError
-from kdsweep.store import Experiment
-from kdsweep.store.layout import CARD, WEIGHTS
+from kdsweep.ledger import Experiment
+from kdsweep.ledger.layout import CARD, WEIGHTS
 
 _ONNX = ".onnx"
 _PICKLED = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin"})

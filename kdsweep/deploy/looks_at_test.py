@@ -9,9 +9,10 @@ from typing import Any
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.evaluation import Evaluation
 from kdsweep.errors import ExperimentError
-from kdsweep.store import iter_ledger
-from kdsweep.store.atomic import write_json
-from kdsweep.store.layout import EvaluationFolder
+from kdsweep.ledger import iter_ledger
+from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.events import EpochEvent
+from kdsweep.ledger.layout import EvaluationFolder
 
 
 def scorings(folder: EvaluationFolder) -> list[dict[str, Any]]:
@@ -52,8 +53,8 @@ def score_of_training(chosen: ChosenStudent) -> float | None:
         return None
     found, trial = None, int(chosen.folder.path.name)
     for event in iter_ledger(chosen.experiment.ledger):
-        if event["event"] == "epoch" and event["trial"] == trial:
-            found = (event.get("metrics") or {}).get("test/miou", found)
+        if isinstance(event, EpochEvent) and event.trial == trial:
+            found = event.metrics.get("test/miou", found)
     return None if found is None else float(found)
 
 

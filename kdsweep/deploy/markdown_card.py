@@ -16,6 +16,7 @@ from kdsweep.deploy.onnx_writing import OPSET
 from kdsweep.deploy.quantizing import CALIBRATION_FRAMES
 from kdsweep.deploy.tables import milliseconds
 from kdsweep.errors import ExperimentError
+from kdsweep.ledger.events import Stop
 
 if TYPE_CHECKING:
     from kdsweep.data import SegmentationData
@@ -286,17 +287,17 @@ def _limits(
             "(`kdsweep confirm` trains several)."
         )
     if progress is not None and progress.epochs < job.train.epochs:
-        why = {
-            "asha": "its sweep went on with better ones",
-            "constraint": "it costs more than its sweep allows",
-            "unneeded": "its sweep had no more use for it",
+        why: dict[str | None, str] = {
+            Stop.ASHA: "its sweep went on with better ones",
+            Stop.CONSTRAINT: "it costs more than its sweep allows",
+            Stop.UNNEEDED: "its sweep had no more use for it",
             None: "it was still in training, or had been interrupted, when it was exported",
         }
         lines.append(
             f"It was trained for {progress.epochs} of {job.train.epochs} epochs: "
             f"{why.get(progress.stop, progress.stop)}."
         )
-    elif progress is not None and progress.stop == "constraint":
+    elif progress is not None and progress.stop == Stop.CONSTRAINT:
         lines.append("It costs more than its sweep allows.")
     if data.embedded:
         lines.append("It was trained on generated pictures and is not made for real roads.")

@@ -14,11 +14,11 @@ from kdsweep.deploy.card import Card
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.torch_model import read_network
 from kdsweep.errors import SpecError
+from kdsweep.ledger.checkpoints import CheckpointFolder
+from kdsweep.ledger.layout import CARD, WEIGHTS, TrialFolder
 from kdsweep.models import SegmentationNetwork, build_network, choose_device
 from kdsweep.models.pretrained import pixel_statistics
 from kdsweep.spec import load_job
-from kdsweep.store.checkpoints import CheckpointFolder
-from kdsweep.store.layout import CARD, WEIGHTS, TrialFolder
 from kdsweep.training.checkpoint import load_state
 from kdsweep.trial.cohort import autocast_dtype
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
-from kdsweep.reporting.history import History
 from kdsweep.spec.units import unit, written
 
 _MOST_NAMED = 4
 
 
-def rejected_students(history: History) -> list[dict[str, Any]]:
+def rejected_students(sweep: Sweep) -> list[dict[str, Any]]:
     """The students whose draws were never trained.
 
     Returns:
@@ -20,14 +20,15 @@ def rejected_students(history: History) -> list[dict[str, Any]]:
         commonest first.
     """
     found: dict[str, dict[str, Any]] = {}
-    for event in history.rejected:
-        student = event.get("student") or event["label"]
+    bounds = sweep.header.constraints
+    for event in sweep.rejected:
+        student = event.student or event.label
         row = found.setdefault(student, {"student": student, "times": 0, "costs": {}})
         row["times"] += 1
         row["costs"] |= {
-            metric: history.bounds[metric] * (1.0 + by)
-            for metric, by in event["excess"].items()
-            if by > 0 and metric in history.bounds
+            metric: bounds[metric] * (1.0 + by)
+            for metric, by in event.excess.items()
+            if by > 0 and metric in bounds
         }
     return sorted(found.values(), key=lambda row: -row["times"])
 

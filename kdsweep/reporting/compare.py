@@ -10,12 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from kdsweep.errors import ExperimentError
+from kdsweep.ledger import Experiment
+from kdsweep.ledger.trials import FINAL
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import allowed
 from kdsweep.reporting.columns import Column, print_bullet, print_table
 from kdsweep.reporting.overview import metric_label
 from kdsweep.reporting.results import Results, load
-from kdsweep.store import Experiment
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _compared(folder: Path, results: Results) -> Compared:
         latency_ms=best.get("latency_ms"),
         best_epoch=best.get("best_epoch"),
         epochs=summary["epochs_per_trial"],
-        num_ended=sum(summary["states"][state] for state in ("complete", "stopped", "failed")),
+        num_ended=sum(summary["states"][state] for state in FINAL),
         num_planned=summary["num_planned"],
         num_seeds=summary["num_seeds"],
         hours=summary["hours"],

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.ledger.events import Kind
+from kdsweep.ledger.trials import State
 from kdsweep.reporting.statistics import PairedGain, claim, paired_gain
 from kdsweep.reporting.tables import PARAM
 
@@ -42,8 +44,8 @@ def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) 
     scores = {"validation": trials.set_index("number")["value"]}
     if _TEST in test:
         scores["test"] = test[_TEST]
-    complete = set(trials.loc[trials["state"] == "complete", "number"])
-    search = trials[(trials["kind"] == "search") & trials["control"].notna()]
+    complete = set(trials.loc[trials["state"] == State.COMPLETE, "number"])
+    search = trials[(trials["kind"] == Kind.SEARCH) & trials["control"].notna()]
     both = search["number"].isin(complete) & search["control"].isin(complete)
     rows = []
     for job, group in search.groupby(JOB_COLUMN, sort=False):

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from kdsweep.ledger.atomic import write_bytes
 from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import plain
-from kdsweep.store.atomic import write_bytes
 
 
 def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:

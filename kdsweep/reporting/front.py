@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import joined
-from kdsweep.reporting.history import History, TrialHistory
 from kdsweep.reporting.tables import COSTS
-from kdsweep.spec.objectives import Objective, front, objective
 from kdsweep.spec.units import unit, written
-
-if TYPE_CHECKING:
-    from kdsweep.reporting.results import Results
 
 _COLUMNS = ("trial", "label", "student", "teacher")
 
 
-def front_trials(history: History) -> list[TrialHistory]:
-    """The trials on the front, best score first; none for a sweep with a single metric.
-
-    Controls and trials that cost more than allowed are not on it. Each trial counts with its score
-    at its best epoch and its network's costs; see :func:`kdsweep.spec.objectives.front`.
-    """
-    objectives = [objective(metric) for metric in history.metrics]
-    if len(objectives) < 2:
-        return []
-    known = {
-        trial.number: values
-        for trial in history.trials.values()
-        if trial.is_eligible and (values := _values(trial, objectives)) is not None
-    }
-    return [history.trials[number] for number in front(known, objectives)]
-
-
-def front_table(history: History, trials: pd.DataFrame) -> pd.DataFrame:
+def front_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
     """The trials on the front, best score first.
 
     Args:
-        history: The sweep.
+        sweep: The sweep.
         trials: Its trials.
 
     Returns:
@@ -51,28 +28,17 @@ def front_table(history: History, trials: pd.DataFrame) -> pd.DataFrame:
         the same network), ``gain, best_epoch, epochs, state``. Without rows for
         a sweep with a single metric.
     """
-    found = front_trials(history)
-    metrics = history.metrics
+    found = sweep.front()
+    metrics = sweep.metrics
     rows = trials.set_index("number").loc[[trial.number for trial in found]]
     rows = rows.rename_axis("trial").reset_index()
-    points = [values_at_best(trial, metrics) for trial in found]
+    points = [trial.point(metrics) for trial in found]
     values = {
         metric: pd.Series([point[metric] for point in points], dtype="float64")
         for metric in metrics
     }
     rest = rows[["gain", "best_epoch", "epochs", "state"]]
     return pd.concat([rows[list(_COLUMNS)], pd.DataFrame(values), rest], axis=1)
-
-
-def values_at_best(trial: TrialHistory, metrics: Sequence[str]) -> dict[str, float]:
-    """A trial's score at its best epoch, and what its network costs.
-
-    Args:
-        trial: One that is on the front.
-        metrics: Metrics of the sweep, the deciding score first.
-    """
-    further = {metric: float(trial.costs[metric]) for metric in metrics[1:]}
-    return {metrics[0]: trial.best_value, **further}
 
 
 def front_sentence(points: Sequence[Mapping[str, float]]) -> str:
@@ -98,16 +64,18 @@ def front_title(metrics: Sequence[str]) -> str:
     return f"Students that no other beats in {every} {names_of(metrics)}"
 
 
-def further_costs(results: Results, shown: pd.DataFrame) -> dict[str, pd.Series]:
+def further_costs(
+    trials: pd.DataFrame, metrics: Sequence[str], shown: pd.DataFrame
+) -> dict[str, pd.Series]:
     """What trials on the front cost besides what the sweep searches by, where it is known.
 
     Args:
-        results: The results.
-        shown: Rows of their front.
+        trials: All trials.
+        metrics: What the sweep searches by.
+        shown: Rows of its front.
     """
-    trials = results.trials.set_index("number").loc[shown["trial"]]
-    metrics = results.summary["metrics"]
-    every = {f"student/{name}": trials[name].reset_index(drop=True) for name in COSTS}
+    rows = trials.set_index("number").loc[shown["trial"]]
+    every = {f"student/{name}": rows[name].reset_index(drop=True) for name in COSTS}
     return {m: own for m, own in every.items() if m not in metrics and own.notna().any()}
 
 
@@ -133,11 +101,3 @@ def _range(metric: str, values: Sequence[float]) -> str:
     if after:
         return f"{low.removesuffix(after).rstrip()} to {high}"
     return f"{low} to {high.removeprefix(unit(metric).name).lstrip()}"
-
-
-def _values(trial: TrialHistory, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
-    """A trial's values, if it has all of them."""
-    further = [trial.costs.get(each.metric) for each in objectives[1:]]
-    if not all(value is not None and math.isfinite(value) for value in further):
-        return None
-    return (trial.best_value, *(float(value) for value in further if value is not None))

@@ -37,7 +37,10 @@ def print_front(results: Results, console: Console, top: int) -> None:
         columns.append(Column("gain", [formats.gain(v) for v in shown["gain"]], keep=7))
     epochs = zip(shown["best_epoch"], shown["epochs"], strict=True)
     columns += [
-        *(_column(metric, own, keep=5) for metric, own in further_costs(results, shown).items()),
+        *(
+            _column(metric, own, keep=5)
+            for metric, own in further_costs(results.trials, metrics, shown).items()
+        ),
         Column("best/last\nepoch", [f"{best}/{last}" for best, last in epochs], keep=4),
         Column("state", list(shown["state"]), keep=3, text=True, least=8),
     ]

@@ -7,33 +7,34 @@ teacher's; such a pair is not *matched*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from kdsweep.reporting.history import FAILED, INTERRUPTED, RUNNING, WAITING, History
+from kdsweep.ledger.events import Kind
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State, Trial
 
 # What a teacher brings; everything else of a job is shared with a matched control.
 _DISTILLATION = ("name", "teacher", "distill")
 
 
-def gain_table(history: History, trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+def gain_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
     """Each search trial beside its control.
 
     Args:
-        history: The sweep.
+        sweep: The sweep, which says who is compared with whom.
         trials: The trials; those of kind ``search`` are compared.
-        epochs: Their epochs, sorted by trial and epoch.
 
     Returns:
         Columns ``trial, label, teacher, student, control, epochs, value, control_value, gain,
         matched, seed, control_seed, reason``; ``reason`` is missing where there is a gain.
     """
-    search = trials[trials["kind"] == "search"]
-    states = trials.set_index("number")["state"]
+    search = trials[trials["kind"] == Kind.SEARCH].reset_index(drop=True)
     seeds = trials.set_index("number")["seed"]
+    compared = [_compared(sweep, sweep.trials[number]) for number in search["number"]]
     table = pd.DataFrame(
         {
             "trial": search["number"],
@@ -43,34 +44,15 @@ def gain_table(history: History, trials: pd.DataFrame, epochs: pd.DataFrame) -> 
             "control": search["control"],
             "epochs": search["epochs"],
             "value": search["value"],
-            "control_value": np.nan,
-            "gain": np.nan,
-            "matched": False,
+            "control_value": pd.Series([value for value, _, _ in compared], dtype="float64"),
+            "gain": math.nan,
+            "matched": pd.Series([matched for _, matched, _ in compared], dtype="bool"),
             "seed": search["seed"],
             "control_seed": search["control"].map(seeds).astype("Int64"),
+            "reason": pd.Series([reason for *_, reason in compared], dtype="str"),
         }
-    ).reset_index(drop=True)
-    reason = pd.Series(None, index=table.index, dtype="object")
-    reason[table["value"].isna()] = "no epoch finished"
-    reason[table["control"].isna()] = "no control"
-    for number, rows in table.groupby("control").groups.items():
-        control = int(str(number))
-        reached, best_so_far = _course(epochs, control)
-        at = np.searchsorted(reached, table.loc[rows, "epochs"].to_numpy(), side="right") - 1
-        long_enough = table.loc[rows, "epochs"].to_numpy() <= (reached[-1] if len(reached) else 0)
-        usable = long_enough & (at >= 0)
-        table.loc[rows[usable], "control_value"] = best_so_far[at[usable]]
-        short = rows[~usable]
-        reason[short] = reason[short].fillna(_why_short(states.get(control), len(reached)))
-        table.loc[rows, "matched"] = [
-            is_matched(history.trials[trial].job, history.trials[control].job)
-            if control in history.trials
-            else False
-            for trial in table.loc[rows, "trial"]
-        ]
+    )
     table["gain"] = table["value"] - table["control_value"]
-    reason[table["gain"].isna()] = reason[table["gain"].isna()].fillna("control has no value")
-    table["reason"] = reason.astype("str")
     return table
 
 
@@ -80,17 +62,25 @@ def is_matched(job: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
     return all(job.get(key) == control.get(key) for key in keys)
 
 
-def _course(epochs: pd.DataFrame, trial: int) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs of a trial, and the best value until each of them."""
-    rows = epochs[epochs["trial"] == trial]
-    return rows["epoch"].to_numpy(), np.fmax.accumulate(rows["value"].to_numpy())
+def _compared(sweep: Sweep, trial: Trial) -> tuple[float, bool, str | None]:
+    """The control's value, whether it is matched, and why there is no gain, if there is none."""
+    if trial.control is None:
+        return math.nan, False, "no control"
+    control, partner = sweep.trials.get(trial.control), sweep.partner(trial.number)
+    matched = control is not None and is_matched(trial.changed_job, control.changed_job)
+    if trial.best is None:
+        return math.nan, matched, "no epoch finished"
+    if partner is None:
+        return math.nan, matched, _why_short(control)
+    return partner[0].values[partner[1]], matched, None
 
 
-def _why_short(state: str | None, num_epochs: int) -> str:
-    if state is None:
+def _why_short(control: Trial | None) -> str:
+    if control is None:
         return "control not drawn yet"
-    if state == FAILED:
+    num_epochs = len(control.values)
+    if control.state is State.FAILED:
         return f"control failed after {num_epochs} epochs"
-    if state in (RUNNING, INTERRUPTED, WAITING):
+    if not control.state.is_final:
         return f"control not there yet ({num_epochs} epochs)"
     return f"control stopped after {num_epochs} epochs"

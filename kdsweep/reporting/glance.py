@@ -7,31 +7,24 @@ them again and again while it runs.
 from __future__ import annotations
 
 import json
-import math
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kdsweep.errors import KdsweepError
-from kdsweep.reporting.bounds import rejected_students
-from kdsweep.reporting.front import front_trials, values_at_best
-from kdsweep.reporting.history import (
-    COMPLETE,
-    FAILED,
-    RUNNING,
-    STATES,
-    STOPPED,
-    History,
-    TrialHistory,
-)
-from kdsweep.reporting.links import confirmed_source, confirming, sources_of
-from kdsweep.store import Experiment, is_locked, iter_ledger, lock_holder
-from kdsweep.store.ledger import decode_progress
+from msgspec import UNSET
 
-_ENDED = (COMPLETE, STOPPED, FAILED)
+from kdsweep.errors import KdsweepError
+from kdsweep.ledger import Experiment, iter_ledger
+from kdsweep.ledger.driven import is_driven, successor
+from kdsweep.ledger.events import decode_progress
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import FINAL, State, Trial
+from kdsweep.reporting.bounds import rejected_students
+from kdsweep.reporting.links import confirmed_source, confirming, sources_of
+
 # How the names of experiments' folders begin.
 _STAMP, _STAMP_LENGTH = "%Y%m%d-%H%M%S", len("20261122-141500")
 
@@ -125,7 +118,7 @@ class Glance:
     @property
     def num_ended(self) -> int:
         """Trials that have ended, without controls."""
-        return sum(self.states[state] for state in _ENDED)
+        return sum(self.states[state] for state in FINAL)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -165,18 +158,10 @@ def glance(path: Path | str, now: float | None = None) -> Glance:
 
 
 def _glance(experiment: Experiment, confirmed_by: Sequence[Experiment], now: float) -> Glance:
-    history = History(iter_ledger(experiment.ledger, decode_progress))
-    seen = glance_from_history(
-        history,
-        folder=experiment.path,
-        driven=is_driven(experiment, history),
-        successor=_successor(experiment, history),
-        budgets=_budgets(experiment, history),
-        now=now,
-    )
+    sweep = Sweep(iter_ledger(experiment.ledger, decode_progress))
     source = confirmed_source(experiment)
     return replace(
-        seen,
+        _seen(sweep, experiment, now),
         confirms=None if source is None else str(source),
         confirmed_by=tuple(str(other.path) for other in confirmed_by),
     )
@@ -208,148 +193,92 @@ def glance_all(folder: Path) -> list[Glance | Damaged]:
     return [stands for *_, stands in sorted(found, key=lambda item: item[:2], reverse=True)]
 
 
-def is_driven(experiment: Experiment, history: History) -> bool | None:
-    """Whether a driver runs an experiment; ``None`` where that cannot be told from here.
-
-    Its lock says so. Some shared file systems keep locks to one machine; that nobody holds it then
-    says nothing of a driver on another one.
-    """
-    if not history.sessions:
-        return is_locked(experiment.ledger)
-    if is_locked(experiment.ledger):
-        return True
-    return False if history.sessions[-1].event.get("host") == socket.gethostname() else None
-
-
-def _successor(experiment: Experiment, history: History) -> int | None:
-    """The process that holds an experiment, if it is another one than that of the last session."""
-    if not history.sessions or not is_locked(experiment.ledger):
-        return None
-    last = history.sessions[-1].event
-    holder = lock_holder(experiment.ledger)
-    is_same = last.get("host") == socket.gethostname() and last.get("pid") == holder
-    return None if is_same else holder
-
-
-def glance_from_history(
-    history: History,
-    *,
-    folder: Path,
-    driven: bool | None,
-    successor: int | None = None,
-    budgets: Mapping[str, float | None],
-    now: float,
-) -> Glance:
-    """How a sweep stands, as its ledger tells it.
-
-    Args:
-        history: The sweep.
-        folder: The experiment's folder.
-        driven: Whether a process holds it.
-        successor: That process, if it is another one than that of the last session.
-        budgets: ``max_hours`` and ``max_gpu_hours``.
-        now: Unix time.
-    """
-    sweep, sessions = history.sweep, history.sessions
-    state = history.state(driven if successor is None else False)
+def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Glance:
+    """How a sweep stands, but for its confirmations."""
+    driven, holder = is_driven(experiment, sweep), successor(experiment, sweep)
+    state = sweep.standing(driven if holder is None else False)
     if state == "died":
-        history.interrupt()
-        state = "died" if successor is None else "starting"
-    trials = list(history.trials.values())
-    search = [trial for trial in trials if trial.kind == "search"]
-    controls = [trial for trial in trials if trial.kind != "search"]
-    scored = [trial for trial in search if trial.is_eligible]
-    best = max(scored, key=lambda trial: (trial.best_value, -trial.number), default=None)
-    updated = sessions[-1].last if sessions else sweep.get("time")
+        sweep.interrupt()
+        state = "died" if holder is None else "starting"
     # What runs now has used the time since the last word too.
-    is_going = state == "running" and not history.extended
-    since = max(now - updated, 0.0) if is_going and updated is not None else 0.0
-    running = _running(history, now) if state == "running" else ()
-    # The trials of a cohort hold one slot together.
-    num_held = len({history.trials[trial.number].cohort for trial in running})
-    num_gpus = num_held * (sessions[-1].num_gpus if sessions else 0.0)
-    # Extended, it is held by a process that has not begun its session yet.
-    last = sessions[-1].event if sessions and not history.extended else {}
-    if successor is not None:
-        last = {"pid": successor, "host": socket.gethostname()}
+    until = now if state == "running" and not sweep.is_extended else None
+    trials = sweep.trials.values()
+    search = [trial for trial in trials if not trial.is_control]
+    best, updated, budgets = sweep.best(), sweep.updated, _budgets(sweep, experiment)
     return Glance(
-        path=str(folder),
-        name=sweep.get("name"),
+        path=str(experiment.path),
+        name=sweep.header.name,
         state=state,
-        reason=history.ending if history.ending not in (None, "done") else None,
+        reason=sweep.paused,
         driven=driven,
-        metric=history.metrics[0],
-        started=sessions[0].start if sessions else sweep.get("time"),
+        metric=sweep.metrics[0],
+        started=sweep.started,
         updated=updated,
         silent_s=None if updated is None else max(now - updated, 0.0),
-        num_planned=sweep.get("trials"),
-        states={name: sum(trial.state == name for trial in search) for name in STATES},
-        num_controls=_num_controls(sweep, len(search), len(controls)),
-        num_controls_ended=sum(trial.state in _ENDED for trial in controls),
-        num_failures=len(history.failures),
-        running=running,
+        num_planned=None if sweep.is_new else sweep.header.trials,
+        states={str(state): sum(t.state is state for t in search) for state in State},
+        num_controls=sweep.num_controls,
+        num_controls_ended=sum(t.is_control and t.state.is_final for t in trials),
+        num_failures=len(sweep.failures),
+        running=tuple(_running(t, now) for t in sweep.running()) if state == "running" else (),
         best=None
         if best is None
-        else {"number": best.number, "label": best.label, "value": best.best_value},
-        hours=(sum(s.last - s.start for s in sessions) + since) / 3600,
-        gpu_hours=(sum(t.gpu_seconds for t in trials) + since * num_gpus) / 3600,
-        max_hours=budgets.get("max_hours"),
-        max_gpu_hours=budgets.get("max_gpu_hours"),
-        session={key: last.get(key) for key in ("pid", "host", "slots")} if last else None,
-        metrics=history.metrics,
-        constraints=history.bounds,
+        else {"number": best.number, "label": best.label, "value": best.best},
+        hours=sweep.hours(until),
+        gpu_hours=sweep.gpu_hours(until),
+        max_hours=budgets["max_hours"],
+        max_gpu_hours=budgets["max_gpu_hours"],
+        session=_session(sweep, holder),
+        metrics=sweep.metrics,
+        constraints=dict(sweep.header.constraints),
         num_too_costly=sum(trial.breaks_bound for trial in search),
-        rejected=tuple(rejected_students(history)),
-        front=tuple(_on_front(trial, history.metrics) for trial in front_trials(history)),
+        rejected=tuple(rejected_students(sweep)),
+        front=tuple(
+            {"number": t.number, "label": t.label, "values": t.point(sweep.metrics)}
+            for t in sweep.front()
+        ),
     )
 
 
-def _on_front(trial: TrialHistory, metrics: Sequence[str]) -> dict[str, Any]:
-    values = values_at_best(trial, metrics)
-    return {"number": trial.number, "label": trial.label, "values": values}
+def _running(trial: Trial, now: float) -> RunningTrial:
+    return RunningTrial(
+        number=trial.number,
+        label=trial.label,
+        kind=trial.kind,
+        epoch=trial.epoch,
+        epochs=(trial.job.get("train") or {}).get("epochs"),
+        value=trial.last,
+        best=trial.best,
+        attempt=trial.num_starts,
+        silent_s=0.0 if trial.heard is None else max(now - trial.heard, 0.0),
+    )
 
 
-def _num_controls(sweep: Mapping[str, Any], num_search: int, num_controls: int) -> int:
-    """Controls in all: of trials that are not drawn yet it is not known which share one."""
-    if sweep.get("controls") == "paired":
-        return num_controls + max(0, int(sweep.get("trials") or 0) - num_search)
-    return max(num_controls, int(sweep.get("num_controls") or 0))
+def _session(sweep: Sweep, holder: int | None) -> dict[str, Any] | None:
+    """Who runs it or ran it last.
+
+    Extended, it is held by a process that has not begun its session yet.
+    """
+    if holder is not None:
+        return {"pid": holder, "host": socket.gethostname(), "slots": None}
+    if not sweep.sessions or sweep.is_extended:
+        return None
+    last = sweep.sessions[-1].event
+    return {"pid": last.pid, "host": last.host, "slots": last.slots}
 
 
-def _running(history: History, now: float) -> tuple[RunningTrial, ...]:
-    rows = history.epochs.rows()
-    last = {int(number): index for index, number in enumerate(rows["trial"])}
-
-    def one(trial: TrialHistory) -> RunningTrial:
-        index = last.get(trial.number)
-        value = None if index is None else float(rows["value"][index])
-        heard = trial.heard if trial.heard is not None else now
-        return RunningTrial(
-            number=trial.number,
-            label=trial.label,
-            kind=trial.kind,
-            epoch=0 if index is None else int(rows["epoch"][index]),
-            epochs=(trial.job.get("train") or {}).get("epochs"),
-            value=None if value is None or math.isnan(value) else value,
-            best=trial.best_value if trial.best_value > -math.inf else None,
-            attempt=trial.attempts,
-            silent_s=max(now - heard, 0.0),
-        )
-
-    return tuple(one(t) for t in history.trials.values() if t.state == RUNNING)
-
-
-def _budgets(experiment: Experiment, history: History) -> dict[str, float | None]:
+def _budgets(sweep: Sweep, experiment: Experiment) -> dict[str, float | None]:
     """The last session's budgets; the search space's, if no session has said any."""
     names = ("max_hours", "max_gpu_hours")
-    last = history.sessions[-1].event if history.sessions else {}
-    if any(name in last for name in names):
-        return {name: last.get(name) for name in names}
+    if sweep.sessions:
+        last = {name: getattr(sweep.sessions[-1].event, name) for name in names}
+        if any(budget is not UNSET for budget in last.values()):
+            return {name: None if v is UNSET else v for name, v in last.items()}
     try:
-        sweep = json.loads(experiment.spec_json.read_text(encoding="utf-8")).get("sweep") or {}
+        asked = json.loads(experiment.spec_json.read_text(encoding="utf-8")).get("sweep") or {}
     except (OSError, ValueError, AttributeError):
-        return {}
-    return {name: sweep.get(name) for name in names}
+        asked = {}
+    return {name: asked.get(name) for name in names}
 
 
 def _named_at(folder: Path, otherwise: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kdsweep.store import Experiment
+from kdsweep.ledger import Experiment
 
 
 def confirmed_source(experiment: Experiment) -> Path | None:

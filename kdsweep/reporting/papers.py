@@ -235,7 +235,9 @@ def _front(results: Results, scores: _Scores, top: int) -> _Made:
     ]
     if shown["gain"].notna().any():
         columns.append(scores.gain("gain", shown["gain"], bold=False))
-    columns += [_cost(metric, own) for metric, own in further_costs(results, shown).items()]
+    columns += [
+        _cost(metric, own) for metric, own in further_costs(results.trials, metrics, shown).items()
+    ]
     columns += [
         _numbers("best epoch", shown["best_epoch"], "d"),
         _numbers("epochs", shown["epochs"], "d"),

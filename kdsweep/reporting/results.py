@@ -14,11 +14,14 @@ from typing import Any
 import pandas as pd
 
 from kdsweep.errors import KdsweepError
+from kdsweep.ledger import Event, Experiment, iter_ledger
+from kdsweep.ledger.driven import is_driven
+from kdsweep.ledger.events import decode_numbers
+from kdsweep.ledger.state import Sweep
 from kdsweep.reporting.confirmation import confirmation_table
+from kdsweep.reporting.epochs import EpochColumns, read_epochs
 from kdsweep.reporting.front import front_table
 from kdsweep.reporting.gains import gain_table
-from kdsweep.reporting.glance import is_driven
-from kdsweep.reporting.history import Event, History, decode_event
 from kdsweep.reporting.links import confirmed_source, confirming
 from kdsweep.reporting.summary import summarize
 from kdsweep.reporting.tables import (
@@ -32,7 +35,6 @@ from kdsweep.reporting.tables import (
     trial_table,
 )
 from kdsweep.reporting.terms import term_table
-from kdsweep.store import Experiment, iter_ledger
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +150,8 @@ def load(path: Path | str) -> Results:
 
 
 def _load(experiment: Experiment, links: Mapping[str, Any]) -> Results:
-    history = History(iter_ledger(experiment.ledger, decode_event))
-    return _results(history, experiment.path, is_driven(experiment, history), links)
+    sweep, columns = read_epochs(iter_ledger(experiment.ledger, decode_numbers))
+    return _results(sweep, columns, experiment.path, is_driven(experiment, sweep), links)
 
 
 def _claims_of(experiment: Experiment) -> dict[str, Any]:
@@ -176,29 +178,33 @@ def results_from_events(
         driver_alive: Whether a driver holds the ledger; ``None`` if not known, and the ledger is
             then taken at its word.
     """
-    return _results(History(events), folder, driver_alive, {})
+    return _results(*read_epochs(events), folder, driver_alive, {})
 
 
 def _results(
-    history: History, folder: Path | None, driver_alive: bool | None, links: Mapping[str, Any]
+    sweep: Sweep,
+    columns: EpochColumns,
+    folder: Path | None,
+    driver_alive: bool | None,
+    links: Mapping[str, Any],
 ) -> Results:
-    if driver_alive is False and history.ending is None:
-        history.interrupt()
+    if driver_alive is False and sweep.ending is None:
+        sweep.interrupt()
     experiment = Experiment(folder if folder is not None else Path())
-    epochs = epoch_table(history)
-    trials = trial_table(history, epochs)
-    gains = gain_table(history, trials, epochs)
+    epochs = epoch_table(columns)
+    trials = trial_table(sweep, epochs)
+    gains = gain_table(sweep, trials)
     gain_of = gains.set_index("trial")["gain"]
     trials["gain"] = trials["number"].map(gain_of).astype("float64")
     return Results(
         trials=trials,
         epochs=epochs,
         pairs=pair_table(trials),
-        front=front_table(history, trials),
+        front=front_table(sweep, trials),
         gains=gains,
-        classes=class_table(history, trials),
+        classes=class_table(sweep, columns),
         terms=term_table(trials, epochs),
-        confirmation=confirmation_table(trials, epochs, str(history.sweep.get("metric", ""))),
-        failures=failure_table(history, experiment, relative=folder is None),
-        summary=summarize(history, trials, gains, folder, driver_alive, links),
+        confirmation=confirmation_table(trials, epochs, sweep.header.metric),
+        failures=failure_table(sweep, experiment, relative=folder is None),
+        summary=summarize(sweep, trials, gains, folder, driver_alive, links),
     )

@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.ledger.events import Kind
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
 from kdsweep.reporting.bounds import rejected_students
-from kdsweep.reporting.history import FAILED, STATES, History
 from kdsweep.reporting.tables import COSTS, eligible, plain, rank
 
 
 def summarize(
-    history: History,
+    sweep: Sweep,
     trials: pd.DataFrame,
     gains: pd.DataFrame,
     folder: Path | None,
@@ -25,43 +27,43 @@ def summarize(
 
     ``links`` has ``confirms`` and ``confirmed_by``; see :func:`kdsweep.reporting.results.load`.
     """
-    sweep, sessions = history.sweep, history.sessions
-    search = trials[trials["kind"] == "search"]
+    header, sessions = sweep.header, sweep.sessions
+    search = trials[trials["kind"] == Kind.SEARCH]
     ranked = rank(eligible(trials))
     best = None if ranked.empty else _best(ranked.iloc[0])
     ties = [] if best is None else ranked.loc[ranked["value"] == best["value"], "number"].tolist()
-    data = dict(sweep.get("data") or {})
+    data = dict(header.data)
     return {
-        "name": sweep.get("name"),
+        "name": header.name,
         "experiment": None if folder is None else str(folder),
-        "state": history.state(driver_alive),
-        "pause_reason": history.ending if history.ending not in (None, "done") else None,
-        "metric": history.metrics[0],
-        "metrics": list(history.metrics),
-        "constraints": history.bounds,
-        "sampler": sweep.get("sampler"),
-        "scheduler": sweep.get("scheduler"),
-        "seed": sweep.get("seed"),
-        "epochs_per_trial": sweep.get("epochs"),
-        "num_planned": sweep.get("trials"),
+        "state": sweep.standing(driver_alive),
+        "pause_reason": sweep.paused,
+        "metric": sweep.metrics[0],
+        "metrics": list(sweep.metrics),
+        "constraints": dict(header.constraints),
+        "sampler": header.sampler,
+        "scheduler": header.scheduler,
+        "seed": header.seed,
+        "epochs_per_trial": header.epochs,
+        "num_planned": None if sweep.is_new else header.trials,
         "num_trials": len(search),
         "num_controls": len(trials) - len(search),
         "num_teachers": int(search.loc[search["teacher"].notna(), "cohort"].nunique()),
-        "states": {state: int((search["state"] == state).sum()) for state in STATES},
+        "states": {str(state): int((search["state"] == state).sum()) for state in State},
         "num_epochs": int(trials["epochs"].sum()),
-        "num_failures": len(history.failures),
-        "num_failed_trials": int((trials["state"] == FAILED).sum()),
+        "num_failures": len(sweep.failures),
+        "num_failed_trials": int((trials["state"] == State.FAILED).sum()),
         "num_too_costly": int(search["breaks_bound"].sum()),
-        "rejected": rejected_students(history),
+        "rejected": rejected_students(sweep),
         "num_seeds": int(search["seed"].nunique()),
         "num_sessions": len(sessions),
-        "cpus_per_trial": sessions[-1].event.get("cpus_per_trial") if sessions else None,
-        "started": sessions[0].start if sessions else sweep.get("time"),
-        "updated": sessions[-1].last if sessions else sweep.get("time"),
-        "hours": sum(s.last - s.start for s in sessions) / 3600,
-        "slot_hours": _slot_hours(history),
-        "trial_hours": sum(t.seconds for t in history.trials.values()) / 3600,
-        "gpu_hours": sum(t.gpu_seconds for t in history.trials.values()) / 3600,
+        "cpus_per_trial": sessions[-1].event.cpus_per_trial if sessions else None,
+        "started": sweep.started,
+        "updated": sweep.updated,
+        "hours": sweep.hours(),
+        "slot_hours": _slot_hours(sweep),
+        "trial_hours": sweep.slot_hours(),
+        "gpu_hours": sweep.gpu_hours(),
         "best": best,
         "best_ties": ties,
         "num_gains": int(gains["gain"].notna().sum()),
@@ -73,12 +75,12 @@ def summarize(
     }
 
 
-def _slot_hours(history: History) -> float | None:
+def _slot_hours(sweep: Sweep) -> float | None:
     """Time that there was for trials: a session's length times the trials it runs at once."""
-    slots = [session.event.get("slots") or 0 for session in history.sessions]
+    slots = [session.slots for session in sweep.sessions]
     if not slots or not all(slots):
         return None
-    times = [session.last - session.start for session in history.sessions]
+    times = [session.end - session.start for session in sweep.sessions]
     return sum(time * num for time, num in zip(times, slots, strict=True)) / 3600
 
 

@@ -1,4 +1,4 @@
-"""The tables of a sweep, each a pure function of its history."""
+"""The tables of a sweep, each a pure function of its state and of its epochs' numbers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdsweep.reporting.history import History, class_ious
-from kdsweep.store import Experiment
+from kdsweep.ledger import Experiment
+from kdsweep.ledger.events import ClassIoUs, Kind
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import CANDIDATES, State, merit
+from kdsweep.reporting.epochs import EpochColumns
 
 PARAM = "param:"
 # What a frame costs a student, as its reports name it.
 COSTS = ("params_m", "macs_g", "latency_ms", "latency_p95_ms", "inference_mb")
 _MEASURED = ["latency_ms", "latency_p95_ms", "inference_mb"]
+_MERIT = ("value", "params_m", "number")
 _NETWORK = ["name", "params_m", "macs_g"]
 
 
-def epoch_table(history: History) -> pd.DataFrame:
+def epoch_table(columns: EpochColumns) -> pd.DataFrame:
     """All epochs, sorted by trial and epoch; the last word counts on one reported twice."""
-    columns = history.epochs
     rows = columns.rows()
     trial, epoch = rows["trial"], rows["epoch"]
     order = np.lexsort((epoch, trial))  # stable: the last word on an epoch comes last
@@ -40,9 +43,9 @@ def epoch_table(history: History) -> pd.DataFrame:
     return pd.DataFrame(table, copy=False)
 
 
-def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
+def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
     """All trials by number, their gains still missing."""
-    records = sorted(history.trials.values(), key=lambda trial: trial.number)
+    records = sorted(sweep.trials.values(), key=lambda trial: trial.number)
     number = pd.Series([t.number for t in records], dtype="int64")
     scored = epochs[epochs["value"].notna()]
     best = epochs.loc[scored.groupby("trial")["value"].idxmax()].set_index("trial")
@@ -78,8 +81,10 @@ def trial_table(history: History, epochs: pd.DataFrame) -> pd.DataFrame:
             "cohort": pd.Series([t.cohort for t in records], dtype="int64"),
             **{name: costs[name] for name in COSTS},
             "teacher_latency_ms": teacher_latency,
-            "hours": pd.Series([t.seconds / 3600 for t in records], dtype="float64"),
-            "attempts": pd.Series([t.attempts for t in records], dtype="int64"),
+            "hours": pd.Series(
+                [sweep.trial_seconds(t.number) / 3600 for t in records], dtype="float64"
+            ),
+            "attempts": pd.Series([t.num_starts for t in records], dtype="int64"),
             "seed": pd.Series([_seed(t.job) for t in records], dtype="Int64"),
             "seed_compat_iou": at(best, "student/seed_compat_iou").astype("float64"),
             "breaks_bound": pd.Series([t.breaks_bound for t in records], dtype="bool"),
@@ -118,17 +123,17 @@ def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
 
     What trials that cost more than allowed have reached is left out.
     """
-    search = trials[trials["kind"] == "search"]
+    search = trials[trials["kind"] == Kind.SEARCH]
     within = ~search["breaks_bound"]
     scores = {name: search[name].where(within) for name in ("value", "gain")}
-    search = search.assign(**scores, halved=within & (search["state"] == "stopped"))
+    search = search.assign(**scores, halved=within & (search["state"] == State.STOPPED))
     groups = search.groupby(["teacher", "student"], dropna=False, sort=True)
     pairs = groups.agg(
         num_trials=("number", "size"),
-        num_complete=("state", lambda states: int((states == "complete").sum())),
+        num_complete=("state", lambda states: int((states == State.COMPLETE).sum())),
         num_stopped=("halved", "sum"),
         num_too_costly=("breaks_bound", "sum"),
-        num_failed=("state", lambda states: int((states == "failed").sum())),
+        num_failed=("state", lambda states: int((states == State.FAILED).sum())),
         best=("value", "max"),
         median=("value", "median"),
         median_gain=("gain", "median"),
@@ -137,35 +142,33 @@ def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
     ranked = rank(search[search["value"].notna()])
     best = ranked.drop_duplicates(["teacher", "student"])[["teacher", "student", "number", "gain"]]
     named = best.rename(columns={"number": "best_trial", "gain": "best_gain"})
+    named["place"] = range(len(named))
     pairs = pairs.merge(named, on=["teacher", "student"], how="left")
     pairs["best_trial"] = pairs["best_trial"].astype("Int64")
-    return pairs.sort_values(
-        "best", ascending=False, na_position="last", kind="stable"
-    ).reset_index(drop=True)
+    pairs = pairs.sort_values("place", na_position="last", kind="stable")
+    return pairs.drop(columns="place").reset_index(drop=True)
 
 
-def class_table(history: History, trials: pd.DataFrame) -> pd.DataFrame:
+def class_table(sweep: Sweep, columns: EpochColumns) -> pd.DataFrame:
     """IoU of each class at the best epoch of every trial, beside teacher and control."""
-    names = list((history.sweep.get("data") or {}).get("classes") or [])
+    names = list(sweep.header.data.get("classes") or [])
     parts = []
-    for number, control, num_epochs in trials[["number", "control", "epochs"]].itertuples(
-        index=False
-    ):
-        classes = class_ious(history.trials[number].best_classes)
+    for number, trial in sorted(sweep.trials.items()):
+        classes = columns.classes(number, trial.best_epoch)
         num_classes = max((len(ious) for ious in classes.values()), default=0)
         if not num_classes:
             continue
         rows = {
             "student": classes.get("student"),
             "teacher": classes.get("teacher"),
-            "control": None if pd.isna(control) else _control_classes(history, control, num_epochs),
+            "control": _of_partner(sweep, columns, number).get("student"),
         }
-        columns = {name: _ious(ious, num_classes) for name, ious in rows.items()}
-        parts.append((number, num_classes, columns))
+        ious_of = {name: _ious(ious, num_classes) for name, ious in rows.items()}
+        parts.append((number, num_classes, ious_of))
     sizes = [num_classes for _, num_classes, _ in parts]
     ids = np.concatenate([np.arange(size) for size in sizes]) if parts else np.zeros(0, dtype=int)
     named = [names[i] if i < len(names) else f"class {i}" for i in range(max(sizes, default=0))]
-    columns = {
+    joined = {
         name: np.concatenate([part[name] for *_, part in parts]) if parts else np.zeros(0)
         for name in ("student", "teacher", "control")
     }
@@ -174,54 +177,50 @@ def class_table(history: History, trials: pd.DataFrame) -> pd.DataFrame:
             "trial": np.repeat(np.array([n for n, *_ in parts], dtype=np.int64), sizes),
             "class_id": ids,
             "class": _text(named[i] for i in ids),
-            **columns,
+            **joined,
         }
     )
 
 
-def _control_classes(history: History, control: int, num_epochs: int) -> list[float | None] | None:
-    """Per-class IoU of a control at its best epoch within the first ``num_epochs``."""
-    rows = [
-        r for r in history.control_classes.get(control, []) if r[0] <= num_epochs and r[1] == r[1]
-    ]
-    if not rows or max(epoch for epoch, *_ in rows) < num_epochs:
-        return None
-    return class_ious(max(rows, key=lambda row: row[1])[2]).get("student")
+def _of_partner(sweep: Sweep, columns: EpochColumns, number: int) -> ClassIoUs:
+    """Per-class IoU of a trial's control at the epoch at which the two are compared."""
+    partner = sweep.partner(number)
+    return {} if partner is None else columns.classes(partner[0].number, partner[1])
 
 
-def failure_table(history: History, experiment: Experiment, relative: bool) -> pd.DataFrame:
+def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.DataFrame:
     """All failures in their order; logs are named relative to the experiment or in full."""
 
     def log(number: int) -> str:
         path = experiment.trial(number).log
         return os.path.relpath(path, experiment.path.absolute()) if relative else str(path)
 
-    events = history.failures
+    events = sweep.failures
     return pd.DataFrame(
         {
-            "trial": pd.Series([e["trial"] for e in events], dtype="int64"),
-            "label": _text(history.trials[e["trial"]].label for e in events),
-            "attempt": pd.Series([e.get("attempt", 1) for e in events], dtype="int64"),
-            "class": _text(e.get("class") for e in events),
-            "message": _text(e.get("message") for e in events),
-            "retried": pd.Series([bool(e.get("retry")) for e in events], dtype="bool"),
-            "time": pd.Series([e.get("time") for e in events], dtype="float64"),
-            "log": _text(log(e["trial"]) for e in events),
-            "traceback": _text(e.get("traceback") for e in events),
+            "trial": pd.Series([e.trial for e in events], dtype="int64"),
+            "label": _text(sweep.trials[e.trial].label for e in events),
+            "attempt": pd.Series([e.attempt for e in events], dtype="int64"),
+            "class": _text(e.failure for e in events),
+            "message": _text(e.message for e in events),
+            "retried": pd.Series([e.retry for e in events], dtype="bool"),
+            "time": pd.Series([e.time for e in events], dtype="float64"),
+            "log": _text(log(e.trial) for e in events),
+            "traceback": _text(e.traceback for e in events),
         }
     )
 
 
 def eligible(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that may be called best: search trials with a value, within all bounds."""
-    return trials[(trials["kind"] == "search") & trials["value"].notna() & ~trials["breaks_bound"]]
+    """The trials that may be called best: those with a value, within all bounds."""
+    may = trials["kind"].isin(list(CANDIDATES))
+    return trials[may & trials["value"].notna() & ~trials["breaks_bound"]]
 
 
 def rank(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials by value, best first; of equal ones the smaller student, then the older trial."""
-    return trials.sort_values(
-        ["value", "params_m", "number"], ascending=[False, True, True], kind="stable"
-    )
+    """The trials, which all have a value, best first; see :func:`kdsweep.ledger.trials.merit`."""
+    keys = [merit(*row) for row in zip(*(trials[name] for name in _MERIT), strict=True)]
+    return trials.iloc[sorted(range(len(trials)), key=keys.__getitem__)]
 
 
 def plain(value: Any) -> Any:

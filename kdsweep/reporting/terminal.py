@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import nothing_within
 from kdsweep.reporting.columns import (
@@ -22,7 +23,6 @@ from kdsweep.reporting.front_display import print_front
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
-from kdsweep.store import Experiment
 
 _NAME = 14  # terminal cells that tell most encoders apart
 

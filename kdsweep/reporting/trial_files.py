@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from kdsweep.ledger import Experiment, TrialFolder
 from kdsweep.reporting.results import Results
-from kdsweep.store import Experiment, TrialFolder
 
 _MOST_CLASSES = 255  # class ids are bytes, and 255 is void
 

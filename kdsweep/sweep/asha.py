@@ -16,37 +16,23 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from kdsweep.ledger.rungs import Rungs
 from kdsweep.spec.objectives import Objective, front
 
 
 class Asha:
-    """The rungs of one sweep, and the rule that stops trials at them. Higher values are better.
+    """The rule that stops trials at the rungs of a sweep. Higher values are better.
+
+    At each rung about one trial in ``reduction_factor`` goes on.
 
     Args:
-        grace_period: First rung, in epochs.
-        reduction_factor: At each rung about one trial in this many goes on; the rungs are
-            ``grace_period * reduction_factor ** k``.
+        rungs: What was reached there so far; read only.
         objectives: What is optimised; values are those of the first.
-
-    Attributes:
-        rungs: Value of each trial at each rung.
     """
 
-    def __init__(
-        self, grace_period: int, reduction_factor: int, objectives: Sequence[Objective] = ()
-    ) -> None:
-        self.grace_period = grace_period
-        self.reduction_factor = reduction_factor
-        self.rungs: dict[int, dict[int, float]] = {}
+    def __init__(self, rungs: Rungs, objectives: Sequence[Objective] = ()) -> None:
+        self._rungs = rungs
         self._objectives = objectives if len(objectives) > 1 else ()
-        self._further: dict[int, dict[int, tuple[float, ...]]] = {}
-
-    def is_rung(self, epoch: int) -> bool:
-        """Whether trials are compared at ``epoch``."""
-        rung = self.grace_period
-        while rung < epoch:
-            rung *= self.reduction_factor
-        return rung == epoch
 
     def should_stop(
         self, trial: int, epoch: int, value: float, further: Sequence[float] = ()
@@ -62,26 +48,18 @@ class Asha:
             value: Its score.
             further: Values of the objectives after the first.
         """
-        if not self.is_rung(epoch):
+        if not self._rungs.is_rung(epoch):
             return False
-        others = {t: v for t, v in self.rungs.get(epoch, {}).items() if t != trial}
-        cutoff = self._cutoff(others.values())
+        others = {t: p for t, p in self._rungs.points.get(epoch, {}).items() if t != trial}
+        cutoff = self._cutoff(point[0] for point in others.values())
         if cutoff is None or value >= cutoff:
             return False
         if not self._objectives:
             return True
-        points = {t: (v, *self._further[epoch][t]) for t, v in others.items()}
-        return trial not in front({**points, trial: (value, *further)}, self._objectives)
-
-    def record(self, trial: int, epoch: int, value: float, further: Sequence[float] = ()) -> None:
-        """Remember what a trial reported, if ``epoch`` is a rung; arguments as before."""
-        if self.is_rung(epoch):
-            self.rungs.setdefault(epoch, {})[trial] = value
-            if self._objectives:
-                self._further.setdefault(epoch, {})[trial] = tuple(further)
+        return trial not in front({**others, trial: (value, *further)}, self._objectives)
 
     def _cutoff(self, values: Iterable[float]) -> float | None:
         recorded = list(values)
         if not recorded:
             return None
-        return float(np.percentile(recorded, (1 - 1 / self.reduction_factor) * 100))
+        return float(np.percentile(recorded, (1 - 1 / self._rungs.reduction_factor) * 100))

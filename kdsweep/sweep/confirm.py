@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import Experiment, iter_ledger
+from kdsweep.ledger.events import decode_progress
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import Trial, best_first
 from kdsweep.spec import Job, JobList
-from kdsweep.spec.objectives import Objective, front
-from kdsweep.store import Event, Experiment, read_ledger
 from kdsweep.sweep.run import read_space
-from kdsweep.sweep.state import Sweep, Trial
 
 
 def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
@@ -34,8 +33,7 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
         SpecError: It has no trial that could be confirmed.
     """
     opened = Experiment.open(experiment)
-    events = read_ledger(opened.ledger)
-    sweep = Sweep(events)
+    sweep = Sweep(iter_ledger(opened.ledger, decode_progress))
     space = read_space(opened)
     if isinstance(space, JobList):
         source = space.origin.get("experiment", "SOURCE")
@@ -52,7 +50,8 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
             f"{opened.path}: nothing to confirm: no trial with a teacher has a score{within} yet",
             hint=f"kdsweep resume {opened.path} goes on with it",
         )
-    ranked = _best_first(allowed, space.sweep.objectives, _sizes(events))
+    # Of a sweep with several metrics those on the front only.
+    ranked = best_first(sweep.front(allowed) if len(sweep.metrics) > 1 else allowed)
     jobs: dict[str, Trial] = {}
     for trial in ranked:
         jobs.setdefault(_without_seed(sweep, trial), trial)
@@ -84,37 +83,6 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
             "trials": {f"trial {t.number:04d}": {"label": t.label, metric: t.best} for t in best},
         },
     )
-
-
-def _best_first(
-    trials: list[Trial], objectives: Sequence[Objective], sizes: Mapping[int, float]
-) -> list[Trial]:
-    """Trials as a report ranks them; of a sweep with several metrics those on the front only."""
-    if len(objectives) > 1:
-        further = [objective.metric for objective in objectives[1:]]
-        points = {
-            t.number: (t.best, *(t.costs[metric] for metric in further))
-            for t in trials
-            if t.best is not None
-        }
-        kept = front(points, objectives)
-        trials = [trial for trial in trials if trial.number in kept]
-
-    def rank(trial: Trial) -> tuple[float, float, int]:
-        assert trial.best is not None
-        return -trial.best, sizes.get(trial.number, math.inf), trial.number
-
-    return sorted(trials, key=rank)
-
-
-def _sizes(events: Iterable[Event]) -> dict[int, float]:
-    """Millions of parameters of each trial's student, as far as they are known."""
-    sizes = {
-        event["trial"]: event["metrics"].get("student/params_m")
-        for event in events
-        if event["event"] == "epoch"
-    }
-    return {number: size for number, size in sizes.items() if size is not None}
 
 
 def _without_seed(sweep: Sweep, trial: Trial) -> str:

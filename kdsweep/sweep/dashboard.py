@@ -22,7 +22,7 @@ from urllib.parse import quote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from kdsweep.errors import ExperimentError, SpecError
-from kdsweep.store import Experiment
+from kdsweep.ledger import Experiment
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

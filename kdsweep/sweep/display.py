@@ -7,65 +7,66 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.ledger import Event
+from kdsweep.ledger.events import EpochEvent, FailEvent, RejectedEvent, StartEvent, Stop
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import FINAL, State, Trial
 from kdsweep.spec.units import written
-from kdsweep.store import Event
 from kdsweep.sweep.outcome import duration
-from kdsweep.sweep.state import State, Sweep, Trial
 
-_ENDINGS = {
-    "complete": "complete",
-    "constraint": "costs more than allowed",
-    "unneeded": "no longer needed",
+_ENDINGS: dict[str, str] = {
+    Stop.COMPLETE: "complete",
+    Stop.CONSTRAINT: "costs more than allowed",
+    Stop.UNNEEDED: "no longer needed",
 }
 
 
 def event_line(sweep: Sweep, event: Event) -> str | None:
     """One line about an event, or ``None`` if there is nothing to say."""
-    kind = event["event"]
-    if kind == "start":
-        trial = sweep.trials[event["trial"]]
-        again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
-        after = f" after epoch {event['epoch']}" if event["epoch"] else ""
+    if isinstance(event, StartEvent):
+        trial = sweep.trials[event.trial]
+        again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+        after = f" after epoch {event.epoch}" if event.epoch else ""
         return f"{_name(trial)}  started{after}{again}"
-    if kind == "epoch":
-        trial = sweep.trials[event["trial"]]
+    if isinstance(event, EpochEvent):
+        trial = sweep.trials[event.trial]
         line = (
-            f"{_name(trial)}  epoch {event['epoch']}/{trial.epochs}  "
-            f"{metric_name(sweep)} {event['value']:.3f}"
+            f"{_name(trial)}  epoch {event.epoch}/{trial.epochs}  "
+            f"{metric_name(sweep)} {event.value:.3f}"
         )
-        if event["stop"] is None:
+        if event.stop is None:
             return line
-        word = _ENDINGS.get(event["stop"], "stopped at a rung")
-        ended = sum(sweep.count(s) for s in State if s.is_final)
+        word = _ENDINGS.get(event.stop, "stopped at a rung")
+        ended = sweep.count(*FINAL)
         and_controls = " and controls" if any(t.is_control for t in sweep.trials.values()) else ""
         return f"{line}  {word} ({ended} of {sweep.num_trials} trials{and_controls} ended)"
-    if kind == "rejected":
+    if isinstance(event, RejectedEvent):
         return _rejected_line(sweep, event)
-    if kind == "fail":
-        trial = sweep.trials[event["trial"]]
-        message = event["message"].strip().splitlines()
-        then = "tried again" if event["retry"] else "given up"
-        if "job" in event:
-            then += f" with batch_size {event['job']['batch_size']}"
+    if isinstance(event, FailEvent):
+        trial = sweep.trials[event.trial]
+        message = event.message.strip().splitlines()
+        then = "tried again" if event.retry else "given up"
+        if event.job:
+            then += f" with batch_size {event.job['batch_size']}"
         first = message[0] if message else ""
-        return f"{_name(trial)}  failed ({event['class']}, {then}): {first}"
+        return f"{_name(trial)}  failed ({event.failure}, {then}): {first}"
     return None
 
 
-def _rejected_line(sweep: Sweep, event: Event) -> str:
+def _rejected_line(sweep: Sweep, event: RejectedEvent) -> str:
     """Why a draw was never trained."""
-    bounds = sweep.header["constraints"]
+    bounds = sweep.header.constraints
     reasons = [
         f"{written(metric, bounds[metric] * (1.0 + excess))}, at most {bounds[metric]:g} allowed"
-        for metric, excess in event["excess"].items()
+        for metric, excess in event.excess.items()
         if excess > 0
     ]
-    return f"{event['label']}  not trained: {'; '.join(reasons)}"
+    return f"{event.label}  not trained: {'; '.join(reasons)}"
 
 
 def metric_name(sweep: Sweep) -> str:
     """Short name of the sweep's metric."""
-    name = str(sweep.header["metric"]).rsplit("/", 1)[-1]
+    name = sweep.header.metric.rsplit("/", 1)[-1]
     return "mIoU" if name == "miou" else name
 
 
@@ -77,7 +78,7 @@ def time_left(sweep: Sweep, now: float) -> float | None:
         return None
     seconds_per_epoch = sweep.slot_hours(now) * 3600 / done
     ended = [t for t in trials if t.state.is_final and not t.is_control]
-    full = int(sweep.header["epochs"])
+    full = sweep.header.epochs or 0
     # Trials to come are stopped about as early as those before.
     expected = sum(t.epoch for t in ended) / len(ended) if len(ended) >= 3 else float(full)
     left = sweep.num_undrawn * expected
@@ -98,15 +99,18 @@ def render(sweep: Sweep, now: float, width: int) -> Group:
 
 
 def _overview(sweep: Sweep, now: float, width: int) -> Text:
-    ended = sum(sweep.count(state) for state in State if state.is_final)
+    ended = sweep.count(*FINAL)
     text = Text(overflow="ellipsis", no_wrap=True)
-    text.append(f"{sweep.header['name']}  ", "bold")
+    text.append(f"{sweep.header.name}  ", "bold")
     text.append(f"{ended}/{sweep.num_trials} ended")
     colours = {State.RUNNING: "cyan", State.WAITING: "dim", State.COMPLETE: "green"}
     colours |= {State.STOPPED: "blue", State.FAILED: "red"}
-    for state in (State.RUNNING, State.WAITING, State.COMPLETE, State.STOPPED, State.FAILED):
-        if sweep.count(state):
-            text.append(" · ", "dim").append(f"{sweep.count(state)} {state}", colours[state])
+    # Here interrupted trials are among those that wait.
+    counts = {state: sweep.count(state) for state in (State.RUNNING, State.WAITING, *FINAL)}
+    counts[State.WAITING] += sweep.count(State.INTERRUPTED)
+    for state, count in counts.items():
+        if count:
+            text.append(" · ", "dim").append(f"{count} {state}", colours[state])
     facts = Text(overflow="ellipsis", no_wrap=True)
     best = sweep.best()
     if best is not None:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from kdsweep.ledger import Event
+from kdsweep.ledger.events import Kind, RejectedEvent, TrialEvent
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import Trial
 from kdsweep.spec import Draw, Job, JobList, Space, control_key
-from kdsweep.store import Event
 from kdsweep.sweep.feasibility import Feasibility
-from kdsweep.sweep.state import Sweep, Trial
 from kdsweep.sweep.study import Study
 
 # A sampler that draws nothing but what breaks a bound, so many times in a row, is told the rest.
@@ -62,7 +64,7 @@ class Drawing:
         for number, job in self._shared.values():
             # All of them here, but for those that a driver killed in between has written.
             if number not in self._sweep.trials:
-                self._emit(self._event(number, "control", Draw({}, {}, job)))
+                self._emit(self._event(number, Kind.CONTROL, Draw({}, {}, job)))
         self._finish()
 
     def draw_cohort(self) -> None:
@@ -86,17 +88,15 @@ class Drawing:
                 return draw
             assert patience, draw
             self._emit(
-                {
-                    "event": "rejected",
-                    "number": number,
-                    "label": draw.job.label,
-                    "student": draw.job.student.label,
-                    "params": draw.params,
-                    "values": draw.values,
-                    "drawn_with": drawn_with,
-                    # By how much it exceeds each bound, relative to it.
-                    "excess": excess,
-                }
+                RejectedEvent(
+                    number=number,
+                    label=draw.job.label,
+                    student=draw.job.student.label,
+                    params=draw.params,
+                    values=draw.values,
+                    drawn_with=drawn_with,
+                    excess=excess,
+                )
             )
         raise AssertionError
 
@@ -113,7 +113,7 @@ class Drawing:
 
     def _draw_siblings(self, first: int) -> None:
         leader = self._sweep.trials[first]
-        wanted = int(self._sweep.header.get("students_per_teacher", 1)) - 1
+        wanted = self._sweep.header.students_per_teacher - 1
         if wanted == 0 or _is_reciprocal(leader.job):
             return
         drawn = sum(trial.drawn_with == first for trial in self._sweep.trials.values())
@@ -143,7 +143,7 @@ class Drawing:
             control = self._shared[control_key(draw.job)][0]
         event = self._event(
             number,
-            "search",
+            Kind.SEARCH,
             draw,
             control=control,
             rides_with=rides_with,
@@ -165,37 +165,36 @@ class Drawing:
     def _pair(self, trial: Trial) -> None:
         """Give a search trial its own control, unless it has it."""
         if self._space.sweep.controls == "paired" and trial.control not in self._sweep.trials:
-            assert trial.control == len(self._sweep.trials), trial
+            number = len(self._sweep.trials)
+            assert trial.control == number, trial
             control = Job.model_validate_json(json.dumps(trial.job)).as_control()
             draw = Draw({}, {}, control)
-            self._emit(self._event(trial.control, "control", draw, rides_with=trial.cohort))
+            self._emit(self._event(number, Kind.CONTROL, draw, rides_with=trial.cohort))
 
     def _event(
         self,
         number: int,
-        kind: str,
+        kind: Kind,
         draw: Draw,
         *,
         control: int | None = None,
         rides_with: int | None = None,
         drawn_with: int | None = None,
-    ) -> Event:
+    ) -> TrialEvent:
         job = draw.job
-        return {
-            "event": "trial",
-            "trial": number,
-            "kind": kind,
-            "label": job.label,
-            "student": job.student.label,
-            "teacher": None if job.teacher is None else job.teacher.label,
-            "params": draw.params,
-            # What the parameters came to, for people to read.
-            "values": draw.values,
-            "job": job.model_dump(mode="json"),
-            "control": control,
-            "rides_with": rides_with,
-            "drawn_with": drawn_with,
-        }
+        return TrialEvent(
+            trial=number,
+            kind=kind,
+            label=job.label,
+            student=job.student.label,
+            teacher=None if job.teacher is None else job.teacher.label,
+            params=draw.params,
+            values=draw.values,
+            job=job.model_dump(mode="json"),
+            control=control,
+            rides_with=rides_with,
+            drawn_with=drawn_with,
+        )
 
 
 def _is_reciprocal(job: Mapping[str, Any]) -> bool:

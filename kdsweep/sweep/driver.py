@@ -1,7 +1,7 @@
 """The driver of a sweep: what to run next, and what a result means. Without Ray.
 
 Every decision becomes one line of the ledger before it is acted upon, and reaches the state only
-through that line (see :mod:`kdsweep.sweep.state`).
+through that line (see :mod:`kdsweep.ledger.state`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,31 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from kdsweep.ledger import Event, Experiment, Ledger
+from kdsweep.ledger.events import (
+    DoneEvent,
+    EpochEvent,
+    FailEvent,
+    Failure,
+    PauseEvent,
+    SessionEvent,
+    StartEvent,
+    Stop,
+    SweepEvent,
+)
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State, Trial
 from kdsweep.spec import Job, JobList, Space
 from kdsweep.spec.objectives import STATIC_COSTS, excess
-from kdsweep.store import Event, Experiment, Ledger
+from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
-from kdsweep.sweep.state import State, Sweep, Trial
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
 
 # An error leaves the process in a state that nobody knows, so the next trial gets a new one.
-CLEAN_FAILURES = ("oom", "nan")
+CLEAN_FAILURES = (Failure.OOM, Failure.NAN)
 
 
 class Listener(Protocol):
@@ -129,7 +142,7 @@ class Driver:
         for event in ledger.replay():
             self.sweep.apply(event)
             self.study.apply(event)
-        self._static_costs = self.sweep.header.get("static_costs", static_costs or {})
+        self._static_costs = self.sweep.header.static_costs or static_costs or {}
         feasibility = Feasibility(space, self._static_costs)
         self._num_points = feasibility.num_points(space.sweep.trials)
         self._drawing = Drawing(space, self.sweep, self.study, feasibility, self._emit)
@@ -143,23 +156,22 @@ class Driver:
             command: The command line, for the record.
             data: What is known of the data, for reports.
         """
-        if not self.sweep.header:
+        if self.sweep.is_new:
             self._write_header(data)
         self._drawing.begin()
         self._emit(
-            {
-                "event": "session",
-                "session": len(self.sweep.sessions) + 1,
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "slots": self.plan.slots,
-                "gpus_per_trial": self.plan.gpus_per_trial,
-                "cpus_per_trial": self.plan.cpus_per_trial,
-                "command": command,
+            SessionEvent(
+                session=len(self.sweep.sessions) + 1,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                slots=self.plan.slots,
+                gpus_per_trial=self.plan.gpus_per_trial,
+                cpus_per_trial=self.plan.cpus_per_trial,
+                command=command,
                 # Budgets of this session; those of the search space unless it was told others.
-                "max_hours": self._max_hours,
-                "max_gpu_hours": self._max_gpu_hours,
-            }
+                max_hours=self._max_hours,
+                max_gpu_hours=self._max_gpu_hours,
+            )
         )
         for trial in self.sweep.trials.values():
             if trial.state.is_final:
@@ -168,9 +180,9 @@ class Driver:
     def end(self) -> None:
         """Write the line that closes this session, and finish what runs in the background."""
         if not self.sweep.has_work:
-            self._emit({"event": "done"})
+            self._emit(DoneEvent())
         elif self.pausing is not None:
-            self._emit({"event": "pause", "reason": self.pausing})
+            self._emit(PauseEvent(reason=self.pausing))
         self._cleaner.shutdown(wait=True)
 
     def pause(self, reason: str) -> None:
@@ -235,14 +247,7 @@ class Driver:
     def started(self, attempt: Attempt) -> None:
         """A worker begins with an attempt."""
         for trial in self.remaining(attempt):
-            self._emit(
-                {
-                    "event": "start",
-                    "trial": trial.number,
-                    "attempt": attempt.attempt,
-                    "epoch": trial.epoch,
-                }
-            )
+            self._emit(StartEvent(trial=trial.number, attempt=attempt.attempt, epoch=trial.epoch))
 
     def remaining(self, attempt: Attempt) -> list[Trial]:
         """The trials of an attempt that have not ended."""
@@ -265,17 +270,16 @@ class Driver:
             return True
         if "failed" in result:
             failed = result["failed"]
-            if failed["class"] == "crash":
+            if failed["class"] == Failure.CRASH:
                 # A signal to the whole process group kills the processes of a loader too.
-                self.crashed(attempt, "crash", failed["message"], failed["traceback"])
+                self.crashed(attempt, Failure.CRASH, failed["message"], failed["traceback"])
             else:
                 self._fail(attempt, failed["class"], failed["message"], failed["traceback"])
             return failed["class"] in CLEAN_FAILURES
         if "ended" in result:
             first = self.remaining(attempt)[0]
-            self._fail(
-                attempt, "error", f"training ended after {first.epoch} of {first.epochs} epochs"
-            )
+            message = f"training ended after {first.epoch} of {first.epochs} epochs"
+            self._fail(attempt, Failure.ERROR, message)
             return True
         self._judge(attempt, result)
         if self.is_active(attempt) and self.pausing is None:
@@ -304,7 +308,7 @@ class Driver:
                 if metric not in report.metrics:
                     known = ", ".join(sorted(report.metrics))
                     message = f"no metric {metric!r} in the report; it has {known}"
-                    self._fail(attempt, "error", message)
+                    self._fail(attempt, Failure.ERROR, message)
                     return
         left = {int(number): failed for number, failed in result["left"].items()}
         # In the order of the tasks: what becomes of controls depends on those they ride with.
@@ -330,7 +334,7 @@ class Driver:
         for name in (metric, *self._costs):
             if not math.isfinite(report.metrics[name]):
                 message = f"{name} is {report.metrics[name]} after epoch {report.epoch}"
-                self._emit(self._failure(attempt, trial.number, "nan", message))
+                self._emit(self._failure(attempt, trial.number, Failure.NAN, message))
                 return
         value = report.metrics[metric]
         known = {name: report.metrics[name] for name in self._costs}
@@ -338,20 +342,18 @@ class Driver:
         costs = {**known, **self.sweep.median_costs(trial.number, measured)}
         plain = report.to_json()
         self._emit(
-            {
-                "event": "epoch",
-                "trial": trial.number,
-                "attempt": attempt.attempt,
-                "epoch": report.epoch,
-                "value": value,
-                # What else the sampler and the rungs go by, if anything.
-                **({"costs": costs} if costs else {}),
-                **({"measured": measured} if measured else {}),
-                "metrics": plain["metrics"],
-                "classes": plain["classes"],
-                "seconds": plain["seconds"],
-                "stop": self._verdict(trial, report.epoch, value, costs),
-            }
+            EpochEvent(
+                trial=trial.number,
+                attempt=attempt.attempt,
+                epoch=report.epoch,
+                value=value,
+                costs=costs,
+                measured=measured,
+                metrics=plain["metrics"],
+                classes=plain["classes"],
+                seconds=plain["seconds"],
+                stop=self._verdict(trial, report.epoch, value, costs),
+            )
         )
 
     @property
@@ -363,27 +365,25 @@ class Driver:
 
     def _verdict(
         self, trial: Trial, epoch: int, value: float, costs: Mapping[str, float]
-    ) -> str | None:
-        """Whether a trial ends with an epoch.
-
-        Returns:
-            ``complete``, ``asha``, ``constraint`` (it breaks a bound), ``unneeded``, or ``None``.
-        """
+    ) -> Stop | None:
+        """Return why a trial ends with an epoch, ``None`` if it goes on."""
         sweep = self.space.sweep
         if not trial.is_control and any(v > 0 for v in excess(costs, sweep.bounds).values()):
-            return "constraint"
+            return Stop.CONSTRAINT
         if epoch >= trial.epochs:
-            return "complete"
+            return Stop.COMPLETE
         if trial.is_control:
             partners = [t for t in self.sweep.cohort(trial.number) if t.control == trial.number]
             if not partners or not all(t.state.is_final for t in partners):
                 return None
             # Nobody is left whom it could be compared with at a later epoch.
-            return "asha" if any(t.state is State.STOPPED for t in partners) else "unneeded"
+            was_stopped = any(t.state is State.STOPPED for t in partners)
+            return Stop.ASHA if was_stopped else Stop.UNNEEDED
         if sweep.scheduler == "none":
             return None
         further = [costs[objective.metric] for objective in sweep.objectives[1:]]
-        return "asha" if self.sweep.asha.should_stop(trial.number, epoch, value, further) else None
+        asha = Asha(self.sweep.rungs, sweep.objectives)
+        return Stop.ASHA if asha.should_stop(trial.number, epoch, value, further) else None
 
     def _fail(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
         """The whole attempt has failed, whoever's fault it was."""
@@ -391,36 +391,48 @@ class Driver:
         cohort = self.sweep.cohort(attempt.cohort)
         retry, changes = False, {}
         train = self.sweep.job_to_run(failed[0].number)["train"]
-        if failure == "crash":
+        if failure == Failure.CRASH:
             retry = max(t.num_crashes for t in cohort) < self.space.sweep.crash_retries
-        elif failure == "oom" and not any(t.num_ooms for t in cohort) and train["batch_size"] > 1:
+        elif (
+            failure == Failure.OOM
+            and not any(t.num_ooms for t in cohort)
+            and train["batch_size"] > 1
+        ):
             # The optimiser still sees the gradient of about as many frames per step.
             half = {"batch_size": train["batch_size"] // 2, "accumulate": train["accumulate"] * 2}
             # Losses that compare the images of a batch cannot go on with single ones.
             retry = all(_is_valid({**t.job, "train": {**t.job["train"], **half}}) for t in failed)
-            changes = {"job": half} if retry else {}
+            changes = half if retry else {}
         del self._active[attempt.cohort]
         # The first line says it whole; the log is one and the same.
         for trial in failed:
-            event = self._failure(attempt, trial.number, failure, message, traceback)
-            self._emit({**event, "retry": retry, **changes})
+            said = failure, message, traceback
+            self._emit(self._failure(attempt, trial.number, *said, retry=retry, changes=changes))
             traceback = ""
         for trial in failed:
             if trial.state.is_final:
                 self._drop_checkpoints(trial)
 
     def _failure(
-        self, attempt: Attempt, number: int, failure: str, message: str, traceback: str = ""
-    ) -> Event:
-        return {
-            "event": "fail",
-            "trial": number,
-            "attempt": attempt.attempt,
-            "class": failure,
-            "message": message,
-            "traceback": traceback,
-            "retry": False,
-        }
+        self,
+        attempt: Attempt,
+        number: int,
+        failure: str,
+        message: str,
+        traceback: str = "",
+        *,
+        retry: bool = False,
+        changes: Mapping[str, Any] | None = None,
+    ) -> FailEvent:
+        return FailEvent(
+            trial=number,
+            attempt=attempt.attempt,
+            failure=failure,
+            message=message,
+            traceback=traceback,
+            retry=retry,
+            job=dict(changes or {}),
+        )
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -428,29 +440,24 @@ class Driver:
         sweep = self.space.sweep
         num_trials = self._num_points
         self._emit(
-            {
-                "event": "sweep",
-                "schema": 1,
-                "name": self.space.name,
-                "metric": sweep.score,
-                "mode": "max",
-                "metrics": [objective.metric for objective in sweep.objectives],
-                "constraints": sweep.bounds,
-                **({"static_costs": self._static_costs} if self._static_costs else {}),
-                "sampler": sweep.sampler,
-                "scheduler": sweep.scheduler,
-                "grace_period": sweep.grace_period,
-                "reduction_factor": sweep.reduction_factor,
-                "epochs": max(job.train.epochs for job in self.space.corners()),
-                "seed": sweep.seed,
-                "trials": num_trials,
-                "controls": sweep.controls,
-                "num_controls": num_trials
-                if sweep.controls == "paired"
-                else self._drawing.num_shared,
-                "students_per_teacher": self._students_per_teacher,
-                "data": data,
-            }
+            SweepEvent(
+                name=self.space.name,
+                metric=sweep.score,
+                metrics=[objective.metric for objective in sweep.objectives],
+                constraints=sweep.bounds,
+                static_costs={key: dict(costs) for key, costs in self._static_costs.items()},
+                sampler=sweep.sampler,
+                scheduler=sweep.scheduler,
+                grace_period=sweep.grace_period,
+                reduction_factor=sweep.reduction_factor,
+                epochs=max(job.train.epochs for job in self.space.corners()),
+                seed=sweep.seed,
+                trials=num_trials,
+                controls=sweep.controls,
+                num_controls=num_trials if sweep.controls == "paired" else self._drawing.num_shared,
+                students_per_teacher=self._students_per_teacher,
+                data=data,
+            )
         )
 
     def _emit(self, event: Event) -> None:

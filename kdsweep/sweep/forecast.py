@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from kdsweep.ledger.rungs import Rungs
 from kdsweep.sweep.asha import Asha
 from kdsweep.training.step_cost import StepCost
 
@@ -104,7 +105,8 @@ class _Play:
         self._cost = cost
         self._students = students
         self._stops = asha
-        self._asha = Asha(work.grace_period, work.reduction_factor)
+        self._rungs = Rungs(work.grace_period, work.reduction_factor)
+        self._asha = Asha(self._rungs)
         self._random = random.Random(seed)
         self._num_epochs = 0
 
@@ -166,7 +168,7 @@ class _Play:
             for trial, value in list(values.items()):
                 if self._asha.should_stop(trial, epoch, value):
                     del values[trial]
-                self._asha.record(trial, epoch, value)
+                self._rungs.record(trial, epoch, (value,))
             if not values:
                 return
 

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.store import Event
-from kdsweep.sweep.state import Sweep
+from kdsweep.ledger import Event
+from kdsweep.ledger.events import trial_of
+from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.study import Study
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class StudyMirror:
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Copy the trial that an event ends."""
-        trial = sweep.trials.get(event.get("trial", -1))
+        number = trial_of(event)
+        trial = None if number is None else sweep.trials.get(number)
         if trial is not None and trial.state.is_final and not trial.is_control:
             self._worker.submit(self._write, [self._source.trial(trial.number)])
 

@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsweep.store import Experiment
-from kdsweep.sweep.state import State, Sweep
+from kdsweep.ledger import Experiment
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import FINAL, State
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
         num_stopped=fates[State.STOPPED] - num_too_costly,
         num_too_costly=num_too_costly,
         num_failed=fates[State.FAILED],
-        num_left=int(sweep.header["trials"])
-        - sum(fates[state] for state in State if state.is_final),
+        num_left=sweep.header.trials - sum(fates[state] for state in FINAL),
         num_controls=len(controls),
         num_failed_controls=sum(trial.state is State.FAILED for trial in controls),
         best_trial=None if best is None else best.number,

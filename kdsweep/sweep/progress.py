@@ -16,10 +16,11 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from kdsweep.store import Event
+from kdsweep.ledger import Event
+from kdsweep.ledger.events import FailEvent, to_json
+from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.display import event_line, render
 from kdsweep.sweep.outcome import Outcome, outcome_lines
-from kdsweep.sweep.state import Sweep
 
 Mode = Literal["auto", "live", "plain", "quiet", "json"]
 
@@ -109,7 +110,7 @@ class LiveProgress(Progress):
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Print failures above the table; all else is in it."""
-        if event["event"] == "fail":
+        if isinstance(event, FailEvent):
             line = event_line(sweep, event)
             self.console.print(Text(line or "", style="yellow"), soft_wrap=True)
 
@@ -153,7 +154,7 @@ class JsonProgress(Progress):
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Write the event."""
-        self._write(event)
+        self._write(to_json(event))
 
     def close(self, outcome: Outcome) -> None:
         """Write the ``outcome``."""
@@ -174,7 +175,7 @@ class QuietProgress(Progress):
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Print failures that end a trial."""
-        if event["event"] == "fail" and not event["retry"]:
+        if isinstance(event, FailEvent) and not event.retry:
             self.console.print(Text(event_line(sweep, event) or ""), soft_wrap=True)
 
     def close(self, outcome: Outcome) -> None:

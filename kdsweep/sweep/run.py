@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.ledger import Experiment, Ledger
+from kdsweep.ledger.atomic import write_json, write_text
+from kdsweep.ledger.events import ExtendEvent
+from kdsweep.ledger.provenance import environment
+from kdsweep.ledger.state import Sweep
 from kdsweep.spec import JobList, Space, dump_yaml
-from kdsweep.store import Experiment, Ledger
-from kdsweep.store.atomic import write_json, write_text
-from kdsweep.store.provenance import environment
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.machine import check_folder
 from kdsweep.sweep.outcome import Outcome, make_outcome
 from kdsweep.sweep.progress import Mode, Progress, make_progress
 from kdsweep.sweep.session import SweepSession
-from kdsweep.sweep.state import Sweep
 from kdsweep.sweep.tracked import MakeSummary
 
 RUNNER = "kdsweep.trial"
@@ -131,7 +132,7 @@ def resume_sweep(
         if more_trials:
             _extend(space, ledger, more_trials)
         sweep = Sweep(ledger.replay())
-        if sweep.header and not sweep.has_work:
+        if not sweep.is_new and not sweep.has_work:
             outcome = make_outcome(sweep, opened)
             shown.note(f"{opened.path}: nothing left to do")
             shown.close(outcome)
@@ -159,8 +160,9 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
     Raises:
         SpecError: The space does not have so many points.
     """
-    header = Sweep(ledger.replay()).header
-    if not header:
+    sweep = Sweep(ledger.replay())
+    header = sweep.header
+    if sweep.is_new:
         raise SpecError(
             "this sweep has not begun: nothing is there to extend",
             hint="kdsweep resume begins it; sweep.trials says with how many trials",
@@ -171,8 +173,8 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
             "this is a confirmation: its jobs and seeds are fixed",
             hint=f"kdsweep confirm {source} --seeds N makes one with more seeds",
         )
-    planned = int(header["trials"])
-    feasibility = Feasibility(space, header.get("static_costs", {}))
+    planned = header.trials
+    feasibility = Feasibility(space, header.static_costs)
     num_points = feasibility.num_points(planned + more)
     if planned + more > num_points:
         within = " within its constraints" if feasibility.is_limiting else ""
@@ -184,11 +186,9 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
         )
     paired = space.sweep.controls == "paired"
     ledger.append(
-        {
-            "event": "extend",
-            "trials": planned + more,
-            "num_controls": header["num_controls"] + (more if paired else 0),
-        }
+        ExtendEvent(
+            trials=planned + more, num_controls=header.num_controls + (more if paired else 0)
+        )
     )
 
 

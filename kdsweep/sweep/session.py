@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.ledger import Experiment, Ledger, iter_ledger
+from kdsweep.ledger.events import SweepEvent, trial_of
+from kdsweep.ledger.provenance import mask_secrets
 from kdsweep.spec import JobList, Space
-from kdsweep.store import Event, Experiment, Ledger, iter_ledger
-from kdsweep.store.provenance import mask_secrets
 from kdsweep.sweep import cluster
 from kdsweep.sweep.cohort_size import (
     choose_students_per_teacher,
@@ -182,7 +183,7 @@ class SweepSession:
             if driver is None:
                 return Outcome(None, 130, self._interruption.reason or "sigint")
             driver.end()
-        notice = driver.sweep.header["data"].get("notice")
+        notice = driver.sweep.header.data.get("notice")
         return make_outcome(driver.sweep, driver.experiment, notice=notice)
 
     def _students_per_teacher(self, prelude: Prelude, resources: Plan) -> int:
@@ -202,11 +203,9 @@ class SweepSession:
         self._progress.note(f"students per teacher: {chosen}, by a few measured steps")
         return chosen
 
-    def _tell_who_trains_alone(self, header: Event) -> None:
+    def _tell_who_trains_alone(self, header: SweepEvent) -> None:
         jobs = self._space.jobs_to_check()
-        if header.get("students_per_teacher", 1) > 1 and any(
-            "mutual" in j.distill.terms() for j in jobs
-        ):
+        if header.students_per_teacher > 1 and any("mutual" in j.distill.terms() for j in jobs):
             self._progress.note(
                 "trials with mutual learning train alone: their teacher learns from its student"
             )
@@ -273,7 +272,7 @@ class SweepSession:
         unfinished = {trial.number for trial in trials if not trial.state.is_final}
         # Whose best epoch is told when they end; there is seldom anything to look for.
         events = (
-            [e for e in iter_ledger(experiment.ledger) if e.get("trial") in unfinished]
+            [e for e in iter_ledger(experiment.ledger) if trial_of(e) in unfinished]
             if unfinished and tracker.is_active
             else []
         )

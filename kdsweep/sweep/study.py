@@ -30,10 +30,21 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import Event
+from kdsweep.ledger.events import (
+    EpochEvent,
+    EpochProgress,
+    FailEvent,
+    Kind,
+    RejectedEvent,
+    Stop,
+    SweepEvent,
+    TrialEvent,
+    trial_of,
+)
 from kdsweep.spec import Draw, JobList, Space
 from kdsweep.spec.objectives import Direction, excess
 from kdsweep.spec.ranges import Given
-from kdsweep.store import Event
 from kdsweep.sweep.feasibility import Feasibility
 
 # Spaces up to this many points are remembered point by point, so that none is trained twice.
@@ -164,20 +175,19 @@ class Study:
 
     def apply(self, event: Event) -> None:
         """Take one event of the ledger; those that do not concern the sampler are ignored."""
-        if event["event"] == "sweep":
-            self._feasibility = Feasibility(self.space, event.get("static_costs", {}))
-        elif event["event"] == "trial" and event["kind"] == "search":
-            added = self._add(event["trial"], event["params"], event.get("drawn_with"))
-            self._ids[event["trial"]] = added
-            self._values[event["trial"]] = {}
-        elif event["event"] == "rejected":
+        if isinstance(event, SweepEvent):
+            self._feasibility = Feasibility(self.space, event.static_costs)
+        elif isinstance(event, TrialEvent) and event.kind == Kind.SEARCH:
+            self._ids[event.trial] = self._add(event.trial, event.params, event.drawn_with)
+            self._values[event.trial] = {}
+        elif isinstance(event, RejectedEvent):
             self._reject(event)
-        elif event.get("trial") not in self._ids:
+        elif trial_of(event) not in self._ids:
             return
-        elif event["event"] == "epoch":
+        elif isinstance(event, EpochEvent | EpochProgress):
             self._report(event)
-        elif event["event"] == "fail" and not event["retry"]:
-            self._tell(self._ids[event["trial"]], TrialState.FAIL)
+        elif isinstance(event, FailEvent) and not event.retry:
+            self._tell(self._ids[event.trial], TrialState.FAIL)
 
     def trial(self, number: int) -> FrozenTrial:
         """The Optuna trial of one search trial of the sweep."""
@@ -246,29 +256,29 @@ class Study:
         self._drawn.add(_key(params))
         return self._id(self._storage.get_n_trials(self._study_id) - 1)
 
-    def _reject(self, event: Event) -> None:
+    def _reject(self, event: RejectedEvent) -> None:
         """Let the sampler know of a draw that breaks a static bound and was never trained."""
-        number = event["number"]
-        trial_id = self._add(number, event["params"], event.get("drawn_with"))
+        number = event.number
+        trial_id = self._add(number, event.params, event.drawn_with)
         self._num_rejected[number] = self._num_rejected.get(number, 0) + 1
-        self._constrain(trial_id, event["excess"])
+        self._constrain(trial_id, event.excess)
         self._tell(trial_id, TrialState.PRUNED)
 
-    def _report(self, event: Event) -> None:
-        number, epoch, stop = event["trial"], event["epoch"], event["stop"]
+    def _report(self, event: EpochEvent | EpochProgress) -> None:
+        number, epoch, stop, value = event.trial, event.epoch, event.stop, event.value
+        assert value is not None, event
         trial_id, values = self._ids[number], self._values[number]
         sweep = self.space.sweep
-        costs = event.get("costs", {})
         if not values:
-            self._constrain(trial_id, excess(costs, sweep.bounds))
-        further = (costs[objective.metric] for objective in sweep.objectives[1:])
-        values[epoch] = (event["value"], *further)
-        self._storage.set_trial_intermediate_value(trial_id, epoch, event["value"])
+            self._constrain(trial_id, excess(event.costs, sweep.bounds))
+        further = (event.costs[objective.metric] for objective in sweep.objectives[1:])
+        values[epoch] = (value, *further)
+        self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         if stop is None:
             return
         # The best epoch's student is the one that is kept, so its values are the trial's.
         best = max(values.values(), key=lambda found: found[0])
-        if stop == "complete" or (stop == "asha" and len(best) > 1):
+        if stop == Stop.COMPLETE or (stop == Stop.ASHA and len(best) > 1):
             # Of several metrics, samplers learn from complete trials only; what a stopped trial has
             # reached is a lower bound of its score, and its costs are what they are.
             self._tell(trial_id, TrialState.COMPLETE, best)

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kdsweep.store import Event, Experiment
-from kdsweep.sweep.state import Sweep, Trial
+from kdsweep.ledger import Event, Experiment
+from kdsweep.ledger.events import EpochEvent, StartEvent, trial_of
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import Trial
 from kdsweep.tracking import SweepSummary, Tracker, TrialDetails
 
 # An interrupted driver is expected to be gone in seconds; its resumed session has the summary.
@@ -41,7 +43,8 @@ class TrackerListener:
         self._make_summary = make_summary
         self._warn = warn
         self._known: set[int] = set()
-        self._best: dict[int, Event] = {}
+        # Of trials that have not ended, by epoch; whichever is best by then is told.
+        self._epochs: dict[int, dict[int, EpochEvent]] = {}
         self._sweep: Sweep | None = None
         for event in events:
             self._remember(event)
@@ -50,20 +53,19 @@ class TrackerListener:
         """Tell the tracker about starts, epochs and ends of trials."""
         self._sweep = sweep
         self._remember(event)
-        number = event.get("trial", -1)
-        trial = sweep.trials.get(number)
-        if trial is None:
+        number = trial_of(event)
+        trial = None if number is None else sweep.trials.get(number)
+        if trial is None or number is None:
             return
-        if event["event"] == "start" and number not in self._known:
+        if isinstance(event, StartEvent) and number not in self._known:
             self._known.add(number)
-            kind = "control" if trial.is_control else "search"
-            self._tracker.trial(number, trial.label, sweep.job_to_run(number), kind)
-        elif event["event"] == "epoch":
-            numbers = {k: v for k, v in event["metrics"].items() if v is not None}
-            self._tracker.epoch(number, event["epoch"], numbers)
+            self._tracker.trial(number, trial.label, sweep.job_to_run(number), trial.kind)
+        elif isinstance(event, EpochEvent):
+            numbers = {k: v for k, v in event.metrics.items() if v is not None}
+            self._tracker.epoch(number, event.epoch, numbers)
         if trial.state.is_final and number in self._known:
             # A resumed session's tracker has not seen the epochs before it; the ledger has.
-            best = {} if trial.best is None else {f"best/{sweep.header['metric']}": trial.best}
+            best = {} if trial.best is None else {f"best/{sweep.header.metric}": trial.best}
             details = self._details(sweep, trial)
             self._tracker.trial_end(number, str(trial.state), best, details)
 
@@ -85,20 +87,18 @@ class TrackerListener:
             self._tracker.close()
 
     def _remember(self, event: Event) -> None:
-        """Keep each trial's best epoch: the first one with the highest value."""
-        if event["event"] == "epoch":
-            best = self._best.get(event["trial"])
-            if best is None or event["value"] > best["value"]:
-                self._best[event["trial"]] = event
+        if isinstance(event, EpochEvent):
+            self._epochs.setdefault(event.trial, {})[event.epoch] = event
 
     def _details(self, sweep: Sweep, trial: Trial) -> TrialDetails | None:
-        best = self._best.pop(trial.number, None)
-        if best is None:
+        epochs = self._epochs.pop(trial.number, {})
+        if trial.best_epoch not in epochs:
             return None
+        best = epochs[trial.best_epoch]
         return TrialDetails(
             epochs=trial.epoch,
-            best_epoch=best["epoch"],
-            classes=sweep.header["data"].get("classes", ()),
-            ious=best["classes"],
+            best_epoch=best.epoch,
+            classes=sweep.header.data.get("classes", ()),
+            ious=best.classes or {},
             frames=self._experiment.trial(trial.number).frame_pictures(),
         )

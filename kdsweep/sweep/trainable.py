@@ -27,8 +27,9 @@ import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
 from kdsweep.errors import KdsweepError, NonFiniteLossError, TrainingError
+from kdsweep.ledger import TrialFolder
+from kdsweep.ledger.events import Failure
 from kdsweep.spec import Job
-from kdsweep.store import TrialFolder
 from kdsweep.sweep import verdicts
 from kdsweep.sweep.prelude import load_runner, run_errand
 from kdsweep.training.failures import is_out_of_memory
@@ -199,18 +200,18 @@ class KdsweepTrial(Trainable):
 def failure(error: BaseException, traceback_text: str) -> dict[str, str]:
     """What the driver is told of an error."""
     message = str(error).strip() or type(error).__name__
-    return {"class": classify(error), "message": message, "traceback": traceback_text}
+    return {"class": str(classify(error)), "message": message, "traceback": traceback_text}
 
 
-def classify(error: BaseException) -> str:
-    """The class of a failure: ``oom``, ``nan``, ``crash`` or ``error``."""
+def classify(error: BaseException) -> Failure:
+    """The class of a failure."""
     if is_out_of_memory(error):
-        return "oom"
+        return Failure.OOM
     if isinstance(error, NonFiniteLossError):
-        return "nan"
+        return Failure.NAN
     if _LOADER_DIED.search(str(error)):
-        return "crash"
-    return "error"
+        return Failure.CRASH
+    return Failure.ERROR
 
 
 def _log_to_stdout() -> None:

@@ -32,6 +32,7 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
+from kdsweep.ledger.events import Failure
 from kdsweep.sweep import verdicts
 from kdsweep.sweep.driver import Attempt, Driver
 from kdsweep.sweep.prelude import Errand, Prelude
@@ -346,7 +347,7 @@ def _verdict_key(attempt: Attempt) -> str:
     return f"{attempt.home} attempt {attempt.attempt}"
 
 
-def _cause(trial: TuneTrial) -> tuple[str, str]:
+def _cause(trial: TuneTrial) -> tuple[Failure, str]:
     """Class and message of what ended a Tune trial.
 
     Tune's own ``get_error()`` is empty until later; the pickle was written by this process.
@@ -358,7 +359,7 @@ def _cause(trial: TuneTrial) -> tuple[str, str]:
             error = ray.cloudpickle.load(file)
     text = str(error) if error is not None else "the worker could not be used again"
     if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-        return "oom", text
+        return Failure.OOM, text
     if isinstance(error, RayActorError):
-        return "crash", text
-    return "error", text
+        return Failure.CRASH, text
+    return Failure.ERROR, text

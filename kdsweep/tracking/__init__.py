@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kdsweep.errors import SpecError, dotted
+from kdsweep.ledger import Experiment, TrialFolder
 from kdsweep.spec import JobList, Space
 from kdsweep.spec.sweep import TrackingSpec
 from kdsweep.spec.wandb_sweep import has_ranges, to_wandb_shown
-from kdsweep.store import Experiment, TrialFolder
 from kdsweep.tracking.account import choose_mode
 from kdsweep.tracking.base import NullTracker, SweepSummary, Tracker, TrialDetails
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsweep.errors import KdsweepError
-from kdsweep.store import Experiment, TrialFolder, is_locked
+from kdsweep.ledger import Experiment, TrialFolder, is_locked
 from kdsweep.tracking.account import has_account, server_url
 
 _RUN = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdsweep.store.atomic import write_json
+from kdsweep.ledger.atomic import write_json
 from kdsweep.tracking.base import SweepSummary, TrialDetails
 
 # Of the environment's run and sweep nothing must reach ours: wandb prefers it to its arguments.

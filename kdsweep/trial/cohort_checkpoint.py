@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import CheckpointError
-from kdsweep.store.checkpoints import CheckpointFolder
+from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.training.checkpoint import load_state, save_state
 
 if TYPE_CHECKING:
+    from kdsweep.ledger.layout import TrialFolder
     from kdsweep.spec.job import Job
-    from kdsweep.store.layout import TrialFolder
 
 State = dict[str, Any]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdsweep.ledger.atomic import write_json
 from kdsweep.models.inference_cost import device_name, measure_inference
-from kdsweep.store.atomic import write_json
 
 if TYPE_CHECKING:
+    from kdsweep.ledger.layout import TrialFolder
     from kdsweep.models import SegmentationNetwork
     from kdsweep.spec.job import Job
     from kdsweep.spec.model import ModelSpec
-    from kdsweep.store.layout import TrialFolder
     from kdsweep.trial.cohort import Cohort
 
 _LOGGER = logging.getLogger(__name__)

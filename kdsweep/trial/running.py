@@ -20,8 +20,8 @@ from kdsweep.trial.inference import measure_costs
 from kdsweep.trial.student_folder import StudentFolder
 
 if TYPE_CHECKING:
+    from kdsweep.ledger.layout import TrialFolder
     from kdsweep.spec.job import Job
-    from kdsweep.store.layout import TrialFolder
 
 _LOGGER = logging.getLogger(__name__)
 

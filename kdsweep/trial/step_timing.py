@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from kdsweep.data import FrameCounts, HostBatch, SegmentationData, Split, TrainLoader, count_frames
+from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.models.inference_cost import device_name, measure_inference
-from kdsweep.store.checkpoints import CheckpointFolder
 from kdsweep.training.checkpoint import save_state
 from kdsweep.training.learner import Learner
 from kdsweep.training.online_step import TrainingBatch, online_step

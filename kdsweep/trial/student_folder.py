@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.torch import load_file
 
+from kdsweep.ledger.atomic import write_bytes, write_text
 from kdsweep.spec import dump_yaml
-from kdsweep.store.atomic import write_bytes, write_text
 from kdsweep.training.samples import image_png, label_png, sample_sheet
 from kdsweep.trial.epoch_log import LopsidedTerms, epoch_line
 from kdsweep.trial.trained_model import WEIGHTS, save_trained
 
 if TYPE_CHECKING:
+    from kdsweep.ledger.layout import TrialFolder
     from kdsweep.spec.job import Job
-    from kdsweep.store.layout import TrialFolder
     from kdsweep.training.report import EpochReport
     from kdsweep.trial.cohort import Cohort
 

@@ -7,14 +7,14 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError
-from kdsweep.store.checkpoints import CheckpointFolder
+from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.tracking import Tracker, TrialDetails
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.trained_model import CARD
 
 if TYPE_CHECKING:
+    from kdsweep.ledger.layout import TrialFolder
     from kdsweep.spec.job import Job
-    from kdsweep.store.layout import TrialFolder
 
 METRIC = "student/miou"
 

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from kdsweep.errors import SpecError
-from kdsweep.store.atomic import new_directory
-from kdsweep.store.layout import CARD, CONFUSION, WEIGHTS
+from kdsweep.ledger.atomic import new_directory
+from kdsweep.ledger.layout import CARD, CONFUSION, WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -28,7 +28,8 @@ from kdsweep.deploy.steps import parse_steps
 from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
 from kdsweep.deploy.views import FramePredictor, Views
 from kdsweep.errors import ExperimentError, KdsweepError, SpecError
-from kdsweep.store import Experiment, Ledger, TrialFolder
+from kdsweep.ledger import Experiment, Ledger, TrialFolder
+from kdsweep.ledger.events import EpochEvent, TrialEvent
 from kdsweep.trial import run_job
 
 
@@ -216,10 +217,8 @@ def test_a_test_score_of_the_training_is_a_look_at_the_test_split(
     experiment = Experiment.create(tmp_path, "confirmation")
     shutil.copytree(trained.path, experiment.trial(0).path)
     with Ledger.open(experiment.ledger) as ledger:
-        ledger.append({"event": "trial", "trial": 0, "kind": "search"})
-        metrics = {"test/miou": 0.125}
-        event = {"event": "epoch", "trial": 0, "epoch": 1, "value": 0.1, "metrics": metrics}
-        ledger.append(event)
+        ledger.append(TrialEvent(trial=0, kind="search", label="x", student="x"))
+        ledger.append(EpochEvent(trial=0, epoch=1, value=0.1, metrics={"test/miou": 0.125}))
     with pytest.warns(UserWarning, match=r"end of this training \(mIoU 0\.1250\)"):
         api.evaluate(experiment.path, split="test")
 
@@ -271,8 +270,8 @@ def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
     with Ledger.open(experiment.ledger) as ledger:
         for number, value in enumerate((0.1, 0.9, 0.5)):
             shutil.copytree(trained.path, experiment.trial(number).path)
-            ledger.append({"event": "trial", "trial": number, "kind": "search"})
-            ledger.append({"event": "epoch", "trial": number, "epoch": 1, "value": value})
+            ledger.append(TrialEvent(trial=number, kind="search", label="x", student="x"))
+            ledger.append(EpochEvent(trial=number, epoch=1, value=value))
     latest = tmp_path / "experiments" / "latest"
     assert kdsweep("evaluate", latest, "--split", "test")[0] == 0
     assert (experiment.evaluation / "trial-0001-test.json").is_file()

@@ -17,7 +17,8 @@ from kdsweep.deploy.choosing import TrialProgress, best_trial, choose_student
 from kdsweep.deploy.export import export_student
 from kdsweep.deploy.tables import milliseconds
 from kdsweep.errors import ExperimentError, KdsweepError, ModelFileError, SpecError
-from kdsweep.store import Experiment, Ledger
+from kdsweep.ledger import Experiment, Ledger
+from kdsweep.ledger.events import EpochEvent, TrialEvent
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -192,10 +193,9 @@ def test_the_card_says_what_was_cut_short_and_scored_on_test(
     assert "epochs: 1\n" in job
     trial.job_yaml.write_text(job.replace("epochs: 1\n", "epochs: 4\n"))
     with Ledger.open(experiment.ledger) as ledger:
-        ledger.append({"event": "trial", "trial": 0, "kind": "search"})
+        ledger.append(TrialEvent(trial=0, kind="search", label="x", student="x"))
         for epoch, end in ((1, None), (2, stop)):
-            event = {"event": "epoch", "trial": 0, "epoch": epoch, "value": 0.1, "stop": end}
-            ledger.append(event)
+            ledger.append(EpochEvent(trial=0, epoch=epoch, value=0.1, stop=end))
     miou = {"value": 0.5, "low": 0.4, "high": 0.625}
     experiment.evaluation.mkdir()
     trial.evaluation.scores("test").write_text(
@@ -218,13 +218,14 @@ def test_the_card_says_what_was_cut_short_and_scored_on_test(
 def test_of_equal_students_the_smaller_one_ships(tmp_path: Path) -> None:
     experiment = Experiment.create(tmp_path, "sweep")
     with Ledger.open(experiment.ledger) as ledger:
-        for number, (value, size) in enumerate([(0.4, 10), (0.5, 300), (0.5, 200), (0.5, 200)]):
-            ledger.append({"event": "trial", "trial": number, "kind": "search"})
-            event = {"event": "epoch", "trial": number, "epoch": 1, "value": value, "stop": None}
-            ledger.append(event)
+        for number, (value, size) in enumerate([(0.4, 1), (0.5, 30), (0.5, 20), (0.5, 20)]):
+            ledger.append(TrialEvent(trial=number, kind="search", label="x", student="x"))
+            metrics = {"student/params_m": float(size)}
+            ledger.append(EpochEvent(trial=number, epoch=1, value=value, metrics=metrics))
             best = experiment.trial(number).best
             best.mkdir(parents=True)
-            (best / "student.safetensors").write_bytes(bytes(size))
+            # Its file says nothing of it: weights may be kept in half the bytes.
+            (best / "student.safetensors").write_bytes(bytes(100 - size))
     assert best_trial(experiment) == 2
 
 
@@ -270,9 +271,9 @@ def make_experiment(
     with Ledger.open(experiment.ledger) as ledger:
         for number, course in values.items():
             kind = kinds.get(number, "search")
-            ledger.append({"event": "trial", "trial": number, "kind": kind})
+            ledger.append(TrialEvent(trial=number, kind=kind, label="x", student="x"))
             for epoch, value in enumerate(course, 1):
-                ledger.append({"event": "epoch", "trial": number, "epoch": epoch, "value": value})
+                ledger.append(EpochEvent(trial=number, epoch=epoch, value=value))
             best = experiment.trial(number).create().best
             best.mkdir()
             for file in ("student.safetensors", "student.json"):
@@ -287,7 +288,7 @@ def test_the_best_trial_is_no_control_and_has_a_student(tmp_path: Path) -> None:
     experiment = Experiment.open(path)
     (experiment.trial(2).best / "student.safetensors").unlink()
     assert best_trial(experiment) == 1
-    assert choose_student(path).progress() == TrialProgress(epochs=3, value=0.7)
+    assert choose_student(path).progress() == TrialProgress(epochs=3)
     assert choose_student(path).provenance["experiment"] == path.name
     assert choose_student(path, 3).folder.path.name == "0003"
     assert choose_student(experiment.trial(3).best).experiment == experiment

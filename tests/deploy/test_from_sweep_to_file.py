@@ -11,7 +11,7 @@ import pytest
 
 import kdsweep
 from kdsweep import deploy
-from kdsweep.store import Experiment
+from kdsweep.ledger import Experiment
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

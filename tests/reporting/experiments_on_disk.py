@@ -1,17 +1,22 @@
 """Experiments whose ledgers were written by hand, and what commands print about them."""
 
+from plain_events import typed, write_plain
 from rich.console import Console
 
-from kdsweep.store import Experiment, Ledger
+from kdsweep.ledger import Experiment
+from kdsweep.reporting import results_from_events
 
 
 def write(parent, story, name="tiny"):
     """An experiment with a story's events, at the story's own times."""
     experiment = Experiment.create(parent, name)
-    with Ledger.open(experiment.ledger) as ledger:
-        for event in story.events:
-            ledger.append({k: v for k, v in event.items() if k != "seq"})
+    write_plain(experiment.ledger, story.events)
     return experiment
+
+
+def results_of(events, **options):
+    """The results that events of plain JSON amount to."""
+    return results_from_events(typed(events), **options)
 
 
 def shown(draw, *args, width=80):

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments_on_disk import results_of
 from rich.console import Console
 
-from kdsweep.reporting import Results, render, render_best, results_from_events
+from kdsweep.reporting import Results, render, render_best
 from kdsweep.reporting.figures.confirmed import confirmed_figures
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
@@ -36,7 +37,7 @@ def confirmation(story: Any, gains: dict[str, list[float]], test: bool = True) -
                 story.epoch(number + offset, 1, value, "complete", test=score)
             number += 2
     story.add("done")
-    return results_from_events(story.events)
+    return results_of(story.events)
 
 
 def test_gains_are_paired_seed_by_seed_on_both_splits(story: Any) -> None:
@@ -70,7 +71,7 @@ def test_without_a_test_split_there_is_validation_only(story: Any) -> None:
 
 
 def test_other_sweeps_have_no_confirmation(mixed: Any) -> None:
-    results = results_from_events(mixed.events)
+    results = results_of(mixed.events)
     assert results.confirmation.empty
     assert list(results.confirmation.columns)[:4] == ["job", "teacher", "student", "split"]
 
@@ -123,15 +124,15 @@ def test_a_rider_shares_the_time_of_its_slot(story: Any) -> None:
         story.start(number)
     for number in (1, 0):
         story.epoch(number, 1, 0.5, "complete", seconds=1800.0 if number else 0.0)
-    results = results_from_events(story.add("done").events)
+    results = results_of(story.add("done").events)
     assert results.trials["hours"].tolist() == [0.25, 0.25]
     assert results.summary["gpu_hours"] == pytest.approx(0.5)
 
 
 def test_an_extended_sweep_plans_more_and_its_pause_is_no_time(story: Any) -> None:
     story.sweep(trials=1, num_controls=0).session().trial(0).run(0, [0.3, 0.4, 0.5]).add("done")
-    before = results_from_events(story.events).summary
+    before = results_of(story.events).summary
     story.add("extend", seconds=9000.0, trials=5, num_controls=0)
-    after = results_from_events(story.events).summary
+    after = results_of(story.events).summary
     assert (before["num_planned"], after["num_planned"]) == (1, 5)
     assert after["hours"] == before["hours"]

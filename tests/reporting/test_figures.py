@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects
 import pytest
-from experiments_on_disk import write
+from experiments_on_disk import results_of, write
 from scipy import stats
 
-from kdsweep.reporting import figures, load, results_from_events
+from kdsweep.reporting import figures, load
 from kdsweep.reporting.figures.figure import listed, safe, short
 from kdsweep.reporting.figures.response import (
     declared_scales,
@@ -51,7 +51,7 @@ def make_sweep(story, num_trials: int = 40, num_epochs: int = 4):
 
 @pytest.fixture
 def sweep(story) -> Results:
-    return results_from_events(make_sweep(story).events)
+    return results_of(make_sweep(story).events)
 
 
 def rows(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
@@ -64,7 +64,7 @@ def rows(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_pair_has_a_cell(mixed):
-    cells = figures.pair_cells(results_from_events(mixed.events))
+    cells = figures.pair_cells(results_of(mixed.events))
     assert rows(cells, "teacher", "student", "num_trials", "best", "best_gain", "best_trial") == [
         ("resnet34", "resnet18", 1, 0.55, 0.05, 1),
         ("resnet50", "resnet18", 2, 0.36, 0.06, 4),
@@ -74,7 +74,7 @@ def test_every_pair_has_a_cell(mixed):
 
 
 def test_gains_are_drawn_on_a_scale_with_no_gain_in_the_middle(mixed):
-    drawn = figures.draw_figures(results_from_events(mixed.events), "mIoU")["pairs"]
+    drawn = figures.draw_figures(results_of(mixed.events), "mIoU")["pairs"]
     assert [figure.name for figure in drawn] == ["pairs", "pair-gains"]
     heat_map = drawn[1].traces[0]
     assert heat_map["zmax"] == pytest.approx(0.06)
@@ -89,7 +89,7 @@ def test_networks_and_their_front(story):
         story.trial(number, student=name).start(number)
         story.epoch(number, 1, value, "complete", teacher=0.7)
         story.events[-1]["metrics"] |= {"student/params_m": size, "teacher/params_m": 24.0}
-    table = figures.networks(results_from_events(story.events))
+    table = figures.networks(results_of(story.events))
     assert rows(table, "role", "name", "params_m", "best", "num_trials", "front") == [
         ("student", "small", 1.0, 0.40, 1, True),
         ("student", "middle", 5.0, 0.39, 1, False),
@@ -104,7 +104,7 @@ def test_curves_name_the_best_and_thin_out_the_rest(story):
     story.sweep().session().trial(0, teacher=None).run(0, [0.3, 0.5])
     for number in range(1, 301):
         story.trial(number).run(number, [number / 1000, number / 500])
-    table = figures.curves(results_from_events(story.events))
+    table = figures.curves(results_of(story.events))
     chosen = table.drop_duplicates("trial")
     assert chosen["role"].value_counts().to_dict() == {"other": 120, "best": 5, "control": 1}
     assert chosen.loc[chosen["role"] == "best", "trial"].tolist() == [300, 299, 298, 297, 296]
@@ -118,7 +118,7 @@ def test_envelope_counts_who_reached_an_epoch(story):
     for number in range(1, 12):
         story.trial(number)
         story.run(number, [number / 10, 0.5] if number == 4 else [number / 10], "asha")
-    table = figures.envelope(results_from_events(story.events))
+    table = figures.envelope(results_of(story.events))
     assert rows(table, "epoch", "num_trials", "low", "median", "high") == [
         (1, 11, 0.2, 0.6, 1.0),
         (2, 1, 0.5, 0.5, 0.5),
@@ -126,7 +126,7 @@ def test_envelope_counts_who_reached_an_epoch(story):
 
 
 def test_endings(mixed):
-    table = figures.endings(results_from_events(mixed.events))
+    table = figures.endings(results_of(mixed.events))
     assert rows(table, "epoch", "state", "num_trials") == [
         (0, "failed", 1),
         (1, "stopped", 1),
@@ -135,7 +135,7 @@ def test_endings(mixed):
 
 
 def test_the_best_student_beside_teacher_and_control(mixed):
-    course = figures.cohort_course(results_from_events(mixed.events))
+    course = figures.cohort_course(results_of(mixed.events))
     assert rows(course, "epoch", "student", "teacher", "control") == [
         (1, 0.35, 0.40, 0.30),
         (2, 0.55, 0.60, 0.50),
@@ -144,7 +144,7 @@ def test_the_best_student_beside_teacher_and_control(mixed):
 
 
 def test_classes_of_the_best_student(mixed):
-    table = figures.class_ious(results_from_events(mixed.events))
+    table = figures.class_ious(results_of(mixed.events))
     assert rows(table, "class", "student", "control", "teacher", "gain") == [
         ("road", 0.9, 0.9, 0.9, 0.0),
         ("car", 0.5, 0.4, 0.6, 0.1),
@@ -153,7 +153,7 @@ def test_classes_of_the_best_student(mixed):
 
 
 def test_effort_and_what_stopping_saved(mixed):
-    results = results_from_events(mixed.events)
+    results = results_of(mixed.events)
     table = figures.trial_efforts(results)
     # An epoch takes 36 s of the story's clock; trial 2 was stopped after one of three.
     assert rows(table, "trial", "state", "epochs", "planned_epochs", "hours", "saved_hours") == [
@@ -250,9 +250,7 @@ def test_few_values_stand_side_by_side(story):
     story.sweep().session()
     for number, (value, score) in enumerate([(1, 0.1), (1, 0.2), (1, 0.6), (4, 0.5)]):
         story.trial(number, params={"distill.pixel_kl.temperature": value}).run(number, [score])
-    points = figures.response_points(
-        results_from_events(story.events), "distill.pixel_kl.temperature"
-    )
+    points = figures.response_points(results_of(story.events), "distill.pixel_kl.temperature")
     steps = figures.response_steps(points)
     assert rows(steps, "setting", "num_trials", "low", "median", "high") == [
         (1, 3, 0.15, 0.2, 0.4),
@@ -352,12 +350,12 @@ def test_importance_names_the_setting_that_matters(sweep: Results):
 
 def test_importance_needs_trials_and_differences(story):
     few = make_sweep(type(story)(), 9)
-    assert figures.importances(results_from_events(few.events)).empty
+    assert figures.importances(results_of(few.events)).empty
     story.sweep().session()
     for number in range(20):
         params = {"train.lr": 0.1 * (number + 1)}
         story.trial(number, params=params).run(number, [0.5])
-    assert figures.importances(results_from_events(story.events)).empty
+    assert figures.importances(results_of(story.events)).empty
 
 
 def test_parallel_coordinates_keep_the_best(story):
@@ -365,7 +363,7 @@ def test_parallel_coordinates_keep_the_best(story):
     for number in range(1000):
         story.trial(number, params={"train.lr": 0.001 * (number + 1)})
         story.run(number, [number / 1000])
-    table = figures.parallel_rows(results_from_events(story.events))
+    table = figures.parallel_rows(results_of(story.events))
     assert len(table) == 400
     assert table["trial"].iloc[:200].tolist() == list(range(999, 799, -1))
     assert table["trial"].iloc[-1] == 0
@@ -374,7 +372,7 @@ def test_parallel_coordinates_keep_the_best(story):
 
 
 def test_shares_of_terms(distilled):
-    results = results_from_events(distilled.events)
+    results = results_of(distilled.events)
     table = figures.share_points(results)
     assert rows(table, "term", "trial", "share", "value", "verdict") == [
         ("pixel_kl", 1, 0.25, 0.55, None),
@@ -405,7 +403,7 @@ def confirm(story):
 
 
 def test_confirmed_gains_and_their_intervals(story):
-    results = results_from_events(confirm(story).events)
+    results = results_of(confirm(story).events)
     table = figures.confirmed_gains(results)
     assert rows(table, "job", "split", "seeds", "gain") == [
         ("trial 0007", "validation", 3, 0.03),
@@ -430,7 +428,7 @@ def all_figures(results: Results) -> list[figures.Figure]:
 def test_plotly_accepts_every_figure(source: str, request: pytest.FixtureRequest, story):
     makers = {"large": lambda: make_sweep(story, 120), "confirmed": lambda: confirm(story)}
     events = makers[source]() if source in makers else request.getfixturevalue(source)
-    results = results_from_events(events.events)
+    results = results_of(events.events)
     drawn = all_figures(results)
     assert len({figure.name for figure in drawn}) == len(drawn) >= 5
     for figure in drawn:
@@ -459,7 +457,7 @@ def test_names_are_never_markup(story):
             number, [0.01 * number], classes={"student": [0.1, 0.2], "teacher": [0.2, 0.1]},
             teacher=0.5, terms={HOSTILE: (1.0, 0.1, 1.0)},
         )  # fmt: skip
-    drawn = all_figures(results_from_events(story.events))
+    drawn = all_figures(results_of(story.events))
     assert len(drawn) >= 8
     for figure in drawn:
         for text in _texts(figure.to_plotly()):
@@ -486,7 +484,7 @@ def test_figures_of_sweeps_with_little_in_them(kind: str, story):
         story.start(0).fail(0, "oom", "out of memory")
     if kind == "one":
         story.run(0, [0.4])
-    names = {figure.name for figure in all_figures(results_from_events(story.events))}
+    names = {figure.name for figure in all_figures(results_of(story.events))}
     expected = {
         "failed": {"effort"},
         "one": {"pairs", "accuracy-size", "curves", "best-cohort", "endings", "effort"},

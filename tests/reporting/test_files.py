@@ -2,8 +2,9 @@ import json
 import math
 
 import pandas as pd
+from experiments_on_disk import results_of
 
-from kdsweep.reporting import results_from_events, to_json, write_tables
+from kdsweep.reporting import to_json, write_tables
 
 TABLES = [
     "trials", "epochs", "pairs", "front", "gains", "classes", "terms", "confirmation", "failures",
@@ -12,7 +13,7 @@ PAPERS = ["trials", "pairs", "gains", "classes"]
 
 
 def test_tables_come_back_from_csv_and_parquet(mixed, tmp_path):
-    results = results_from_events(mixed.events)
+    results = results_of(mixed.events)
     paths = write_tables(results, tmp_path / "report")
     assert [p.name for p in paths] == [
         *(f"{name}{suffix}" for name in TABLES for suffix in (".csv", ".parquet")),
@@ -36,7 +37,7 @@ def test_parameters_of_mixed_kinds_are_written_as_text(story, tmp_path):
     story.sweep().session()
     for number, value in enumerate(["auto", 4, None, True]):
         story.trial(number, params={"train.precision": value}).run(number, [0.1])
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     assert results.trials["param:train.precision"].tolist() == ["auto", 4, None, True]
     write_tables(results, tmp_path)
     column = pd.read_parquet(tmp_path / "trials.parquet")["param:train.precision"]
@@ -44,7 +45,7 @@ def test_parameters_of_mixed_kinds_are_written_as_text(story, tmp_path):
 
 
 def test_files_of_an_empty_sweep_keep_their_columns(tmp_path):
-    write_tables(results_from_events([]), tmp_path)
+    write_tables(results_of([]), tmp_path)
     for name in TABLES:
         frame = pd.read_parquet(tmp_path / f"{name}.parquet")
         assert len(frame) == 0
@@ -54,7 +55,7 @@ def test_files_of_an_empty_sweep_keep_their_columns(tmp_path):
 
 
 def test_json_has_nulls_for_what_is_missing(mixed):
-    text = json.dumps(to_json(results_from_events(mixed.events)), allow_nan=False)
+    text = json.dumps(to_json(results_of(mixed.events)), allow_nan=False)
     value = json.loads(text)
     assert value["trials"][3]["value"] is None
     assert value["trials"][3]["best_epoch"] is None
@@ -68,6 +69,6 @@ def test_json_has_nulls_for_what_is_missing(mixed):
 
 
 def test_json_of_an_empty_sweep():
-    value = json.loads(json.dumps(to_json(results_from_events([])), allow_nan=False))
+    value = json.loads(json.dumps(to_json(results_of([])), allow_nan=False))
     assert value["trials"] == []
     assert value["summary"]["state"] == "empty"

@@ -8,9 +8,11 @@ import time
 import pandas as pd
 import plotly.graph_objects
 import pytest
-from experiments_on_disk import shown, write
+from experiments_on_disk import results_of, shown, write
 
 from kdsweep.errors import ExperimentError
+from kdsweep.ledger.events import SweepEvent, TrialEvent
+from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import (
     compare,
     figures,
@@ -19,12 +21,10 @@ from kdsweep.reporting import (
     render_best,
     render_comparison,
     render_status,
-    results_from_events,
     to_json,
     write_tables,
 )
-from kdsweep.reporting.front import front_sentence, front_trials
-from kdsweep.reporting.history import History
+from kdsweep.reporting.front import front_sentence
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.page import render_page
 from kdsweep.reporting.page.answer import cards, sentences, warnings_of
@@ -71,7 +71,7 @@ def searched(story):
 
 
 def test_the_front_holds_what_nobody_beats_in_everything(searched):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     front = results.front
     assert front["trial"].tolist() == [0, 1, 3]
     assert front["student/miou"].tolist() == [0.62, 0.55, 0.48]
@@ -90,7 +90,7 @@ def test_the_front_is_that_of_the_objectives_rule(story, metrics):
         (f"s{number}", score, 30 * score + chance.uniform(0, 3), 3 + round(40 * score) / 5)
         for number, score in enumerate(scores)
     ]
-    results = results_from_events(tell(story, found, metrics=metrics).events)
+    results = results_of(tell(story, found, metrics=metrics).events)
     points = results.trials[["value", *(m.removeprefix("student/") for m in metrics[1:])]]
     values = [tuple(row) for row in points.itertuples(index=False)]
     rule = [objective(metric) for metric in metrics]
@@ -106,7 +106,7 @@ def test_the_front_is_that_of_the_objectives_rule(story, metrics):
 
 def test_a_row_of_small_differences_does_not_come_down_to_its_slowest(story):
     found = [(f"s{step}", 0.4 + 0.01 * step, 10 * 1.04**step, 5.0) for step in range(20)]
-    results = results_from_events(tell(story, found, metrics=TWO).events)
+    results = results_of(tell(story, found, metrics=TWO).events)
     front = results.front["trial"].tolist()
     assert front[0] == 19  # the best, at 21 ms
     assert 1 in front or 0 in front  # one of the fastest, at 10 ms
@@ -121,14 +121,14 @@ def test_a_network_costs_what_is_known_last(story):
     story.epoch(0, 1, 0.5, "complete", costs={"student/latency_ms": 10.0})
     # The median of both trials, as the sweep writes it.
     story.epoch(1, 1, 0.4, "complete", costs={"student/latency_ms": 15.0})
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     assert results.front["trial"].tolist() == [0]
     assert results.front["student/latency_ms"].tolist() == [15.0]
     assert "compromises" not in {card.name for card in cards(results, "mIoU")}  # there is no choice
 
 
 def test_a_sweep_with_one_metric_has_no_front(mixed, tmp_path):
-    results = results_from_events(mixed.events)
+    results = results_of(mixed.events)
     assert results.front.empty
     assert results.summary["metrics"] == ["student/miou"]
     names = {path.name for path in write_tables(results, tmp_path)}
@@ -140,7 +140,7 @@ def test_a_sweep_with_one_metric_has_no_front(mixed, tmp_path):
 
 
 def test_what_costs_too_much_is_never_the_best(searched):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     assert results.summary["best"]["number"] == 0
     assert results.ranked()["number"].tolist() == [0, 1, 2, 3, 4]
     assert results.summary["num_too_costly"] == 2
@@ -160,7 +160,7 @@ def test_what_costs_too_much_is_never_the_best(searched):
 
 
 def test_bounds_are_told_in_words(searched):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     costly = (
         "2 trials cost more than allowed (at most 15 M parameters and 30 ms): each ended with the "
         "epoch that showed it, and they are not in the comparison."
@@ -177,7 +177,7 @@ def test_bounds_are_told_in_words(searched):
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_terminal_shows_the_front(searched, width):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     for draw in (render, render_best):
         text = shown(draw, results, width=width)
         assert "Students that no other beats in both mIoU and latency" in text
@@ -196,7 +196,7 @@ def test_the_front_in_a_sentence():
 
 
 def test_the_page_answers_with_the_compromises(searched):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     said = sentences(results, "mIoU")
     assert said[0].startswith("3 students are compromises: from mIoU 0.620 at 28.0 ms")
     assert "beats one of them in mIoU or latency is worse in the other" in said[1]
@@ -211,7 +211,7 @@ def test_the_page_answers_with_the_compromises(searched):
 
 
 def test_the_searched_cost_comes_first_with_its_front_and_its_bound(searched):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     drawn = figures.draw_figures(results, "mIoU")
     panels = {figure.name: figure for figure in drawn["cost"]}
     assert list(panels) == ["accuracy-latency", "accuracy-size"]
@@ -236,16 +236,16 @@ def test_the_searched_cost_comes_first_with_its_front_and_its_bound(searched):
 def test_a_bound_far_away_is_not_drawn(story):
     found = [("a", 0.5, 10.0, 3.0), ("b", 0.4, 8.0, 2.0)]
     tell(story, found, metrics=TWO, constraints={"student/latency_ms": 1000.0})
-    panel = figures.draw_figures(results_from_events(story.events), "mIoU")["cost"][0]
+    panel = figures.draw_figures(results_of(story.events), "mIoU")["cost"][0]
     assert "shapes" not in panel.layout
     story.events[0]["constraints"] = {"student/latency_ms": 16.0}
-    panel = figures.draw_figures(results_from_events(story.events), "mIoU")["cost"][0]
+    panel = figures.draw_figures(results_of(story.events), "mIoU")["cost"][0]
     assert panel.layout["shapes"][0]["x0"] == 16.0
     assert panel.layout["xaxis"]["range"][1] > 16.0
 
 
 def test_ends_for_cost_are_told_from_those_of_halving(searched):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     table = figures.endings(results)
     assert sorted(table.itertuples(index=False, name=None)) == [
         (1, "too costly", 2),
@@ -264,7 +264,7 @@ def test_parallel_coordinates_have_the_costs_that_are_searched_by(story):
     trials = [event for event in story.events if event["event"] == "trial"]
     for number, event in enumerate(trials):
         event["params"] = {"train.lr": 0.01 * (number + 1)}
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     rows = figures.parallel_rows(results)
     assert list(rows) == ["trial", "value", "train.lr", "student/latency_ms"]
     (drawn,) = [
@@ -280,7 +280,7 @@ def test_parallel_coordinates_have_the_costs_that_are_searched_by(story):
 
 
 def test_papers_have_the_front(searched, tmp_path):
-    results = results_from_events(searched.events)
+    results = results_of(searched.events)
     (table,) = [table for table in paper_tables(results) if table.name == "front"]
     headers = [column.header for column in table.columns]
     assert headers[:5] == ["trial", "teacher", "student", "mIoU (%)", "latency (ms)"]
@@ -307,7 +307,7 @@ def hopeless(story):
 
 
 def test_where_everything_costs_too_much_there_is_no_best(hopeless, tmp_path):
-    results = results_from_events(hopeless.events)
+    results = results_of(hopeless.events)
     assert results.summary["best"] is None
     assert results.front.empty
     said = "Every trial that has finished an epoch costs more than allowed (at most 2 ms)"
@@ -340,16 +340,15 @@ def test_a_glance_knows_the_front_and_the_bounds(tmp_path, searched):
 
 def test_the_front_of_a_big_sweep_is_found_quickly():
     chance = random.Random(0)
-    history = History([{"event": "sweep", "time": 0.0, "metric": TWO[0], "metrics": THREE}])
+    sweep = Sweep([SweepEvent(metric=TWO[0], metrics=list(THREE))])
     for number in range(10_000):
-        trial = {"trial": number, "kind": "search", "label": "x", "student": "s", "time": 0.0}
-        history._on_trial({"event": "trial", **trial})
-        known = history.trials[number]
-        known.best_value = chance.random()
-        costs = (10 + 10 * known.best_value + chance.expovariate(0.1), chance.uniform(3, 30))
+        sweep.apply(TrialEvent(trial=number, kind="search", label="x", student="s"))
+        known = sweep.trials[number]
+        known.take_value(1, chance.random())
+        costs = (10 + 10 * known.best + chance.expovariate(0.1), chance.uniform(3, 30))
         known.costs = dict(zip(THREE[1:], costs, strict=True))
     began = time.process_time()
-    assert 20 < len(front_trials(history)) < 1000
+    assert 20 < len(sweep.front()) < 1000
     assert time.process_time() - began < 10
 
 
@@ -374,7 +373,7 @@ def test_a_draw_without_its_students_name_goes_by_its_pairs(searched):
     for event in searched.events:
         if event["event"] == "rejected":
             del event["student"]
-    rows = results_from_events(searched.events).summary["rejected"]
+    rows = results_of(searched.events).summary["rejected"]
     assert [(row["student"], row["times"]) for row in rows] == [
         ("resnet34→resnet34", 3),
         ("resnet34→resnet50", 1),

@@ -5,10 +5,10 @@ import math
 
 import pandas as pd
 import pytest
-from experiments_on_disk import shown, write
+from experiments_on_disk import results_of, shown, write
 from rich.console import Console
 
-from kdsweep.reporting import figures, formats, load, results_from_events
+from kdsweep.reporting import figures, formats, load
 from kdsweep.reporting.compare import compare, remarks, render_comparison
 from kdsweep.reporting.page.answer import cards, sentences
 from kdsweep.reporting.page.rows import network_rows, trial_rows
@@ -44,7 +44,7 @@ def cells(table, header):
 
 
 def test_trials_and_the_summary_hold_what_was_measured(measured):
-    results = results_from_events(measured.events)
+    results = results_of(measured.events)
     trials = results.trials.set_index("number")
     assert trials["latency_ms"].tolist()[:4] == [14.0, 14.0, 14.0, 7.0]
     assert trials.loc[1, ["macs_g", "latency_p95_ms", "inference_mb"]].tolist() == [
@@ -58,7 +58,7 @@ def test_trials_and_the_summary_hold_what_was_measured(measured):
 
 
 def test_a_network_costs_the_same_in_every_role(measured):
-    table = figures.networks(results_from_events(measured.events))
+    table = figures.networks(results_of(measured.events))
     table = table.set_index(["role", "name"])
     assert table.loc[("student", "resnet18"), "latency_ms"] == 14.0  # of 10, 14 and 30
     assert table.loc[("control", "resnet18"), "latency_ms"] == 14.0
@@ -76,7 +76,7 @@ def test_each_cost_has_a_front_of_its_own(story):
         story.trial(number, student=name).start(number)
         given = costs(0.5, latency) | {"student/params_m": size}
         story.epoch(number, 1, value, "complete", costs=given)
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     table = figures.networks(results).set_index("name")
     assert table["front"].to_dict() == {"small": True, "quick": True, "bad": False}
     assert table["front_latency"].to_dict() == {"small": False, "quick": True, "bad": False}
@@ -91,7 +91,7 @@ def test_each_cost_has_a_front_of_its_own(story):
 
 
 def test_the_answer_names_size_and_latency(measured):
-    results = results_from_events(measured.events)
+    results = results_of(measured.events)
     answer = sentences(results, "mIoU")
     assert "It has 11.2 M parameters, 51 % of its teacher's 21.8 M." in answer
     assert (
@@ -103,7 +103,7 @@ def test_the_answer_names_size_and_latency(measured):
 
 
 def test_tables_show_costs_and_a_dash_where_nothing_was_measured(measured):
-    results = results_from_events(measured.events)
+    results = results_of(measured.events)
     assert cells(trial_rows(results, "mIoU"), "latency") == ["14.0", "14.0", "7.0", "–"]
     assert cells(network_rows(results, "mIoU"), "memory") == ["–", "30.8", "30.8", "30.8", "–"]
     text = shown(render, results, width=200)
@@ -120,12 +120,12 @@ def test_settings_stand_before_how_long_it_took(story):
     story.sweep().session()
     for number in range(2):
         story.trial(number, params={"distill.pixel_kl.weight": 1.0 + number}).run(number, [0.4])
-    names = [name for name, *_ in trial_rows(results_from_events(story.events), "mIoU").headers]
+    names = [name for name, *_ in trial_rows(results_of(story.events), "mIoU").headers]
     assert names.index("teacher") < names.index("weight") < names.index("best epoch")
 
 
 def test_ledgers_without_costs_look_as_before(mixed):
-    results = results_from_events(mixed.events)
+    results = results_of(mixed.events)
     assert results.trials["latency_ms"].isna().all()
     assert "latency" not in shown(render, results, width=200)
     assert not any("takes" in sentence for sentence in sentences(results, "mIoU"))

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments_on_disk import results_of
 from PIL import Image
 
-from kdsweep.reporting import results_from_events, write_page
+from kdsweep.ledger import Experiment, TrialFolder
+from kdsweep.reporting import write_page
 from kdsweep.reporting.page import render_page
-from kdsweep.store import Experiment, TrialFolder
 
 HOSTILE = "<img src=x onerror=\"document.title='broken'\">"
 PARTS = (
@@ -155,7 +156,7 @@ def page(sweep: Any, tmp_path: Path) -> Path:
     hostile = experiment.trial(3).create()
     hostile.frames.mkdir()
     hostile.frame(7, "truth").write_bytes(b"not a picture")
-    results = results_from_events(sweep.events, folder=experiment.path)
+    results = results_of(sweep.events, folder=experiment.path)
     return write_page(results, experiment.report)
 
 
@@ -208,7 +209,7 @@ def test_the_numbers_of_every_figure_are_written(page: Path) -> None:
 
 
 def test_writing_again_leaves_no_old_figures(page: Path, mixed: Any) -> None:
-    write_page(results_from_events([]), page.parent)
+    write_page(results_of([]), page.parent)
     assert list((page.parent / "figures").iterdir()) == []
     assert "No trial has been drawn yet" in text_of(page.read_text())
     assert page.stat().st_size < 100_000
@@ -335,7 +336,7 @@ def test_pages_of_sweeps_with_little_in_them(kind: str, sentence: str, story: An
     if kind in ("one", "died", "running", "retried"):
         story.run(0, [0.4])
     alive = False if kind == "died" else None
-    page = render_page(results_from_events(story.events, driver_alive=alive))
+    page = render_page(results_of(story.events, driver_alive=alive))
     text = text_of(page)
     assert sentence in text
     for part in PARTS:
@@ -344,7 +345,7 @@ def test_pages_of_sweeps_with_little_in_them(kind: str, sentence: str, story: An
 
 
 def test_the_mixed_sweep_has_a_gain_in_words(mixed: Any) -> None:
-    text = text_of(render_page(results_from_events(mixed.events)))
+    text = text_of(render_page(results_of(mixed.events)))
     assert "That is 0.050 more than its control" in text
     assert "Generated scenes: these scores say nothing about real roads." in text
     assert "Stopping weak trials early saved about" in text
@@ -358,7 +359,7 @@ def test_a_confirmation_says_what_may_be_claimed(story: Any) -> None:
         story.trial(control, teacher=None)
         for number, value in ((control, 0.4), (student, 0.4 + gain)):
             story.start(number).epoch(number, 1, value, "complete", test=value)
-    text = text_of(render_page(results_from_events(story.add("done").events)))
+    text = text_of(render_page(results_of(story.add("done").events)))
     assert "trial 0007 (resnet18, taught by resnet34), on the test split: +3.0 mIoU points" in text
     assert "0.430 ± 0.010" in text
     assert "95 %: +0.005 to +0.055" in text
@@ -379,6 +380,6 @@ def test_many_trials_stay_small(story: Any) -> None:
         story.run(
             number, [0.2 + (number * 37 % 1000) / 5000], "asha", classes={"student": [0.5] * 3}
         )
-    page = render_page(results_from_events(story.events))
+    page = render_page(results_of(story.events))
     assert len(page) < 8_000_000
     assert "2800 more rows are in trials.csv." in page

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from experiments_on_disk import write
+from experiments_on_disk import results_of, write
 from PIL import Image
 
 from kdsweep.reporting import load
@@ -129,6 +129,5 @@ def test_large_frames_stay_small(experiment, monkeypatch):
 
 
 def test_without_a_folder_there_are_no_pictures(mixed):
-    from kdsweep.reporting import results_from_events
 
-    assert gallery(results_from_events(mixed.events)).sheets == []
+    assert gallery(results_of(mixed.events)).sheets == []

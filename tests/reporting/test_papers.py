@@ -5,8 +5,8 @@ import shutil
 import subprocess
 
 import pytest
+from experiments_on_disk import results_of
 
-from kdsweep.reporting import results_from_events
 from kdsweep.reporting.papers import (
     PaperColumn,
     PaperTable,
@@ -28,7 +28,7 @@ HOSTILE = [
 
 
 def papers(story, **options):
-    found = paper_tables(results_from_events(story.events), **options)
+    found = paper_tables(results_of(story.events), **options)
     return {table.name: table for table in found}
 
 

@@ -5,12 +5,14 @@ import time
 import msgspec
 import pandas as pd
 import pytest
+from experiments_on_disk import results_of, write
+from plain_events import write_plain
 
 from kdsweep.errors import ExperimentError
-from kdsweep.reporting import load, results_from_events
+from kdsweep.ledger import Experiment, Ledger
+from kdsweep.ledger.events import class_ious, decode_numbers
+from kdsweep.reporting import load
 from kdsweep.reporting.formats import teachers
-from kdsweep.reporting.history import class_ious, decode_event
-from kdsweep.store import Experiment, Ledger
 
 
 def row(frame, **where):
@@ -21,7 +23,7 @@ def row(frame, **where):
 
 
 def test_trials_hold_best_last_and_state(mixed):
-    trials = results_from_events(mixed.events).trials
+    trials = results_of(mixed.events).trials
     assert trials["number"].tolist() == [0, 1, 2, 3, 4]
     assert trials["state"].tolist() == ["complete", "complete", "stopped", "failed", "running"]
     one = row(trials, number=1)
@@ -40,7 +42,7 @@ def test_trials_hold_best_last_and_state(mixed):
 
 
 def test_drawn_parameters_become_columns_of_their_own_kind(mixed):
-    trials = results_from_events(mixed.events).trials
+    trials = results_of(mixed.events).trials
     weights = trials["param:distill.pixel_kl.weight"]
     assert weights.dtype == "float64"
     assert weights.tolist()[1:3] == [2.0, 0.5]
@@ -50,11 +52,11 @@ def test_drawn_parameters_become_columns_of_their_own_kind(mixed):
 
 def test_first_of_equal_epochs_is_the_best(story):
     story.sweep().session().trial(0).run(0, [0.2, 0.4, 0.4])
-    assert results_from_events(story.events).trials["best_epoch"].tolist() == [2]
+    assert results_of(story.events).trials["best_epoch"].tolist() == [2]
 
 
 def test_gain_compares_within_the_same_number_of_epochs(mixed):
-    gains = results_from_events(mixed.events).gains
+    gains = results_of(mixed.events).gains
     complete = row(gains, trial=1)
     assert (complete["value"], complete["control_value"]) == (0.55, 0.50)
     assert complete["gain"] == pytest.approx(0.05)
@@ -70,7 +72,7 @@ def test_gain_is_missing_with_its_reason(story):
     story.start(0).epoch(0, 1, 0.3)
     for number in (1, 2, 3):
         story.run(number, [0.3, 0.4])
-    gains = results_from_events(story.events).gains
+    gains = results_of(story.events).gains
     assert gains["gain"].isna().all()
     assert row(gains, trial=1)["reason"] == "control not there yet (1 epochs)"
     assert row(gains, trial=2)["reason"] == "no control"
@@ -80,14 +82,14 @@ def test_gain_is_missing_with_its_reason(story):
 def test_gain_against_a_failed_control(story):
     story.sweep().session().trial(0, teacher=None).start(0).fail(0, "error", "boom")
     story.trial(1, control=0).run(1, [0.4])
-    gains = results_from_events(story.events).gains
+    gains = results_of(story.events).gains
     assert row(gains, trial=1)["reason"] == "control failed after 0 epochs"
 
 
 def test_other_hyperparameters_make_a_gain_unmatched(story):
     story.sweep().session().trial(0, teacher=None).run(0, [0.3])
     story.trial(1, control=0, train={"lr": 0.01}).run(1, [0.4])
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     assert not row(results.gains, trial=1)["matched"]
     assert row(results.gains, trial=1)["gain"] == pytest.approx(0.1)
     assert results.summary["gains_matched"] is False
@@ -96,16 +98,16 @@ def test_other_hyperparameters_make_a_gain_unmatched(story):
 def test_a_retry_with_a_smaller_batch_is_unmatched(story):
     story.sweep().session().trial(0, teacher=None).run(0, [0.3]).trial(1, control=0).start(1)
     story.fail(1, "oom", "CUDA out of memory", retry=True, job={"batch_size": 4, "accumulate": 2})
-    assert row(results_from_events(story.events).trials, number=1)["state"] == "waiting"
+    assert row(results_of(story.events).trials, number=1)["state"] == "waiting"
     story.run(1, [0.4])
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     assert row(results.trials, number=1)["attempts"] == 2
     assert row(results.trials, number=1)["state"] == "complete"
     assert not row(results.gains, trial=1)["matched"]
 
 
 def test_pairs_count_fates_and_rank_by_best(mixed):
-    pairs = results_from_events(mixed.events).pairs
+    pairs = results_of(mixed.events).pairs
     assert list(zip(pairs["teacher"], pairs["student"], strict=True)) == [
         ("resnet34", "resnet18"),
         ("resnet50", "resnet18"),
@@ -124,7 +126,7 @@ def test_pairs_count_fates_and_rank_by_best(mixed):
 
 
 def test_classes_at_the_best_epoch_of_each_network(mixed):
-    classes = results_from_events(mixed.events).classes
+    classes = results_of(mixed.events).classes
     best = classes[classes["trial"] == 1]
     assert best["class"].tolist() == ["road", "car", "pole"]
     assert best["student"].tolist()[:2] == [0.9, 0.5]
@@ -135,7 +137,7 @@ def test_classes_at_the_best_epoch_of_each_network(mixed):
 
 def test_failures_keep_message_log_and_fate(mixed):
     mixed.trial(5).start(5).fail(5, "crash", "killed by signal 9", retry=True)
-    failures = results_from_events(mixed.events).failures
+    failures = results_of(mixed.events).failures
     assert failures["class"].tolist() == ["nan", "crash"]
     assert failures["retried"].tolist() == [False, True]
     assert failures["message"].tolist()[0] == "loss became NaN at step 7"
@@ -143,7 +145,7 @@ def test_failures_keep_message_log_and_fate(mixed):
 
 
 def test_summary_counts_and_names_the_best(mixed):
-    summary = results_from_events(mixed.events).summary
+    summary = results_of(mixed.events).summary
     assert summary["states"] == {
         "complete": 1, "stopped": 1, "failed": 1, "running": 1, "interrupted": 0, "waiting": 0
     }  # fmt: skip
@@ -162,15 +164,15 @@ def test_summary_counts_and_names_the_best(mixed):
 def test_trials_hold_their_slots_until_the_pause_or_the_last_word(story):
     story.sweep().session(gpus=1).trial(0).trial(1).start(0).start(1)
     story.epoch(0, 1, 0.1, seconds=60).epoch(1, 1, 0.1, seconds=60)
-    running = results_from_events(story.events)
+    running = results_of(story.events)
     assert (running.trials["hours"] * 60).tolist() == pytest.approx([2, 2])
     story.add("pause", 60.0, reason="sigint")
-    paused = results_from_events(story.events)
+    paused = results_of(story.events)
     assert (paused.trials["hours"] * 60).tolist() == pytest.approx([3, 3])
     assert paused.summary["gpu_hours"] * 60 == pytest.approx(6)
     story.add("session", 600.0, session=2, gpus_per_trial=0, host="x", pid=1)
     story.start(0, epoch=1).epoch(0, 2, 0.2, "complete", seconds=60)
-    resumed = results_from_events(story.events)
+    resumed = results_of(story.events)
     assert (resumed.trials["hours"] * 60).tolist() == pytest.approx([4, 3])
     assert resumed.summary["trial_hours"] * 60 == pytest.approx(7)
     assert resumed.summary["gpu_hours"] * 60 == pytest.approx(6)
@@ -182,7 +184,7 @@ def test_equal_values_tie_and_the_smaller_student_comes_first(story):
     for number in (0, 1, 2):
         story.trial(number).start(number).epoch(number, 1, 0.5, "complete")
     story.events[-1]["metrics"]["student/params_m"] = 3.4
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     assert results.ranked()["number"].tolist() == [2, 0, 1]
     assert results.summary["best"]["number"] == 2
     assert results.summary["best_ties"] == [2, 0, 1]
@@ -190,13 +192,13 @@ def test_equal_values_tie_and_the_smaller_student_comes_first(story):
 
 def test_a_pause_interrupts_and_a_later_session_goes_on(mixed):
     mixed.add("pause", reason="max_hours")
-    paused = results_from_events(mixed.events)
+    paused = results_of(mixed.events)
     assert paused.summary["state"] == "paused"
     assert paused.summary["pause_reason"] == "max_hours"
     assert row(paused.trials, number=4)["state"] == "interrupted"
     mixed.add("session", 7200.0, session=2, gpus_per_trial=0, host="x", pid=1)
     mixed.start(4, epoch=1).epoch(4, 2, 0.4).epoch(4, 3, 0.41, "complete").add("done")
-    done = results_from_events(mixed.events)
+    done = results_of(mixed.events)
     assert done.summary["state"] == "done"
     assert done.summary["num_sessions"] == 2
     four = row(done.trials, number=4)
@@ -207,7 +209,7 @@ def test_a_pause_interrupts_and_a_later_session_goes_on(mixed):
 
 
 def test_a_driver_that_died_left_its_trials_interrupted(mixed):
-    dead = results_from_events(mixed.events, driver_alive=False)
+    dead = results_of(mixed.events, driver_alive=False)
     assert dead.summary["state"] == "died"
     assert row(dead.trials, number=4)["state"] == "interrupted"
 
@@ -217,13 +219,13 @@ def test_every_prefix_of_a_ledger_loads(mixed):
         "done"
     )
     for length in range(len(mixed.events) + 1):
-        results = results_from_events(iter(mixed.events[:length]))
+        results = results_of(iter(mixed.events[:length]))
         assert results.summary["num_epochs"] == len(results.epochs)
         assert sum(results.summary["states"].values()) == results.summary["num_trials"]
 
 
 def test_empty_and_all_failed(story):
-    empty = results_from_events([])
+    empty = results_of([])
     assert empty.summary["state"] == "empty"
     assert empty.summary["best"] is None
     assert {name: len(table) for name, table in empty.tables().items()} == dict.fromkeys(
@@ -242,7 +244,7 @@ def test_empty_and_all_failed(story):
     )
     story.sweep().session().trial(0, teacher=None).start(0).fail(0, "error", "boom")
     story.trial(1, control=0).start(1).fail(1, "error", "boom")
-    failed = results_from_events(story.events)
+    failed = results_of(story.events)
     assert failed.summary["best"] is None
     assert failed.summary["num_failed_trials"] == 2
     assert failed.pairs["num_failed"].tolist() == [1]
@@ -252,7 +254,7 @@ def test_empty_and_all_failed(story):
 def test_values_that_are_not_numbers_are_never_the_best(story):
     story.sweep().session().trial(0).start(0)
     story.epoch(0, 1, None).epoch(0, 2, 0.2).epoch(0, 3, None, "complete")
-    one = results_from_events(story.events).trials.iloc[0]
+    one = results_of(story.events).trials.iloc[0]
     assert (one["value"], one["best_epoch"], one["epochs"]) == (0.2, 2, 3)
     assert math.isnan(one["last"])
 
@@ -260,22 +262,21 @@ def test_values_that_are_not_numbers_are_never_the_best(story):
 def test_a_metric_that_starts_late_is_missing_before(story):
     story.sweep().session().trial(0).start(0).epoch(0, 1, 0.1).epoch(0, 2, 0.2, teacher=0.3)
     story.trial(1).start(1).epoch(1, 1, 0.1)
-    teacher = results_from_events(story.events).epochs["teacher/miou"]
+    teacher = results_of(story.events).epochs["teacher/miou"]
     assert teacher.isna().tolist() == [True, False, True]
     assert teacher[1] == 0.3
 
 
 def test_unknown_events_are_passed_over(mixed):
-    before = results_from_events(mixed.events).summary
+    before = results_of(mixed.events).summary
     mixed.events.insert(3, {"event": "note", "seq": 99, "time": mixed.events[3]["time"]})
-    assert results_from_events(mixed.events).summary == before
+    assert results_of(mixed.events).summary == before
 
 
 def test_load_reads_an_experiment_and_tells_died_from_running(tmp_path, mixed):
     experiment = Experiment.create(tmp_path, "tiny")
-    with Ledger.open(experiment.ledger) as ledger:
-        for event in mixed.events:
-            ledger.append({k: v for k, v in event.items() if k not in ("seq", "time")})
+    write_plain(experiment.ledger, mixed.events)
+    with Ledger.open(experiment.ledger):
         with experiment.ledger.open("ab") as file:
             file.write(b'{"event":"epoch","tri')
         assert load(tmp_path / "latest").summary["state"] == "running"
@@ -290,18 +291,16 @@ def test_load_reads_an_experiment_and_tells_died_from_running(tmp_path, mixed):
 def test_a_driver_on_another_machine_is_believed(tmp_path, story):
     experiment = Experiment.create(tmp_path, "tiny")
     story.sweep().session(host="node7")
-    with Ledger.open(experiment.ledger) as ledger:
-        for event in story.events:
-            ledger.append({k: v for k, v in event.items() if k not in ("seq", "time")})
+    write_plain(experiment.ledger, story.events)
     # Its lock may not be seen from here.
     assert load(experiment.path).summary["state"] == "running"
 
 
 def test_results_say_in_one_line_what_they_are(mixed):
-    assert repr(results_from_events(mixed.events)) == (
+    assert repr(results_of(mixed.events)) == (
         "<Results tiny: running, 4 trials, 8 epochs, best resnet34→resnet18 student/miou 0.550>"
     )
-    assert repr(results_from_events([])) == (
+    assert repr(results_of([])) == (
         "<Results of no sweep: empty, 0 trials, 0 epochs, no epoch yet>"
     )
 
@@ -319,7 +318,7 @@ def test_a_thousand_trials_load_fast(story):
         params = {f"p{i}": 0.1 * i for i in range(8)}
         story.trial(number, control=0, params=params).run(number, [0.2] * 20, teacher=0.3)
     begin = time.perf_counter()
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     seconds = time.perf_counter() - begin
     assert len(results.epochs) == 50 + 20_000
     assert results.gains["gain"].notna().all()
@@ -327,20 +326,15 @@ def test_a_thousand_trials_load_fast(story):
 
 
 def test_class_ious_are_read_when_they_are_wanted(mixed, tmp_path):
-    experiment = Experiment.create(tmp_path, "tiny")
-    with Ledger.open(experiment.ledger) as ledger:
-        for event in mixed.events:
-            ledger.append({k: v for k, v in event.items() if k not in ("seq", "time")})
+    experiment = write(tmp_path, mixed)
     lines = [line[:-18] + b"}" for line in experiment.ledger.read_bytes().splitlines()]
     for line in lines:
-        whole, event = json.loads(line), decode_event(line)
+        whole, event = json.loads(line), decode_numbers(line)
         if whole["event"] == "epoch":
-            assert isinstance(event["classes"], msgspec.Raw)
-            assert class_ious(event["classes"]) == whole["classes"]
-        assert {**event, "classes": 0} == {**whole, "classes": 0}
-    pd.testing.assert_frame_equal(
-        load(experiment.path).classes, results_from_events(mixed.events).classes
-    )
+            assert isinstance(event.classes, msgspec.Raw)
+            assert class_ious(event.classes) == whole["classes"]
+            assert event.metrics == whole["metrics"]
+    pd.testing.assert_frame_equal(load(experiment.path).classes, results_of(mixed.events).classes)
 
 
 @pytest.mark.parametrize(
@@ -355,16 +349,16 @@ def test_class_ious_are_read_when_they_are_wanted(mixed, tmp_path):
     ],
 )
 def test_an_epoch_is_read_rightly_whatever_its_names(fields):
-    event = {"event": "epoch", "seq": 3, **fields}
-    read = decode_event(json.dumps(event, separators=(",", ":")).encode())
-    if "classes" in read:
-        read["classes"] = class_ious(read["classes"]) or event["classes"]
-    assert read == {key: value for key, value in event.items() if key != "note"}
+    event = {"event": "epoch", "seq": 3, "trial": 1, "epoch": 2, **fields}
+    read = decode_numbers(json.dumps(event, separators=(",", ":")).encode())
+    assert class_ious(read.classes) == (fields.get("classes") or {})
+    assert (read.metrics or {}) == fields.get("metrics", {})
+    assert (read.seq, read.trial, read.epoch) == (3, 1, 2)
 
 
 def test_a_metric_that_was_not_finite_is_missing_and_moves_no_other(story):
     story.sweep().session().trial(0).start(0).epoch(0, 1, 0.1).epoch(0, 2, None).epoch(0, 3, 0.3)
-    epochs = results_from_events(story.events).epochs
+    epochs = results_of(story.events).epochs
     assert epochs["student/miou"].isna().tolist() == [False, True, False]
     assert epochs["student/params_m"].tolist() == [11.2] * 3
 
@@ -372,7 +366,7 @@ def test_a_metric_that_was_not_finite_is_missing_and_moves_no_other(story):
 def test_an_epoch_reported_twice_counts_with_its_last_word(story):
     story.sweep().session().trial(1).trial(0).start(1).epoch(1, 1, 0.1).epoch(1, 2, 0.2)
     story.start(0).epoch(0, 1, 0.5).epoch(1, 2, 0.4, agreement=0.9)
-    epochs = results_from_events(story.events).epochs
+    epochs = results_of(story.events).epochs
     assert epochs["trial"].tolist() == [0, 1, 1]
     assert epochs["value"].tolist() == [0.5, 0.1, 0.4]
     assert epochs["student/agreement"].isna().tolist() == [True, True, False]
@@ -388,7 +382,7 @@ def test_the_trials_of_a_cohort_share_the_time_of_their_slot(story):
     story.epoch(0, 1, 0.1, "asha", seconds=30).epoch(1, 1, 0.2, seconds=0)
     story.epoch(2, 1, 0.3, seconds=0).epoch(1, 2, 0.2, "asha", seconds=20)
     story.epoch(2, 2, 0.3, seconds=0).epoch(2, 3, 0.4, "complete", seconds=10)
-    results = results_from_events(story.events)
+    results = results_of(story.events)
     assert (results.trials["hours"] * 3600).tolist() == pytest.approx([10, 20, 30])
     assert results.summary["gpu_hours"] * 3600 == pytest.approx(60)
     assert results.trials["cohort"].tolist() == [0, 0, 0]
@@ -399,5 +393,5 @@ def test_the_trials_of_a_cohort_share_the_time_of_their_slot(story):
 def test_a_control_that_nobody_needs_any_more_was_stopped(story):
     story.sweep(trials=1).session().trial(0, control=1).trial(1, teacher=None)
     story.start(0).start(1).epoch(1, 1, 0.2, "unneeded").fail(0, "nan", "loss is nan")
-    trials = results_from_events(story.events).trials.set_index("number")
+    trials = results_of(story.events).trials.set_index("number")
     assert trials["state"].to_dict() == {0: "failed", 1: "stopped"}

@@ -3,10 +3,11 @@ import re
 from pathlib import Path
 
 import pytest
+from experiments_on_disk import results_of
 from rich.cells import cell_len
 from rich.console import Console
 
-from kdsweep.reporting import render, render_best, results_from_events
+from kdsweep.reporting import render, render_best
 from kdsweep.reporting.columns import Column, draw, fit, print_bullet, print_facts
 from kdsweep.reporting.terminal import best_sentence, next_commands
 
@@ -14,7 +15,7 @@ from kdsweep.reporting.terminal import best_sentence, next_commands
 def printed(draw_results, events, width=100, **kwargs):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
-        draw_results(results_from_events(events, **kwargs), console)
+        draw_results(results_of(events, **kwargs), console)
     return console.export_text()
 
 
@@ -92,7 +93,7 @@ def test_ties_share_a_place(story):
         story.trial(number).run(number, [value])
     text = printed(render, story.events)
     assert [row[0] for row in table(text, "Best students")] == ["1=", "1=", "3"]
-    assert best_sentence(results_from_events(story.events)).endswith("(equal: trial 2)")
+    assert best_sentence(results_of(story.events)).endswith("(equal: trial 2)")
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
@@ -154,7 +155,7 @@ def test_nothing_to_show_is_said(story, drawing):
 
 def test_next_commands_fit_the_state(mixed):
     folder = Path.cwd() / "experiments" / "my sweep"
-    running = next_commands(results_from_events(mixed.events, folder=folder))
+    running = next_commands(results_of(mixed.events, folder=folder))
     assert running == [
         ("kdsweep report 'experiments/my sweep'", "all tables, also as files"),
         (
@@ -163,7 +164,7 @@ def test_next_commands_fit_the_state(mixed):
         ),
     ]
     mixed.add("pause", reason="sigint")
-    paused = next_commands(results_from_events(mixed.events, folder=folder))
+    paused = next_commands(results_of(mixed.events, folder=folder))
     assert paused[0][0] == "kdsweep resume 'experiments/my sweep'"
     assert paused[1:] == running
     assert paused[0][0] in printed(render_best, mixed.events, width=40, folder=folder)
@@ -172,7 +173,7 @@ def test_next_commands_fit_the_state(mixed):
 def test_training_again_on_a_cpu_takes_the_threads_of_the_sweep(story):
     story.sweep().session(gpus=0, cpus_per_trial=3).trial(1).start(1).epoch(1, 1, 0.5)
     story.add("pause", reason="sighup")
-    results = results_from_events(story.events, folder=Path.cwd() / "experiments" / "x")
+    results = results_of(story.events, folder=Path.cwd() / "experiments" / "x")
     commands = [command for command, _ in next_commands(results)]
     assert "kdsweep train experiments/x/trials/0001/job.yaml --threads 3" in commands
     assert "paused (interrupted: its terminal was closed)" in printed(render, story.events)

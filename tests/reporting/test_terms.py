@@ -4,12 +4,13 @@ import math
 
 import pandas as pd
 import pytest
+from experiments_on_disk import results_of
 
-from kdsweep.reporting import results_from_events, to_json, write_tables
+from kdsweep.reporting import to_json, write_tables
 
 
 def terms_of(story, number=1):
-    terms = results_from_events(story.events).terms
+    terms = results_of(story.events).terms
     return terms[terms["trial"] == number].set_index("term")
 
 
@@ -40,7 +41,7 @@ def test_lopsided_terms_are_judged_once_their_ramp_is_over(distilled):
 
 
 def test_controls_have_no_terms(distilled):
-    assert 0 not in set(results_from_events(distilled.events).terms["trial"])
+    assert 0 not in set(results_of(distilled.events).terms["trial"])
 
 
 def test_ledgers_of_before_have_fewer_columns(mixed):
@@ -49,7 +50,7 @@ def test_ledgers_of_before_have_fewer_columns(mixed):
             if event["event"] == "epoch" and event["trial"] == 1:
                 event["metrics"][metric] = value
 
-    assert results_from_events(mixed.events).terms.empty
+    assert results_of(mixed.events).terms.empty
     add("student/distill/pixel_kl", 0.5)
     add("student/weighted/pixel_kl", 1.0)
     terms = terms_of(mixed)
@@ -63,22 +64,22 @@ def test_ledgers_of_before_have_fewer_columns(mixed):
 
 @pytest.mark.parametrize("kept", [0, 3])
 def test_the_table_has_its_kinds_of_columns_even_when_empty(distilled, kept):
-    full = results_from_events(distilled.events).terms
-    empty = results_from_events(distilled.events[:kept]).terms
+    full = results_of(distilled.events).terms
+    empty = results_of(distilled.events[:kept]).terms
     assert len(full) == 3
     assert len(empty) == 0
     assert (empty.dtypes == full.dtypes).all()
 
 
 def test_agreement_stands_beside_the_teacher(distilled):
-    trials = results_from_events(distilled.events).trials.set_index("number")
+    trials = results_of(distilled.events).trials.set_index("number")
     assert trials.loc[1, "teacher_miou"] == 0.60
     assert trials.loc[1, "agreement"] == 0.72
     assert math.isnan(trials.loc[0, "agreement"])
 
 
 def test_terms_are_in_files_and_json(distilled, tmp_path):
-    results = results_from_events(distilled.events)
+    results = results_of(distilled.events)
     write_tables(results, tmp_path)
     read = pd.read_parquet(tmp_path / "terms.parquet")
     assert read["share"].tolist() == [0.30, 0.004, 0.001]

@@ -15,7 +15,7 @@ import time
 from step_costs import make_cost
 
 from kdsweep.errors import NonFiniteLossError, SpecError, StepError, TrainingError
-from kdsweep.store.atomic import write_text
+from kdsweep.ledger.atomic import write_text
 from kdsweep.training.report import EpochReport
 
 DATA = {

@@ -5,9 +5,10 @@ import json
 import random
 
 import fake_training
+from plain_events import read_plain
 
+from kdsweep.ledger import Experiment, Ledger, TrialFolder
 from kdsweep.spec import Job, Space, load_space
-from kdsweep.store import Experiment, Ledger, TrialFolder, read_ledger
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.trainable import failure
@@ -138,8 +139,8 @@ class Simulation:
             }
 
     def events(self):
-        """The ledger."""
-        return read_ledger(self.experiment.ledger)
+        """The ledger, as plain JSON."""
+        return read_plain(self.experiment.ledger)
 
     def trained(self, number):
         """The epochs that a trial's workers trained, in order."""

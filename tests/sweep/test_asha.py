@@ -5,19 +5,21 @@ from types import SimpleNamespace
 
 import pytest
 
+from kdsweep.ledger.rungs import Rungs
 from kdsweep.sweep.asha import Asha
 
 
 def test_rungs_are_powers_of_the_reduction_factor():
-    assert [epoch for epoch in range(1, 28) if Asha(1, 3).is_rung(epoch)] == [1, 3, 9, 27]
-    assert [epoch for epoch in range(1, 33) if Asha(2, 4).is_rung(epoch)] == [2, 8, 32]
+    assert [epoch for epoch in range(1, 28) if Rungs(1, 3).is_rung(epoch)] == [1, 3, 9, 27]
+    assert [epoch for epoch in range(1, 33) if Rungs(2, 4).is_rung(epoch)] == [2, 8, 32]
 
 
 def test_a_trial_goes_on_if_it_is_in_the_best_third_so_far():
-    asha = Asha(1, 3)
+    rungs = Rungs(1, 3)
+    asha = Asha(rungs)
     assert not asha.should_stop(0, 1, 0.1), "nobody to compare with"
     for trial, value in enumerate([0.1, 0.2, 0.3, 0.4]):
-        asha.record(trial, 1, value)
+        rungs.record(trial, 1, (value,))
     # The two-thirds quantile of 0.1 … 0.4 is 0.3.
     assert asha.should_stop(4, 1, 0.299)
     assert not asha.should_stop(4, 1, 0.301)
@@ -26,10 +28,11 @@ def test_a_trial_goes_on_if_it_is_in_the_best_third_so_far():
 
 
 def test_a_trial_is_not_compared_with_its_own_record():
-    asha = Asha(1, 2)
-    asha.record(0, 1, 0.2)
+    rungs = Rungs(1, 2)
+    asha = Asha(rungs)
+    rungs.record(0, 1, (0.2,))
     first = asha.should_stop(1, 1, 0.1)
-    asha.record(1, 1, 0.1)
+    rungs.record(1, 1, (0.1,))
     assert asha.should_stop(1, 1, 0.1) == first
 
 
@@ -50,7 +53,8 @@ def test_decisions_are_those_of_ray(grace_period, reduction_factor, epochs):
             grace_period=grace_period,
             reduction_factor=reduction_factor,
         )
-        ours = Asha(grace_period, reduction_factor)
+        rungs = Rungs(grace_period, reduction_factor)
+        ours = Asha(rungs)
         trials = {n: SimpleNamespace(trial_id=str(n), run_metadata=None) for n in range(40)}
         for trial in trials.values():
             theirs.on_trial_add(None, trial)
@@ -65,7 +69,7 @@ def test_decisions_are_those_of_ray(grace_period, reduction_factor, epochs):
             result = {"epoch": epoch[number], "value": value}
             decision = theirs.on_trial_result(None, trials[number], result)
             stop = epoch[number] >= epochs or ours.should_stop(number, epoch[number], value)
-            ours.record(number, epoch[number], value)
+            rungs.record(number, epoch[number], (value,))
             assert (decision == TrialScheduler.STOP) == stop, (seed, number, epoch[number])
             num_decisions += 1
             num_stops += stop

@@ -3,11 +3,13 @@
 import random
 
 import pytest
+from plain_events import read_plain, typed, typed_event
 from simulation import SPACE, Simulation, ended, essence, make_space
 
+from kdsweep.ledger.events import ExtendEvent
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
 from kdsweep.spec import load_space
-from kdsweep.store import read_ledger
-from kdsweep.sweep.state import State, Sweep
 
 STUDENT_LR = {"min": 1.0e-4, "max": 1.0e-1, "distribution": "log_uniform_values"}
 
@@ -62,8 +64,8 @@ def test_a_cohort_shares_its_teacher_and_each_student_is_drawn_for_itself(tmp_pa
         assert all(shared_part(t.job) == shared_part(trials[0].job) for t in trials)
         rates = {t.job["train"]["student"]["lr"] for t in trials}
         assert len(rates) == len(trials)
-    assert ended(read_ledger(driver.ledger.path)) == dict.fromkeys(driver.sweep.trials, 1)
-    assert read_ledger(driver.ledger.path)[0]["students_per_teacher"] == 4
+    assert ended(read_plain(driver.ledger.path)) == dict.fromkeys(driver.sweep.trials, 1)
+    assert read_plain(driver.ledger.path)[0]["students_per_teacher"] == 4
 
 
 def test_each_student_has_a_fate_of_its_own(tmp_path):
@@ -107,8 +109,8 @@ def test_an_attempt_hands_out_only_those_that_have_not_ended(tmp_path):
         },
     )
     assert [trial.number for trial in driver.remaining(attempt)] == [2]
-    assert driver.sweep.trials[0].failure["message"] == "loss is nan"
-    assert driver.sweep.trials[0].failure["class"] == "nan"
+    assert driver.sweep.trials[0].failure.message == "loss is nan"
+    assert driver.sweep.trials[0].failure.failure == "nan"
     driver.crashed(attempt, "crash", "gone")
     again = driver.next_attempt()
     assert [task.trial for task in again.tasks] == [2]
@@ -176,7 +178,7 @@ def test_students_that_differ_in_losses_alone_have_one_control(tmp_path):
     assert [(t.number, t.rides_with) for t in controls] == [(1, 0), (6, 5)]
     assert [t.control for t in trials.values() if not t.is_control] == [1] * 4 + [6] * 4
     assert driver.sweep.num_trials == len(trials) == 10
-    assert ended(read_ledger(driver.ledger.path)) == dict.fromkeys(trials, 1)
+    assert ended(read_plain(driver.ledger.path)) == dict.fromkeys(trials, 1)
 
 
 def test_a_control_trains_until_the_last_one_that_needs_it_has_ended(tmp_path):
@@ -212,8 +214,8 @@ def test_a_student_that_fails_leaves_the_others_alone(tmp_path, behave, failure,
     failed = [t for t in search if t.job["student"]["options"].get("behave")]
     assert 0 < len(failed) < 8
     for trial in failed:
-        assert (trial.state, trial.epoch, trial.failure["class"]) == (State.FAILED, 1, failure)
-        assert trial.failure["traceback"] == traceback
+        assert (trial.state, trial.epoch, trial.failure.failure) == (State.FAILED, 1, failure)
+        assert trial.failure.traceback == traceback
         assert not simulation.experiment.trial(trial.number).checkpoint.exists()
     rest = [t for t in search if t not in failed]
     assert all((t.state, t.epoch) == (State.COMPLETE, 3) for t in rest)
@@ -230,11 +232,11 @@ def test_a_cohort_holds_one_slot_and_its_time_is_shared_out(tmp_path):
     events = simulation.events()
     start = events[-1]["time"]
     epoch = {"event": "epoch", "attempt": 1, "epoch": 1, "value": 0.5, "metrics": {}, "classes": {}}
-    sweep = Sweep(events)
-    sweep.apply({**epoch, "trial": 0, "time": start + 30, "stop": "asha"})
-    sweep.apply({**epoch, "trial": 1, "time": start + 30, "stop": None})
-    sweep.apply({**epoch, "trial": 1, "time": start + 50, "stop": "asha"})
-    sweep.apply({**epoch, "trial": 2, "time": start + 60, "stop": "complete"})
+    sweep = Sweep(typed(events))
+    sweep.apply(typed_event({**epoch, "trial": 0, "time": start + 30, "stop": "asha"}))
+    sweep.apply(typed_event({**epoch, "trial": 1, "time": start + 30, "stop": None}))
+    sweep.apply(typed_event({**epoch, "trial": 1, "time": start + 50, "stop": "asha"}))
+    sweep.apply(typed_event({**epoch, "trial": 2, "time": start + 60, "stop": "complete"}))
     time = sweep._time.seconds
     assert [time[number] for number in range(3)] == pytest.approx([10, 20, 30], abs=0.5)
     assert sweep.slot_hours() * 3600 == pytest.approx(60, abs=0.5)
@@ -290,10 +292,10 @@ def test_memory_that_runs_out_halves_the_batch_of_the_whole_cohort(tmp_path):
 def test_a_cohort_that_has_begun_takes_no_further_students(tmp_path):
     space = cohort_space(trials=2, controls="none", sweep={"scheduler": "none"})
     simulation = Cohorts(tmp_path, space)
-    events = read_ledger(simulation.run(max_events=5).ledger.path)
+    events = read_plain(simulation.run(max_events=5).ledger.path)
     assert [e["event"] for e in events] == ["sweep", "session", "trial", "trial", "start"]
     ledger_driver = simulation.driver()
-    ledger_driver._emit({"event": "extend", "trials": 7, "num_controls": 0})
+    ledger_driver._emit(ExtendEvent(trials=7, num_controls=0))
     ledger_driver.ledger.close()
     trials = simulation.run().sweep.trials
     assert [len(found) for found in cohorts(trials).values()] == [2, 3, 2]
@@ -306,7 +308,7 @@ def test_old_ledgers_know_no_cohorts(tmp_path):
     for event in events:
         for key in ("students_per_teacher", "controls", "rides_with", "drawn_with"):
             event.pop(key, None)
-    sweep = Sweep(events)
+    sweep = Sweep(typed(events))
     assert sweep.num_trials == len(sweep.trials) == 5
     assert not sweep.has_work
     assert all(trial.cohort == trial.number for trial in sweep.trials.values())

@@ -16,6 +16,7 @@ import pytest
 from simulation import Simulation, make_space
 
 from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.ledger.events import EpochEvent
 from kdsweep.sweep.dashboard import Dashboard
 from kdsweep.sweep.mirror import StudyMirror
 
@@ -137,7 +138,7 @@ def test_looking_does_not_lock_the_sweep_out(driver, experiment, served):
     mirror = StudyMirror(experiment.study_db, "tiny", driver.study, warned.append)
     for _ in range(5):
         for number in range(2, 8):
-            mirror.event(driver.sweep, {"event": "epoch", "trial": number})
+            mirror.event(driver.sweep, EpochEvent(trial=number, epoch=1))
     mirror.close()
     done.set()
     for reader in readers:
@@ -151,16 +152,16 @@ def test_notes_in_the_copy_do_not_disturb_the_sweep(driver, experiment):
     """Of somebody who serves the file with optuna-dashboard itself, where it can be changed."""
     warned = []
     mirror = StudyMirror(experiment.study_db, "tiny", driver.study, warned.append)
-    mirror.event(driver.sweep, {"event": "epoch", "trial": 2})
+    mirror.event(driver.sweep, EpochEvent(trial=2, epoch=1))
     time.sleep(1)
     url = f"sqlite:///{experiment.study_db}"
     storage = optuna.storages.RDBStorage(url)
     storage.set_study_system_attr(1, "dashboard:note_ver", 1)
-    mirror.event(driver.sweep, {"event": "epoch", "trial": 3})
+    mirror.event(driver.sweep, EpochEvent(trial=3, epoch=1))
     time.sleep(0.5)
     storage.delete_study(1)
     for number in range(4, 8):
-        mirror.event(driver.sweep, {"event": "epoch", "trial": number})
+        mirror.event(driver.sweep, EpochEvent(trial=number, epoch=1))
     mirror.close()
     assert len(warned) == 1  # of the deleted study, once
     assert "optuna-dashboard" in warned[0]

@@ -7,13 +7,16 @@ import json
 
 import fake_training
 import pytest
+from plain_events import read_plain, typed, typed_event
 from simulation import Simulation, ended, essence, make_space, results
 
 from kdsweep.errors import ExperimentError, SpecError
-from kdsweep.store import Ledger, read_ledger
+from kdsweep.ledger import Ledger
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
+from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.outcome import exit_code
 from kdsweep.sweep.run import _extend
-from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
 
@@ -49,7 +52,7 @@ def test_search_trials_name_the_control_of_their_student(tmp_path):
 
 def test_controls_do_not_count_in_halving_or_in_the_study(tmp_path):
     driver = Simulation(tmp_path, make_space(), slots=3).run()
-    compared = {number for rung in driver.sweep.asha.rungs.values() for number in rung}
+    compared = {number for rung in driver.sweep.rungs.points.values() for number in rung}
     assert compared == {n for n, t in driver.sweep.trials.items() if not t.is_control}
     assert set(driver.study.trials()) == compared
 
@@ -82,7 +85,7 @@ def test_one_slot_killed_at_every_line_and_resumed_is_the_uninterrupted_sweep(tm
         killed.run()
         events = killed.events()
         assert essence(events) == essence(expected), f"killed after line {lines}"
-        for number in Sweep(events).trials:
+        for number in Sweep(typed(events)).trials:
             trained = killed.trained(number)
             assert len(trained) == len(set(trained)), "a finished epoch was trained again"
 
@@ -102,10 +105,10 @@ def test_many_slots_killed_again_and_again_lose_and_double_nothing(tmp_path, see
         assert sorted(trial.values) == list(range(1, trial.epoch + 1))
         assert sorted(simulation.trained(number)) == list(range(1, trial.epoch + 1))
     # A fresh fold of the ledger is the state that the last driver had.
-    folded, study = Sweep(events), Study(space)
-    for event in events:
+    folded, study = Sweep(typed(events)), Study(space)
+    for event in typed(events):
         study.apply(event)
-    assert folded.asha.rungs == driver.sweep.asha.rungs
+    assert folded.rungs.points == driver.sweep.rungs.points
     assert folded.trials == driver.sweep.trials
     known = {n: (t.state, t.params, t.intermediate_values) for n, t in study.trials().items()}
     live = {n: (t.state, t.params, t.intermediate_values) for n, t in driver.study.trials().items()}
@@ -122,10 +125,10 @@ def test_decisions_in_the_ledger_are_those_of_its_rungs(tmp_path):
     for event in simulation.events():
         if event["event"] == "epoch" and event["trial"] > 1 and event["epoch"] < 9:
             number, epoch, value = event["trial"], event["epoch"], event["value"]
-            expected = "asha" if sweep.asha.should_stop(number, epoch, value) else None
+            expected = "asha" if Asha(sweep.rungs).should_stop(number, epoch, value) else None
             assert event["stop"] == expected
             num_stops += expected is not None
-        sweep.apply(event)
+        sweep.apply(typed_event(event))
     assert num_stops > 3
 
 
@@ -172,7 +175,7 @@ def test_nan_is_not_tried_again_and_told_to_the_sampler(tmp_path):
     driver, fails, _ = failing(tmp_path, "nan")
     assert [(f["class"], f["retry"], f["trial"]) for f in fails] == [("nan", False, 1)]
     assert driver.study.trial(1).state.name == "FAIL"
-    assert driver.sweep.trials[1].failure["message"] == "loss is nan"
+    assert driver.sweep.trials[1].failure.message == "loss is nan"
     assert exit_code(driver.sweep) == 3
 
 
@@ -242,7 +245,7 @@ def test_a_value_that_is_no_number_fails_the_trial(tmp_path):
     driver.started(attempt)
     report = EpochReport(1, {"student/miou": float("nan")})
     assert driver.reported(attempt, results(attempt, report))
-    assert driver.sweep.trials[0].failure["class"] == "nan"
+    assert driver.sweep.trials[0].failure.failure == "nan"
     assert not driver.reported(attempt, results(attempt, report)) or driver.is_finished
     driver.ledger.close()
 
@@ -254,7 +257,7 @@ def test_a_training_that_ends_early_is_an_error(tmp_path):
     attempt = driver.next_attempt()
     driver.started(attempt)
     assert driver.reported(attempt, {"ended": True})
-    assert "after 0 of 9 epochs" in driver.sweep.trials[0].failure["message"]
+    assert "after 0 of 9 epochs" in driver.sweep.trials[0].failure.message
     driver.ledger.close()
 
 
@@ -265,7 +268,7 @@ def test_a_worker_that_dies_before_it_starts_counts_as_a_crash(tmp_path):
     for retry in (True, True, False):
         attempt = driver.next_attempt()
         driver.crashed(attempt, "crash", "the node went away")
-        assert read_ledger(driver.ledger.path)[-1]["retry"] is retry
+        assert read_plain(driver.ledger.path)[-1]["retry"] is retry
         assert not driver.is_active(attempt)
     assert driver.next_attempt() is None
     assert driver.is_finished
@@ -293,12 +296,12 @@ def test_a_paused_sweep_hands_out_nothing_stops_at_the_next_report_and_goes_on_l
     assert driver.num_active == 0
     driver.end()
     driver.ledger.close()
-    sweep = Sweep(simulation.events())
+    sweep = Sweep(typed(simulation.events()))
     assert sweep.paused == "sigint"
     assert exit_code(sweep) == 130
     assert not [e for e in simulation.events() if e["event"] == "fail"]
     assert sweep.trials[0].values == {1: 0.5}
-    assert sweep.count(State.WAITING) == 5
+    assert sweep.count(State.WAITING, State.INTERRUPTED) == 5
 
     driver = simulation.run()
     assert exit_code(driver.sweep) == 0
@@ -312,7 +315,7 @@ def test_budgets_count_all_sessions_and_pause_with_their_own_exit_code(tmp_path)
     def session(seconds, **budgets):
         driver = simulation.driver(gpus_per_trial=0.5, clock=lambda: clock[0], **budgets)
         driver.begin("test", {})
-        clock[0] = read_ledger(driver.ledger.path)[-1]["time"]
+        clock[0] = read_plain(driver.ledger.path)[-1]["time"]
         attempt = driver.next_attempt()
         driver.started(attempt)
         clock[0] += seconds
@@ -326,7 +329,7 @@ def test_budgets_count_all_sessions_and_pause_with_their_own_exit_code(tmp_path)
     assert driver.pausing == "max_hours"
     driver.end()
     driver.ledger.close()
-    assert exit_code(Sweep(simulation.events())) == 4
+    assert exit_code(Sweep(typed(simulation.events()))) == 4
 
     driver = session(3599, max_gpu_hours=0.5)
     assert driver.pausing is None
@@ -344,7 +347,7 @@ def test_time_after_a_kill_is_nobodys(tmp_path):
     start = next(e["time"] for e in events if e["event"] == "start")
     later = {**events[1], "event": "session", "session": 2, "time": events[-1]["time"] + 9999}
     later |= {"slots": 1, "gpus_per_trial": 1.0}
-    sweep = Sweep([*events, later])
+    sweep = Sweep(typed([*events, later]))
     assert sweep.slot_hours() * 3600 == pytest.approx(events[-1]["time"] - start, abs=0.01)
     assert sweep.hours() * 3600 < 10
 
@@ -388,8 +391,8 @@ def test_events_of_a_later_version_are_passed_over(tmp_path):
     simulation = Simulation(tmp_path, make_space(sweep={"trials": 2}))
     simulation.run()
     events = simulation.events()
-    known = Sweep(events)
-    more = Sweep([*events[:5], {"event": "remark", "time": events[4]["time"]}, *events[5:]])
+    known = Sweep(typed(events))
+    more = Sweep(typed([*events[:5], {"event": "remark", "time": events[4]["time"]}, *events[5:]]))
     assert more.trials == known.trials
 
 
@@ -406,7 +409,7 @@ def test_an_extended_sweep_goes_on_as_if_it_had_been_asked_for_more_at_once(tmp_
     whole = Simulation(tmp_path / "whole", long)
     expected = whole.run().sweep
     assert not driver.sweep.has_work
-    assert driver.sweep.header["trials"] == 12
+    assert driver.sweep.header.trials == 12
     for number, trial in expected.trials.items():
         other = driver.sweep.trials[number]
         assert (other.params, other.values, other.state) == (

@@ -4,6 +4,7 @@ import optuna
 import pytest
 from simulation import Simulation, make_space
 
+from kdsweep.ledger.events import DoneEvent, EpochEvent
 from kdsweep.sweep.mirror import StudyMirror
 
 
@@ -14,8 +15,8 @@ def driver(tmp_path):
 
 def replay(driver, mirror):
     for number in driver.sweep.trials:
-        mirror.event(driver.sweep, {"event": "epoch", "trial": number})
-    mirror.event(driver.sweep, {"event": "done"})
+        mirror.event(driver.sweep, EpochEvent(trial=number, epoch=1))
+    mirror.event(driver.sweep, DoneEvent())
 
 
 def test_ended_search_trials_are_copied_with_their_values(tmp_path, driver):

@@ -11,18 +11,18 @@ import pytest
 from simulation import Simulation, ended, essence, make_space
 
 from kdsweep.errors import SpecError
-from kdsweep.reporting.front import front_trials
-from kdsweep.reporting.history import History
+from kdsweep.ledger import Ledger
+from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.rungs import Rungs
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
 from kdsweep.spec import Job, load_space
 from kdsweep.spec.architectures import architecture_key
 from kdsweep.spec.objectives import dominates, excess, front, objective
-from kdsweep.store import Ledger
-from kdsweep.store.atomic import write_json
 from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.run import _extend
-from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import Study
 
 FRONT = ["student/miou", "student/latency_ms"]
@@ -221,7 +221,7 @@ def test_what_is_too_slow_ends_with_its_first_epoch_and_is_never_the_best(tmp_pa
     # By score alone a slow one would be ahead.
     assert max(slow, key=lambda t: t.best).best > 0
     assert not driver.sweep.best().breaks_bound
-    compared = {number for rung in driver.sweep.asha.rungs.values() for number in rung}
+    compared = {number for rung in driver.sweep.rungs.points.values() for number in rung}
     assert not compared & {t.number for t in slow}
 
 
@@ -229,7 +229,7 @@ def test_a_report_without_a_bounded_cost_fails_its_trial(tmp_path):
     space = searching(constraints={"student/inference_mb": "<= 30"}, trials=2, controls="none")
     driver = Simulation(tmp_path, space).run()
     assert {t.state for t in driver.sweep.trials.values()} == {State.FAILED}
-    assert "no metric 'student/inference_mb'" in driver.sweep.trials[0].failure["message"]
+    assert "no metric 'student/inference_mb'" in driver.sweep.trials[0].failure.message
 
 
 # -- several metrics -------------------------------------------------------------------------------
@@ -257,18 +257,16 @@ def test_a_row_of_students_within_the_noise_of_each_other_keeps_its_ends():
 
 def test_halving_spares_whom_no_other_beats_in_all_objectives():
     objectives = [objective("student/miou"), objective("student/params_m")]
-    asha, plain = Asha(1, 2, objectives), Asha(1, 2)
-    for number, (value, size) in enumerate([(0.6, 20.0), (0.5, 14.0), (0.4, 14.0)]):
-        for one in (asha, plain):
-            one.record(number, 1, value, (size,))
+    rungs = Rungs(1, 2)
+    asha, plain = Asha(rungs, objectives), Asha(rungs)
+    for number, point in enumerate([(0.6, 20.0), (0.5, 14.0), (0.4, 14.0)]):
+        rungs.record(number, 1, point)
     assert plain.should_stop(3, 1, 0.3)
     assert not asha.should_stop(3, 1, 0.3, (6.0,))  # the smallest so far
     assert asha.should_stop(3, 1, 0.3, (14.0,))
     assert not asha.should_stop(3, 1, 0.7, (30.0,))  # above the cutoff
     # With one objective the rule is as it was.
-    only = Asha(1, 2, objectives[:1])
-    only.record(0, 1, 0.5)
-    assert only.should_stop(1, 1, 0.4)
+    assert Asha(rungs, objectives[:1]).should_stop(3, 1, 0.3)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
@@ -313,12 +311,8 @@ def test_trials_of_one_network_share_what_they_have_measured(tmp_path, monkeypat
         alike = [t for t in trials if t.job["student"]["encoder"] == encoder]
         assert len(set(known.values())) > 1
         assert {t.costs["student/latency_ms"] for t in alike} == {statistics.median(known.values())}
-    history = History(simulation.events())
-    assert {n: t.costs for n, t in history.trials.items()} == {
-        t.number: t.costs for t in driver.sweep.trials.values()
-    }
     # One student of each network at most.
-    found = [t.student for t in front_trials(history)]
+    found = [t.student for t in driver.sweep.front()]
     assert 1 < len(found) == len(set(found))
 
 
@@ -394,8 +388,7 @@ def test_a_ledger_read_in_short_gives_the_same_state(tmp_path):
         sweep, study = Sweep(ledger.replay()), Study(space)
         for event in ledger.replay():
             study.apply(event)
-    assert sweep.asha.rungs == driver.sweep.asha.rungs
-    assert sweep.asha._further == driver.sweep.asha._further
+    assert sweep.rungs.points == driver.sweep.rungs.points
     values = {number: trial.values for number, trial in study.trials().items()}
     assert values == {number: trial.values for number, trial in driver.study.trials().items()}
     assert sweep.best().number == driver.sweep.best().number

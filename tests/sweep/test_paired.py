@@ -3,15 +3,17 @@
 import random
 
 import pytest
+from plain_events import typed
 from simulation import Simulation, ended, make_space
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger import Ledger
+from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
 from kdsweep.spec import JobList
-from kdsweep.store import Ledger
-from kdsweep.store.atomic import write_json
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.run import _extend, read_space
-from kdsweep.sweep.state import State, Sweep
 
 PAIRED = {"controls": "paired", "trials": 6}
 
@@ -63,7 +65,7 @@ def test_killed_again_and_again_every_pair_ends_once_with_all_its_epochs(tmp_pat
         if not driver.sweep.has_work:
             break
     simulation.run()
-    trials = Sweep(simulation.events()).trials
+    trials = Sweep(typed(simulation.events())).trials
     assert ended(simulation.events()) == dict.fromkeys(range(12), 1)
     assert all(sorted(t.values) == [1, 2, 3] for t in trials.values())
     # A cohort's checkpoint is its trial's; what the stand-in keeps for a rider may go before.
@@ -98,7 +100,7 @@ def finished(tmp_path):
 
 def test_the_best_jobs_are_confirmed_on_fresh_seeds(tmp_path):
     simulation = finished(tmp_path / "first")
-    trials = Sweep(simulation.events()).trials
+    trials = Sweep(typed(simulation.events())).trials
     jobs = jobs_to_confirm(simulation.experiment.path, top=2, seeds=3)
     best = sorted((t for t in trials.values() if not t.is_control), key=lambda t: -t.best)[:2]
     assert list(jobs.jobs) == [f"trial {t.number:04d}" for t in best]
@@ -127,7 +129,7 @@ def test_trials_of_one_job_are_confirmed_once_the_smaller_student_first(tmp_path
     simulation = Simulation(tmp_path, space)
     simulation.run()
     write_json(simulation.experiment.spec_json, space.resolved())
-    drawn = [t for t in Sweep(simulation.events()).trials.values() if not t.is_control]
+    drawn = [t for t in Sweep(typed(simulation.events())).trials.values() if not t.is_control]
     assert len(drawn) == 4
     assert len({trial.best for trial in drawn}) == 1
     jobs = jobs_to_confirm(simulation.experiment.path, top=3, seeds=2)
@@ -184,7 +186,7 @@ def test_a_job_that_costs_too_much_is_not_confirmed(tmp_path):
     simulation = Simulation(tmp_path / "some", space)
     simulation.run()
     write_json(simulation.experiment.spec_json, space.resolved())
-    trials = Sweep(simulation.events()).trials
+    trials = Sweep(typed(simulation.events())).trials
     assert any(trial.breaks_bound for trial in trials.values())
     jobs = jobs_to_confirm(simulation.experiment.path, top=8, seeds=1)
     assert {job.student.encoder for job in jobs.jobs.values()} == {"resnet18"}

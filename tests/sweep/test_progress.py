@@ -9,7 +9,17 @@ import pytest
 from rich.console import Console
 from simulation import Simulation, make_space
 
-from kdsweep.store import Experiment, SlotTime
+from kdsweep.ledger import Experiment, SlotTime, read_ledger
+from kdsweep.ledger.events import (
+    EpochEvent,
+    FailEvent,
+    PauseEvent,
+    RejectedEvent,
+    StartEvent,
+    to_json,
+)
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
 from kdsweep.sweep.display import event_line, render, time_left
 from kdsweep.sweep.outcome import Outcome, make_outcome, outcome_lines
 from kdsweep.sweep.progress import (
@@ -20,7 +30,6 @@ from kdsweep.sweep.progress import (
     QuietProgress,
     make_progress,
 )
-from kdsweep.sweep.state import State, Sweep
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +38,7 @@ def events(tmp_path_factory):
     teacher["options"] = {"values": [{}, {"behave": "oom", "times": 1}, {"behave": "nan"}]}
     simulation = Simulation(tmp_path_factory.mktemp("sweep"), make_space(teacher=teacher), slots=3)
     simulation.run(seed=2, gpus_per_trial=0.5)
-    return simulation.events()
+    return read_ledger(simulation.experiment.ledger)
 
 
 def drawn(sweep, width):
@@ -67,12 +76,12 @@ def test_time_left_falls_to_nothing(events):
     sweep, estimates = Sweep(), []
     for event in events:
         sweep.apply(event)
-        if event["event"] == "epoch":
+        if isinstance(event, EpochEvent):
             # Each epoch is said to have taken ten seconds.
             sweep._time = SlotTime()
             for trial in sweep.trials.values():
                 sweep._time.seconds[trial.number] = 10.0 * len(trial.values)
-            estimates.append(time_left(sweep, event["time"]))
+            estimates.append(time_left(sweep, event.time))
     assert estimates[0] > 200
     assert estimates[-1] == 0
     assert estimates[len(estimates) // 2] < estimates[0]
@@ -86,8 +95,8 @@ def test_plain_lines_tell_every_start_epoch_end_and_failure(events):
         sweep.apply(event)
         progress.event(sweep, event)
     lines = console.file.getvalue().splitlines()
-    kinds = ("start", "epoch", "fail")
-    assert len(lines) == sum(event["event"] in kinds for event in events)
+    kinds = StartEvent | EpochEvent | FailEvent
+    assert len(lines) == sum(isinstance(event, kinds) for event in events)
     text = "\n".join(lines)
     assert "0000 control resnet18  epoch 9/9  mIoU" in text
     assert "complete (16 of 16 trials and controls ended)" in text
@@ -107,7 +116,7 @@ def test_json_lines_are_the_ledgers_events_notes_and_the_outcome(events, tmp_pat
     progress.close(outcome)
     lines = [json.loads(line) for line in file.getvalue().splitlines()]
     assert lines[0]["event"] == "note"
-    assert lines[1:-1] == events
+    assert lines[1:-1] == [to_json(event) for event in events]
     assert lines[-1]["event"] == "outcome"
     assert lines[-1]["exit_code"] == 3
     assert lines[-1]["experiment"] == str(tmp_path)
@@ -123,7 +132,7 @@ def test_quiet_shows_failures_that_end_a_trial_and_how_to_go_on(events, tmp_path
         progress.tick(sweep)
     progress.close(Outcome(tmp_path, 130, "sigint", resume_command="kdsweep resume x"))
     lines = console.file.getvalue().splitlines()
-    ends = [e for e in events if e["event"] == "fail" and not e["retry"]]
+    ends = [e for e in events if isinstance(e, FailEvent) and not e.retry]
     assert len(lines) == len(ends) + 1
     assert lines[-1] == "kdsweep resume x"
 
@@ -249,9 +258,9 @@ def test_the_outcome_says_what_was_done_and_how_to_go_on(tmp_path):
 def test_a_used_up_budget_needs_a_larger_one(events, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = Experiment(tmp_path / "x")
-    cut = next(i for i, event in enumerate(events) if event["event"] == "epoch") + 1
+    cut = next(i for i, event in enumerate(events) if isinstance(event, EpochEvent)) + 1
     for reason, flag in (("max_gpu_hours", " --max-gpu-hours N"), ("sigint", "")):
-        pause = {"event": "pause", "time": events[cut]["time"], "reason": reason}
+        pause = PauseEvent(time=events[cut].time, reason=reason)
         outcome = make_outcome(Sweep([*events[:cut], pause]), experiment)
         assert outcome.resume_command == f"kdsweep resume x{flag}"
         assert outcome.num_controls > 0
@@ -262,7 +271,7 @@ def test_trials_and_controls_are_counted_apart(events, tmp_path):
     outcome = make_outcome(sweep, Experiment(tmp_path))
     search = [trial for trial in sweep.trials.values() if not trial.is_control]
     ended = (outcome.num_complete, outcome.num_stopped, outcome.num_failed)
-    assert sum(ended) == len(search) == sweep.header["trials"]
+    assert sum(ended) == len(search) == sweep.header.trials
     assert outcome.num_complete == sum(trial.state == "complete" for trial in search)
     assert (outcome.num_left, outcome.num_failed_controls) == (0, 0)
     assert outcome.num_controls == len(sweep.trials) - len(search)
@@ -272,7 +281,7 @@ def test_trials_and_controls_are_counted_apart(events, tmp_path):
     assert outcome.num_failed_controls == 1
     assert "controls (1 failed)" in outcome_lines(outcome)[0]
     begun = make_outcome(Sweep(events[:2]), Experiment(tmp_path))
-    assert begun.num_left == sweep.header["trials"]
+    assert begun.num_left == sweep.header.trials
 
 
 def test_events_without_words_have_no_line(events):
@@ -286,13 +295,13 @@ def test_what_costs_too_much_is_said(tmp_path):
     )
     simulation = Simulation(tmp_path, space)
     driver = simulation.run()
-    sweep, events = driver.sweep, simulation.events()
+    sweep, events = driver.sweep, read_ledger(simulation.experiment.ledger)
     lines = {
         kind: {event_line(sweep, event) for event in events if is_meant(event)}
         for kind, is_meant in {
-            "rejected": lambda event: event["event"] == "rejected",
-            "constraint": lambda event: event.get("stop") == "constraint",
-            "halving": lambda event: event.get("stop") == "asha",
+            "rejected": lambda event: isinstance(event, RejectedEvent),
+            "constraint": lambda event: getattr(event, "stop", None) == "constraint",
+            "halving": lambda event: getattr(event, "stop", None) == "asha",
         }.items()
     }
     assert lines["rejected"]

@@ -12,16 +12,19 @@ from pathlib import Path
 
 import fake_training
 import pytest
+from plain_events import read_plain, typed, typed_event
 from simulation import SPACE, Simulation, ended, essence, make_space
 
 from kdsweep.errors import DataError, ExperimentError, ResourceError, SpecError
+from kdsweep.ledger import Experiment, Ledger
+from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
 from kdsweep.spec import load_space
-from kdsweep.store import Experiment, Ledger, iter_ledger, read_ledger
 from kdsweep.sweep import cluster, jobs_to_confirm, resume_sweep, run_sweep
+from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.cluster import Cluster
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.resources import Node
-from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import Study
 
 pytestmark = [
@@ -120,7 +123,7 @@ def num_epochs(count):
 
 def check_whole(experiment, space, num_trials):
     """No trial lost or doubled, no finished epoch trained again, rungs and history as folded."""
-    events = read_ledger(experiment.ledger)
+    events = read_plain(experiment.ledger)
     assert ended(events) == dict.fromkeys(range(num_trials), 1)
     epochs = [(e["trial"], e["epoch"]) for e in events if e["event"] == "epoch"]
     assert len(epochs) == len(set(epochs))
@@ -129,10 +132,10 @@ def check_whole(experiment, space, num_trials):
         if event["event"] == "epoch" and not sweep.trials[event["trial"]].is_control:
             trial = sweep.trials[event["trial"]]
             if event["epoch"] < trial.epochs:
-                stop = sweep.asha.should_stop(trial.number, event["epoch"], event["value"])
+                stop = Asha(sweep.rungs).should_stop(trial.number, event["epoch"], event["value"])
                 assert event["stop"] == ("asha" if stop else None)
-        sweep.apply(event)
-        study.apply(event)
+        sweep.apply(typed_event(event))
+        study.apply(typed_event(event))
     num_again = 0
     for number, trial in sweep.trials.items():
         assert sorted(trial.values) == list(range(1, trial.epoch + 1))
@@ -148,9 +151,9 @@ def check_whole(experiment, space, num_trials):
     for event in events:
         if event["event"] == "epoch" and not sweep.trials[event["trial"]].is_control:
             number, epoch = event["trial"], event["epoch"]
-            if sweep.asha.is_rung(epoch):
-                rungs.setdefault(epoch, {})[number] = event["value"]
-    assert sweep.asha.rungs == rungs
+            if sweep.rungs.is_rung(epoch):
+                rungs.setdefault(epoch, {})[number] = (event["value"],)
+    assert sweep.rungs.points == rungs
     return events, num_again
 
 
@@ -213,7 +216,7 @@ def test_a_sweep_killed_interrupted_and_paused_goes_on_to_its_end(tmp_path):
 
     again = resume_sweep(experiment.path, runner="fake_training")
     assert again.exit_code == 0
-    assert len(read_ledger(experiment.ledger)) == len(events)
+    assert len(read_plain(experiment.ledger)) == len(events)
 
 
 def test_a_sweep_outlives_its_output_and_pauses_when_its_terminal_is_closed(tmp_path):
@@ -225,7 +228,7 @@ def test_a_sweep_outlives_its_output_and_pauses_when_its_terminal_is_closed(tmp_
     process.process.stdout.close()  # as `| head` does
     experiment = Experiment.open(tmp_path / "latest")
     deadline = time.monotonic() + 120
-    while not num_epochs(8)(list(iter_ledger(experiment.ledger))):
+    while not num_epochs(8)(read_plain(experiment.ledger)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(process.process.pid, signal.SIGHUP)
@@ -234,7 +237,7 @@ def test_a_sweep_outlives_its_output_and_pauses_when_its_terminal_is_closed(tmp_
     assert process.process.wait(120) == 130
     (line,) = errors.splitlines()
     assert "nothing can be shown any more (Broken pipe); the sweep goes on" in line
-    events = read_ledger(experiment.ledger)
+    events = read_plain(experiment.ledger)
     assert [e["reason"] for e in events if e["event"] == "pause"] == ["sighup"]
     assert not [e for e in events if e["event"] == "fail"]
 
@@ -256,7 +259,7 @@ def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp
     process = SweepProcess("resume", tmp_path / "latest")
     code, errors = process.finish()
     assert code == 0, errors
-    events = read_ledger(Experiment.open(tmp_path / "latest").ledger)
+    events = read_plain(Experiment.open(tmp_path / "latest").ledger)
 
     def comparable(events):
         return [
@@ -296,9 +299,9 @@ def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
     outcome = run_sweep(space, experiments=tmp_path, progress=watcher, runner="fake_training")
     assert outcome.exit_code == 3
     experiment = Experiment.open(outcome.experiment)
-    events = read_ledger(experiment.ledger)
+    events = read_plain(experiment.ledger)
     assert events == watcher.events
-    sweep = Sweep(events)
+    sweep = Sweep(typed(events))
     fails = {}
     for event in events:
         if event["event"] == "fail":
@@ -383,7 +386,7 @@ def test_a_trial_that_never_fits_leaves_no_experiment(tmp_path, monkeypatch):
 
 def test_a_torn_ledger_is_said_and_a_locked_one_is_left_alone(tmp_path):
     simulation = Simulation(tmp_path, make_space(sweep={"trials": 2}))
-    from kdsweep.store.atomic import write_json
+    from kdsweep.ledger.atomic import write_json
 
     write_json(simulation.experiment.spec_json, simulation.space.resolved())
     simulation.run()
@@ -417,9 +420,9 @@ def test_a_sweep_is_confirmed_beside_exact_controls(tmp_path):
     jobs = jobs_to_confirm(first.experiment, top=2, seeds=2)
     outcome = run_sweep(jobs, experiments=tmp_path, runner="fake_training", dashboard=False)
     assert outcome.exit_code == 0
-    events = read_ledger(Experiment.open(outcome.experiment).ledger)
+    events = read_plain(Experiment.open(outcome.experiment).ledger)
     assert ended(events) == dict.fromkeys(range(8), 1)
-    trials = Sweep(events).trials
+    trials = Sweep(typed(events)).trials
     assert {t.number: t.rides_with for t in trials.values() if t.is_control} == {
         number + 1: number for number in (0, 2, 4, 6)
     }
@@ -446,9 +449,9 @@ def test_cohorts_lose_students_and_drivers_and_nothing_else(tmp_path):
     again = SweepProcess("resume", experiment.path)
     code, err = again.finish()
     assert code == 0, err
-    events = read_ledger(experiment.ledger)
+    events = read_plain(experiment.ledger)
     assert events[0]["students_per_teacher"] == 4  # as measured
-    trials = Sweep(events).trials
+    trials = Sweep(typed(events)).trials
     assert ended(events) == dict.fromkeys(trials, 1)
     search = [t for t in trials.values() if not t.is_control]
     assert [t.drawn_with for t in search] == [None, 0, 0, 0, None, *[search[4].number] * 3]

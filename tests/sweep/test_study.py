@@ -1,9 +1,11 @@
 """The sampler's history is a function of the ledger: live and replayed studies are equal."""
 
 import pytest
+from plain_events import typed
 from simulation import Simulation, make_space
 
 from kdsweep.errors import SpecError
+from kdsweep.ledger.events import TrialEvent
 from kdsweep.sweep import study as study_module
 from kdsweep.sweep.study import Study, check_sampler
 
@@ -33,16 +35,17 @@ def test_a_replayed_study_equals_the_live_one_and_draws_the_same(tmp_path, sampl
     assert {"COMPLETE", "PRUNED", "RUNNING"} <= states
 
     replayed = Study(space)
-    for event in simulation.events():
+    for event in typed(simulation.events()):
         replayed.apply(event)
     assert facts(replayed) == facts(live.study)
     number = len(live.sweep.trials)
     for ahead in range(3):
         ours, theirs = live.study.ask(number + ahead), replayed.ask(number + ahead)
         assert ours == theirs
-        event = {"event": "trial", "kind": "search", "trial": number + ahead}
+        named = {"kind": "search", "label": "x", "student": "x"}
+        event = TrialEvent(trial=number + ahead, params=ours.params, **named)
         for one in (live.study, replayed):
-            one.apply({**event, "params": ours.params})
+            one.apply(event)
 
 
 def test_states_and_values_are_those_of_the_ledger(tmp_path):

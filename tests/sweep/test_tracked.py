@@ -3,7 +3,7 @@
 import pytest
 from simulation import Simulation, make_space
 
-from kdsweep.store import read_ledger
+from kdsweep.ledger import read_ledger
 from kdsweep.sweep.tracked import TrackerListener
 from kdsweep.tracking import SweepSummary
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdsweep.errors import KdsweepError, NonFiniteLossError
-from kdsweep.store import TrialFolder
+from kdsweep.ledger import TrialFolder
 from kdsweep.sweep import trainable
 from kdsweep.sweep.trainable import classify
 
@@ -102,7 +102,9 @@ print(len(os.listdir("/proc/self/fd")))
 
 
 def test_a_worker_serves_many_trials_each_with_its_own_log_and_leaves_nothing_behind(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
         capture_output=True,

@@ -8,7 +8,7 @@ from stub_server import StubServer
 
 from kdsweep.cli import main
 from kdsweep.errors import ExperimentError, KdsweepError
-from kdsweep.store import Experiment, Ledger, TrialFolder
+from kdsweep.ledger import Experiment, Ledger, TrialFolder
 from kdsweep.tracking.sync import open_runs, sync_runs
 from kdsweep.tracking.wandb import WandbTracker
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import JOB, KEY, make_space, read_run, wait_for, warnings_of
 
-from kdsweep.store import Experiment
+from kdsweep.ledger import Experiment
 from kdsweep.tracking import SweepSummary, open_tracker
 from kdsweep.tracking.wandb import MAX_ROWS, WandbTracker, id_prefix
 
@@ -214,7 +214,7 @@ def test_wandb_is_never_imported_into_the_driver(experiment, monkeypatch, tmp_pa
         import sys
         from pathlib import Path
         from kdsweep.spec import Space
-        from kdsweep.store import Experiment
+        from kdsweep.ledger import Experiment
         from kdsweep.tracking import SweepSummary, open_tracker
         space = Space.from_resolved({make_space().resolved()!r})
         tracker = open_tracker(space, Experiment(Path({str(experiment)!r})))

@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from plain_events import read_plain
 from runs import KEY, read_run, wait_for
 from stub_server import StubServer
 from tiny_job import SMALL
 
-from kdsweep.store import Experiment, read_ledger
+from kdsweep.ledger import Experiment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -66,7 +67,7 @@ def test_a_server_that_dies_in_mid_sweep_does_not_touch_the_sweep(tiny_data, tmp
                 server.kill()
     assert process.returncode == 0
     experiment = Experiment.open(tmp_path / "experiments" / "latest")
-    events = read_ledger(experiment.ledger)
+    events = read_plain(experiment.ledger)
     assert [event["event"] for event in events].count("epoch") == 9
     assert [event["stop"] for event in events if event.get("stop")] == ["complete"] * 3
     said = [json.dumps(line, ensure_ascii=False) for line in lines]

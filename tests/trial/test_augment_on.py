@@ -12,8 +12,8 @@ from tiny_job import make_job
 
 from kdsweep.data import Batch, HostBatch, TrainLoader, open_data
 from kdsweep.errors import CheckpointError, SpecError
+from kdsweep.ledger import TrialFolder
 from kdsweep.spec import Job, load_job
-from kdsweep.store import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, measure_step_cost, run_job, step_timing
 from kdsweep.trial.cohort import augmenting_device

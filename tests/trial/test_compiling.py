@@ -15,9 +15,9 @@ from torch._dynamo.backends.registry import lookup_backend
 
 from kdsweep.data import open_data
 from kdsweep.errors import SpecError
+from kdsweep.ledger import TrialFolder
 from kdsweep.models import SegmentationNetwork, build_network
 from kdsweep.spec import Job
-from kdsweep.store import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, compiling, run_job
 from kdsweep.trial.compiling import choose_compilation

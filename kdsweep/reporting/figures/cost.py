@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.ledger.events import Kind
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -121,11 +122,11 @@ def networks(results: Results) -> pd.DataFrame:
         size.
     """
     trials = results.trials.assign(name=formats.names(results.trials["student"]))
-    is_search = trials["kind"] == "search"
+    is_search = trials["kind"] == Kind.SEARCH
     roles = {
         "student": is_search & ~trials["breaks_bound"],
         "too costly": is_search & trials["breaks_bound"],
-        "control": trials["kind"] == "control",
+        "control": trials["kind"] == Kind.CONTROL,
     }
     parts = [_grouped(trials[rows], "value").assign(role=role) for role, rows in roles.items()]
     measured = [trials]

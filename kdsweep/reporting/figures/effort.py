@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.ledger.events import Kind
+from kdsweep.ledger.trials import State
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -19,7 +21,6 @@ from kdsweep.reporting.figures.figure import (
     listed,
     safe,
 )
-from kdsweep.reporting.history import COMPLETE, FAILED, STOPPED
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
 
@@ -48,7 +49,7 @@ def trial_efforts(results: Results) -> pd.DataFrame:
             "epochs": trials["epochs"],
             "planned_epochs": planned.astype("Int64"),
             "hours": trials["hours"],
-            "saved_hours": saved.where(trials["state"] == STOPPED, 0.0).fillna(0.0),
+            "saved_hours": saved.where(trials["state"] == State.STOPPED, 0.0).fillna(0.0),
         }
     )
 
@@ -66,8 +67,8 @@ def effort_totals(results: Results) -> dict[str, Any]:
         "wall_hours": float(summary["hours"]),
         "trial_hours": spent,
         "gpu_hours": float(summary["gpu_hours"]),
-        "control_hours": float(efforts.loc[efforts["kind"] == "control", "hours"].sum()),
-        "failed_hours": float(efforts.loc[efforts["state"] == FAILED, "hours"].sum()),
+        "control_hours": float(efforts.loc[efforts["kind"] == Kind.CONTROL, "hours"].sum()),
+        "failed_hours": float(efforts.loc[efforts["state"] == State.FAILED, "hours"].sum()),
         "saved_hours": saved,
         "saved_share": saved / (saved + spent) if saved + spent > 0 else None,
         "busy_share": min(spent / slots, 1.0) if slots else None,
@@ -102,9 +103,9 @@ def effort_figures(results: Results) -> list[Figure]:
         return []
     unit, factor, _ = formats.time_unit(float(efforts["hours"].max()))
     kinds = {
-        COMPLETE: ("complete", STUDENT),
-        STOPPED: ("stopped early", MUTED),
-        FAILED: ("failed", "var(--bad)"),
+        State.COMPLETE: ("complete", STUDENT),
+        State.STOPPED: ("stopped early", MUTED),
+        State.FAILED: ("failed", "var(--bad)"),
     }
     states = [*kinds, *(s for s in efforts["state"].unique() if s not in kinds)]
     many = len(efforts) > _MOST_BARS

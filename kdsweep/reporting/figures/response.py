@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from kdsweep.errors import KdsweepError
+from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     SEQUENTIAL,
@@ -27,7 +28,6 @@ from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
 from kdsweep.spec import Space
 from kdsweep.spec.ranges import Interval
-from kdsweep.store import Experiment
 
 MOST_FIGURES = 12
 _FEW_VALUES = 8  # up to here a parameter's values stand side by side

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from kdsweep.ledger.events import Kind, Stop
+from kdsweep.ledger.trials import FINAL, State
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -21,15 +23,14 @@ from kdsweep.reporting.figures.figure import (
     listed,
     safe,
 )
-from kdsweep.reporting.history import COMPLETE, CONSTRAINT, FAILED, STOPPED
 from kdsweep.reporting.results import Results
 
 _COSTLY = "too costly"
 _MOST_BEST, _MOST_OTHERS = 5, 120
 # What ended a trial before its time: name, words and colour.
 _MARKS = (
-    ("asha", "stopped early", "stopped here", MUTED),
-    (CONSTRAINT, "too costly", "costs more than allowed", TOO_COSTLY),
+    (Stop.ASHA, "stopped early", "stopped here", MUTED),
+    (Stop.CONSTRAINT, "too costly", "costs more than allowed", TOO_COSTLY),
 )
 _FEW_TRIALS = 40  # up to here every trial has a line of its own and needs no band
 
@@ -44,7 +45,7 @@ def curves(results: Results) -> pd.DataFrame:
     """
     ranked = results.ranked()
     trials = results.trials
-    controls = trials[(trials["kind"] == "control") & trials["value"].notna()]
+    controls = trials[(trials["kind"] == Kind.CONTROL) & trials["value"].notna()]
     costly = trials[trials["breaks_bound"] & trials["value"].notna()]
     others = ranked.iloc[_MOST_BEST:]
     if len(others) > _MOST_OTHERS:
@@ -70,7 +71,7 @@ def envelope(results: Results) -> pd.DataFrame:
         Columns ``epoch, num_trials, low`` (10 % of the trials are below), ``median, high`` (10 %
         are above).
     """
-    search = results.trials.loc[results.trials["kind"] == "search", "number"]
+    search = results.trials.loc[results.trials["kind"] == Kind.SEARCH, "number"]
     rows = results.epochs[results.epochs["trial"].isin(search) & results.epochs["value"].notna()]
     groups = rows.groupby("epoch")["value"]
     quantiles = groups.quantile(np.array([0.1, 0.5, 0.9])).unstack()
@@ -93,8 +94,8 @@ def endings(results: Results) -> pd.DataFrame:
         state of trials that cost more than allowed is ``too costly``. Trials that still wait or run
         are left out.
     """
-    search = results.trials[results.trials["kind"] == "search"]
-    ended = search[search["state"].isin([COMPLETE, STOPPED, FAILED])]
+    search = results.trials[results.trials["kind"] == Kind.SEARCH]
+    ended = search[search["state"].isin(list(FINAL))]
     ended = ended.assign(state=ended["state"].mask(ended["breaks_bound"], _COSTLY))
     counts = ended.groupby(["epochs", "state"]).size().reset_index(name="num_trials")
     return counts.rename(columns={"epochs": "epoch"}).astype({"epoch": "int64"})
@@ -291,10 +292,10 @@ def _endings(results: Results) -> list[Figure]:
     if table.empty:
         return []
     colors = {
-        COMPLETE: STUDENT,
-        STOPPED: MUTED,
+        State.COMPLETE: STUDENT,
+        State.STOPPED: MUTED,
         _COSTLY: TOO_COSTLY,
-        FAILED: "var(--bad)",
+        State.FAILED: "var(--bad)",
     }
     traces: list[Trace] = []
     for state in colors:
@@ -303,7 +304,7 @@ def _endings(results: Results) -> list[Figure]:
             traces.append(
                 {
                     "type": "bar",
-                    "name": {STOPPED: "stopped early"}.get(state, state),
+                    "name": "stopped early" if state == State.STOPPED else state,
                     "x": listed(rows["epoch"]),
                     "y": listed(rows["num_trials"]),
                     "marker": {"color": colors[state]},

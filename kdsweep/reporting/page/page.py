@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from kdsweep.ledger.atomic import new_directory, write_text
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.figures import Figure, draw_figures, effort_totals
@@ -21,7 +22,6 @@ from kdsweep.reporting.page.confirmed import related
 from kdsweep.reporting.page.pictures import gallery
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.terminal import metric_name, next_commands
-from kdsweep.store.atomic import new_directory, write_text
 
 PAGE = "index.html"
 FIGURES = "figures"

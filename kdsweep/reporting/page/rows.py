@@ -119,7 +119,10 @@ def front_rows(results: Results) -> Table:
         _names("teacher", shown["teacher"]),
         *(_metric(metric, shown[metric]) for metric in metrics),
         _numbers("gain", "", shown["gain"], _GAIN),
-        *(_metric(metric, own) for metric, own in further_costs(results, shown).items()),
+        *(
+            _metric(metric, own)
+            for metric, own in further_costs(results.trials, metrics, shown).items()
+        ),
         _numbers("best epoch", "", shown["best_epoch"], "d"),
         _numbers("epochs", "", shown["epochs"], "d"),
         _names("state", shown["state"]),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdsweep.ledger import Experiment
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.trial_files import measured_on
-from kdsweep.store import Experiment
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kdsweep.store import atomic
+from kdsweep.ledger import atomic
 
 
 def test_files_are_replaced_whole(tmp_path):

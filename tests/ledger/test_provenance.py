@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kdsweep.store import provenance
+from kdsweep.ledger import provenance
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_git_state_tells_commit_and_dirty_flag(tmp_path):
 
 def test_the_store_loads_nothing_heavy():
     code = (
-        "import sys, kdsweep.store, kdsweep.store.provenance\n"
+        "import sys, kdsweep.ledger, kdsweep.ledger.provenance\n"
         "print([m for m in ('torch', 'ray', 'optuna', 'pandas', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

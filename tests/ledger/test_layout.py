@@ -5,7 +5,7 @@ import os
 import pytest
 
 from kdsweep.errors import ExperimentError
-from kdsweep.store import Experiment, Ledger, TrialFolder
+from kdsweep.ledger import Experiment, Ledger, TrialFolder
 
 
 def make(parent, name):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from kdsweep.store.atomic import new_directory
+from kdsweep.ledger.atomic import new_directory
 
 _NAME = re.compile(r"epoch-(\d+)$")
 

@@ -9,7 +9,8 @@ A line is on the disk (fsync) when :meth:`Ledger.append` returns. A driver that 
 leaves a torn last line, which the next one cuts off; damage anywhere else is an error.
 
 Lines are written by Python's own JSON and read by msgspec's, which takes a fifth of the time and
-gives the same values: equal floats, integers of any size.
+gives the same values: equal floats, integers of any size. What they say is for
+:mod:`kdsweep.ledger.events` to know.
 """
 
 from __future__ import annotations
@@ -20,52 +21,21 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
 
 from kdsweep.errors import ExperimentError, LedgerError
-from kdsweep.store.atomic import sync_directory
+from kdsweep.ledger.atomic import sync_directory
+from kdsweep.ledger.events import Event, SessionEvent, decode, decode_progress, to_json
 
 _HEAD = b'{"event":'
-_EPOCH = _HEAD + b'"epoch",'
 _TAIL = b',"crc":"%08x"}'
 _TAIL_LENGTH = len(_TAIL % 0)
-
-Event = dict[str, Any]
-decode_json: Callable[[bytes], Any] = msgspec.json.Decoder().decode
-
-
-class EpochProgress(TypedDict, total=False):
-    """Place, value and decision of an epoch: what a sweep goes on from."""
-
-    event: str
-    seq: int
-    time: float
-    trial: int
-    attempt: int
-    epoch: int
-    value: float | None
-    costs: dict[str, float]
-    measured: dict[str, float]
-    stop: str | None
-
-
-_decode_epoch_progress: Callable[[bytes], Any] = msgspec.json.Decoder(EpochProgress).decode
-
-
-def is_epoch(line: bytes) -> bool:
-    """Whether a line tells of an epoch."""
-    return line.startswith(_EPOCH)
-
-
-def decode_progress(line: bytes) -> dict[str, Any]:
-    """An event from its JSON, but of an epoch only its place, value and decision: a tenth of it."""
-    return _decode_epoch_progress(line) if is_epoch(line) else decode_json(line)
 
 
 @dataclass(frozen=True)
@@ -95,15 +65,15 @@ def read_ledger(path: Path) -> list[Event]:
     return list(iter_ledger(path))
 
 
-def iter_ledger(path: Path, decode: Callable[[bytes], Event] | None = None) -> Iterator[Event]:
+def iter_ledger(path: Path, decode: Callable[[bytes], Event] = decode) -> Iterator[Event]:
     """Like :func:`read_ledger`, one event after the other: a long ledger need not fit in memory.
 
     Args:
         path: The file.
         decode: Reads the JSON of a line whose CRC is right, for readers that can do with less than
-            all of it; must give ``event`` and ``seq`` at the least.
+            all of it; one of those of :mod:`kdsweep.ledger.events`.
     """
-    return _Reader(Path(path), decode or decode_json).events()
+    return _Reader(Path(path), decode).events()
 
 
 def scan_ledger(path: Path) -> LedgerScan:
@@ -204,7 +174,7 @@ class Ledger:
         """Write one event and wait until it is on the disk.
 
         Args:
-            event: JSON-able, with the key ``event``; without ``seq``, ``time`` and ``crc``.
+            event: The event; its ``seq`` and ``time`` are given here.
 
         Returns:
             The event as it was written, with ``seq`` and ``time``.
@@ -213,14 +183,8 @@ class Ledger:
             ValueError: The event holds NaN or infinity, which JSON has no words for.
             OSError: It could not be written; the ledger is as it was before.
         """
-        assert "event" in event, event
-        written = {
-            "event": event["event"],
-            "seq": self.num_events,
-            "time": round(time.time(), 3),
-            **{key: value for key, value in event.items() if key != "event"},
-        }
-        line = encode_line(written)
+        stamped = {"seq": self.num_events, "time": round(time.time(), 3)}
+        line = encode_line(to_json(msgspec.structs.replace(event, **stamped)))
         try:
             view = memoryview(line)
             offset = self._length
@@ -235,10 +199,8 @@ class Ledger:
         self._length += len(line)
         # The reader's view of the event, so that live and replayed events cannot differ
         # (tuples become lists, integer keys become text).
-        event_read: Event = decode_json(line)
-        del event_read["crc"]
         self.num_events += 1
-        return event_read
+        return decode(line)
 
     def replay(self) -> Iterator[Event]:
         """Every event so far, but of an epoch only its place, value and decision."""
@@ -257,8 +219,8 @@ class Ledger:
         self.close()
 
 
-def encode_line(event: Event) -> bytes:
-    """One ledger line with its CRC and newline."""
+def encode_line(event: Mapping[str, Any]) -> bytes:
+    """One ledger line with its CRC and newline, of an event as plain JSON."""
     body = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     return body[:-1] + _TAIL % zlib.crc32(body) + b"\n"
 
@@ -302,8 +264,16 @@ class _Reader:
         body = line[: -_TAIL_LENGTH - 1] + b"}"
         if not line.endswith(_TAIL % zlib.crc32(body) + b"\n"):
             return None
-        event = self._decode(body)
-        return event if event.get("seq") == seq else None
+        try:
+            event = self._decode(body)
+        except msgspec.ValidationError as error:
+            raise LedgerError(
+                f"{self.path}:{seq + 1}: this line is whole, and says something else than lines of "
+                f"this version: {error}\n"
+                f"  value:   {line[:60].rstrip()!r}…\n"
+                "  try:     the version of kdsweep that wrote it"
+            ) from error
+        return event if event.seq == seq else None
 
     def _check_tail(self, line: bytes, rest: bytes, seq: int) -> None:
         """Count the tail as torn; refuse it if a whole line of a ledger follows in it."""
@@ -329,8 +299,8 @@ def _take_lock(descriptor: int) -> bool:
 
 
 def _locked(path: Path) -> str:
-    sessions = [event for event in read_ledger(path) if event["event"] == "session"]
-    who = f" (process {sessions[-1]['pid']} on {sessions[-1]['host']})" if sessions else ""
+    sessions = [event for event in read_ledger(path) if isinstance(event, SessionEvent)]
+    who = f" (process {sessions[-1].pid} on {sessions[-1].host})" if sessions else ""
     holder = lock_holder(path)
     if holder is not None:  # it may not have begun its session yet
         who = f" (process {holder} on {socket.gethostname()})"

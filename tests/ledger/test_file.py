@@ -7,14 +7,25 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep.errors import ExperimentError, LedgerError
-from kdsweep.store import Ledger, is_locked, iter_ledger, lock_holder, read_ledger
-from kdsweep.store.ledger import decode_json, encode_line, scan_ledger
+from kdsweep.ledger import Ledger, is_locked, iter_ledger, lock_holder, read_ledger
+from kdsweep.ledger.events import (
+    DoneEvent,
+    EpochEvent,
+    SessionEvent,
+    SweepEvent,
+    TrialEvent,
+    decode,
+)
+from kdsweep.ledger.file import encode_line, scan_ledger
+
+LABEL = "resnet34→resnet18"
 
 
 @pytest.fixture
@@ -25,33 +36,34 @@ def path(tmp_path):
 def fill(path, count=5):
     with Ledger.open(path) as ledger:
         for number in range(count):
-            ledger.append({"event": "epoch", "trial": number, "label": "resnet34→resnet18"})
+            ledger.append(TrialEvent(trial=number, kind="search", label=LABEL, student="resnet18"))
 
 
 def test_events_come_back_as_they_were_appended(path):
     with Ledger.open(path) as ledger:
-        first = ledger.append({"event": "sweep", "size": (96, 128), "value": 0.1 + 0.2})
-        second = ledger.append({"event": "done"})
+        first = ledger.append(
+            SweepEvent(data={"size": (96, 128), "value": 0.1 + 0.2, "ids": {7: 1}})
+        )
+        second = ledger.append(DoneEvent())
         live = read_ledger(path)
     assert read_ledger(path) == live == [first, second]
-    assert [e["seq"] for e in live] == [0, 1]
-    assert first["size"] == [96, 128]
-    assert first["value"] == 0.1 + 0.2
-    assert "crc" not in first
+    assert [e.seq for e in live] == [0, 1]
+    assert first.data == {"size": [96, 128], "value": 0.1 + 0.2, "ids": {"7": 1}}
+    assert abs(first.time - time.time()) < 60
 
 
 def test_a_reopened_ledger_goes_on_where_it_ended(path):
     fill(path, 3)
     with Ledger.open(path) as ledger:
-        assert ledger.append({"event": "done"})["seq"] == 3
-    assert [e["event"] for e in read_ledger(path)] == ["epoch"] * 3 + ["done"]
+        assert ledger.append(DoneEvent()).seq == 3
+    assert [type(e) for e in read_ledger(path)] == [TrialEvent] * 3 + [DoneEvent]
 
 
 def test_lines_are_plain_json_and_readable_text(path):
     fill(path, 2)
     lines = path.read_text(encoding="utf-8").splitlines()
     assert all(len(json.loads(line)["crc"]) == 8 for line in lines)
-    assert "resnet34→resnet18" in lines[0]
+    assert LABEL in lines[0]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 10, -2, -1])
@@ -64,8 +76,8 @@ def test_a_torn_last_line_is_cut_off(path, kept):
     assert len(read_ledger(path)) == 4
     with Ledger.open(path) as ledger:
         assert ledger.num_torn_bytes == len(last[:kept])
-        assert ledger.append({"event": "done"})["seq"] == 4
-    assert [e["seq"] for e in read_ledger(path)] == [0, 1, 2, 3, 4]
+        assert ledger.append(DoneEvent()).seq == 4
+    assert [e.seq for e in read_ledger(path)] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("tail", [b"\x00" * 4096, b"\x00" * 100 + b"\n", b"{", b"\n"])
@@ -98,11 +110,11 @@ def test_a_flipped_bit_in_the_last_line_never_gives_a_wrong_event(path):
         damaged = bytearray(data)
         damaged[position] ^= 0x04
         path.write_bytes(damaged)
-        assert [e["trial"] for e in read_ledger(path)] == [0, 1]
+        assert [e.trial for e in read_ledger(path)] == [0, 1]
 
 
 def test_a_missing_or_doubled_line_is_an_error(path):
-    lines = [encode_line({"event": "epoch", "seq": seq}) for seq in (0, 1, 2, 3)]
+    lines = [encode_line({"event": "done", "seq": seq}) for seq in (0, 1, 2, 3)]
     for order in ((0, 2, 3), (0, 1, 1, 2)):
         path.write_bytes(b"".join(lines[i] for i in order))
         with pytest.raises(LedgerError):
@@ -111,9 +123,9 @@ def test_a_missing_or_doubled_line_is_an_error(path):
 
 def test_a_second_driver_is_kept_out_and_told_who_holds_it(path, monkeypatch):
     # As on a file system that is shared with the other machine.
-    monkeypatch.setattr("kdsweep.store.ledger.lock_holder", lambda path: None)
+    monkeypatch.setattr("kdsweep.ledger.file.lock_holder", lambda path: None)
     with Ledger.open(path) as ledger:
-        ledger.append({"event": "session", "pid": 4711, "host": "node7"})
+        ledger.append(SessionEvent(session=1, pid=4711, host="node7"))
         with pytest.raises(ExperimentError, match="process 4711 on node7"):
             Ledger.open(path)
         assert len(read_ledger(path)) == 1
@@ -124,12 +136,13 @@ def test_a_killed_driver_lets_go_of_the_ledger_and_loses_no_appended_line(path):
     code = (
         "import sys, subprocess\n"
         "from pathlib import Path\n"
-        "from kdsweep.store import Ledger\n"
+        "from kdsweep.ledger import Ledger\n"
+        "from kdsweep.ledger.events import DoneEvent\n"
         f"ledger = Ledger.open(Path({str(path)!r}))\n"
         "child = subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True)\n"
         "while True:\n"
-        "    print(ledger.append({'event': 'epoch'})['seq'], flush=True)\n"
+        "    print(ledger.append(DoneEvent()).seq, flush=True)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
@@ -152,10 +165,10 @@ def test_a_failed_write_leaves_no_half_line(path, monkeypatch):
         real = os.pwrite
         monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:7], at) and _full())
         with pytest.raises(OSError, match="full"):
-            ledger.append({"event": "done"})
+            ledger.append(DoneEvent())
         monkeypatch.undo()
         assert path.read_bytes() == before
-        ledger.append({"event": "done"})
+        ledger.append(DoneEvent())
     assert scan_ledger(path).num_torn_bytes == 0
     assert len(read_ledger(path)) == 3
 
@@ -167,7 +180,7 @@ def _full():
 def test_numbers_that_json_has_no_words_for_are_refused(path):
     with Ledger.open(path) as ledger:
         with pytest.raises(ValueError):
-            ledger.append({"event": "epoch", "value": float("nan")})
+            ledger.append(EpochEvent(trial=0, epoch=1, value=float("nan")))
         assert ledger.num_events == 0
     assert path.read_bytes() == b""
 
@@ -185,7 +198,7 @@ def test_a_ledger_is_read_one_event_after_the_other(path):
         next(iter_ledger(path))
     path.write_bytes(whole[:-1] + b"x" + whole[-1:] + b"more\n")
     events = iter_ledger(path)
-    assert [next(events)["trial"], next(events)["trial"]] == [0, 1]
+    assert [next(events).trial, next(events).trial] == [0, 1]
     with pytest.raises(LedgerError, match="keep the first 2 lines"):
         next(events)
 
@@ -194,12 +207,19 @@ def test_a_reader_may_decode_less(path):
     fill(path, 3)
     seen = []
 
-    def decode(line):
+    def read_less(line):
         seen.append(line)
-        return {"event": "epoch", "seq": len(seen) - 1}
+        return DoneEvent(seq=len(seen) - 1)
 
-    assert [e["seq"] for e in iter_ledger(path, decode)] == [0, 1, 2]
+    assert [e.seq for e in iter_ledger(path, read_less)] == [0, 1, 2]
     assert [json.loads(line)["trial"] for line in seen] == [0, 1, 2]
+
+
+def test_a_whole_line_of_other_keys_is_told_by_its_place(path):
+    lines = [{"event": "done", "seq": 0}, {"event": "trial", "seq": 1, "number": 3}]
+    path.write_bytes(b"".join(map(encode_line, lines)))
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl:2: .*missing required field `trial`"):
+        read_ledger(path)
 
 
 def test_what_is_appended_while_a_ledger_is_read_is_no_damage(path):
@@ -208,11 +228,11 @@ def test_what_is_appended_while_a_ledger_is_read_is_no_damage(path):
         whole = path.read_bytes()
         path.write_bytes(whole + b'{"event":"epo')  # as a reader may see a line half written
         events = iter_ledger(path)
-        assert [next(events)["seq"], next(events)["seq"]] == [0, 1]
-        ledger.append({"event": "done"})
-        ledger.append({"event": "done"})
+        assert [next(events).seq, next(events).seq] == [0, 1]
+        ledger.append(DoneEvent())
+        ledger.append(DoneEvent())
         assert list(events) == []
-    assert [e["seq"] for e in read_ledger(path)] == [0, 1, 2, 3]
+    assert [e.seq for e in read_ledger(path)] == [0, 1, 2, 3]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who holds a lock")
@@ -252,8 +272,8 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), VALUES))
 def test_what_is_read_is_what_pythons_json_reads(event):
     """Ledgers of earlier versions were read by it, and lines are still written by it."""
-    line = encode_line({"event": "epoch", "seq": 0, **event})
-    read, expected = decode_json(line), json.loads(line)
+    line = encode_line({"event": "sweep", "seq": 0, "data": event})
+    read, expected = decode(line).data, json.loads(line)["data"]
     assert read == expected
     # Equality takes 1, 1.0 and True for the same; their texts differ.
     assert repr(read) == repr(expected)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsweep.errors import ExperimentError, did_you_mean, nearest_first
-from kdsweep.store.atomic import sync_directory
+from kdsweep.ledger.atomic import sync_directory
 
 LATEST = "latest"
 CONFUSION = "confusion.json"

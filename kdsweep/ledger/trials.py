@@ -1,0 +1,204 @@
+"""A trial as the ledger tells it, and which of several is the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from kdsweep.ledger.events import FailEvent, Kind, TrialEvent
+
+# Who may be called best, and be on the front.
+CANDIDATES: tuple[str, ...] = (Kind.SEARCH,)
+
+
+class State(StrEnum):
+    """Where a trial stands, in the words of every table."""
+
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"  # it goes on when its sweep does
+    WAITING = "waiting"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the trial has ended for good."""
+        return self in FINAL
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the trial waits for a worker, before its first attempt or after another."""
+        return self in (State.WAITING, State.INTERRUPTED)
+
+
+FINAL = (State.COMPLETE, State.STOPPED, State.FAILED)
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial of a sweep.
+
+    Attributes:
+        number: From 0; shared controls come first.
+        kind: ``search``, or ``control``: never stopped early, unknown to the sampler.
+        label: Name for tables, for example ``resnet34→resnet18``.
+        student, teacher: Their names; the teacher of a control is ``None``.
+        params: What the sampler drew, by dotted path.
+        job: The full job as JSON, before :attr:`changes`.
+        control: Number of the control that it is measured against.
+        rides_with: Number of the first trial of its cohort, with which it shares teacher and
+            batches; ``None`` for that trial itself, and for one that trains on its own.
+        drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
+        state: Where it stands.
+        stop: Why its last epoch ended it (:class:`~kdsweep.ledger.events.Stop`), if it did.
+        attempt: Number of its latest attempt, from 1; 0 before the first.
+        num_starts: How often it was started.
+        values: The sweep's score by epoch; NaN where it was not finite.
+        best, best_epoch: Best value so far and its epoch, the earliest if several have it.
+        params_m: Millions of parameters of its student, where an epoch has told.
+        costs: What its student costs, where the sweep goes by that; one and the same mapping for
+            all trials of a network, which holds what is known last.
+        breaks_bound: Whether it costs more than the sweep allows.
+        num_crashes: Crashes so far.
+        num_ooms: Times it ran out of memory.
+        changes: What a retry after running out of memory changes in ``train``.
+        failure: The event that ended it.
+        seconds: Time since the start of attempts that have ended, up to their end.
+        started: When the running attempt started.
+        heard: When the last epoch was reported or the attempt started.
+    """
+
+    number: int
+    kind: str
+    label: str
+    student: str
+    teacher: str | None
+    params: dict[str, Any]
+    job: dict[str, Any]
+    control: int | None = None
+    rides_with: int | None = None
+    drawn_with: int | None = None
+    state: State = State.WAITING
+    stop: str | None = None
+    attempt: int = 0
+    num_starts: int = 0
+    values: dict[int, float] = field(default_factory=dict)
+    best: float | None = None
+    best_epoch: int | None = None
+    params_m: float | None = None
+    costs: dict[str, float] = field(default_factory=dict)
+    breaks_bound: bool = False
+    num_crashes: int = 0
+    num_ooms: int = 0
+    changes: dict[str, Any] = field(default_factory=dict)
+    failure: FailEvent | None = None
+    seconds: float = 0.0
+    started: float | None = None
+    heard: float | None = None
+
+    @classmethod
+    def drawn(cls, event: TrialEvent) -> Trial:
+        """Return the trial that was drawn."""
+        return cls(
+            number=event.trial,
+            kind=event.kind,
+            label=event.label,
+            student=event.student,
+            teacher=event.teacher,
+            params=event.params,
+            job=event.job,
+            control=event.control,
+            rides_with=event.rides_with,
+            drawn_with=event.drawn_with,
+        )
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a control."""
+        return self.kind == Kind.CONTROL
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it may be called best: it has a value and costs no more than allowed."""
+        return self.best is not None and not self.breaks_bound and self.kind in CANDIDATES
+
+    @property
+    def merit(self) -> tuple[float, float, int]:
+        """What it is ranked by, the least first; of a trial with a value."""
+        assert self.best is not None, self.number
+        return merit(self.best, self.params_m, self.number)
+
+    @property
+    def cohort(self) -> int:
+        """Number of the first trial of its cohort."""
+        return self.number if self.rides_with is None else self.rides_with
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch in the ledger; 0 before the first."""
+        return max(self.values, default=0)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a full training."""
+        return int(self.job["train"]["epochs"])
+
+    @property
+    def last(self) -> float | None:
+        """Value of the last epoch; ``None`` where there is none."""
+        value = self.values.get(self.epoch, math.nan)
+        return None if math.isnan(value) else value
+
+    @property
+    def changed_job(self) -> dict[str, Any]:
+        """Its job with what its own retries have changed."""
+        return {**self.job, "train": {**self.job.get("train", {}), **self.changes}}
+
+    def best_within(self, epochs: int) -> int | None:
+        """Return the epoch of its best value within its first ``epochs``; ``None`` without any."""
+        known = [epoch for epoch, v in self.values.items() if epoch <= epochs and not math.isnan(v)]
+        return max(known, key=lambda epoch: (self.values[epoch], -epoch), default=None)
+
+    def point(self, metrics: Iterable[str]) -> dict[str, float]:
+        """Return its score at its best epoch and what its network costs, as far as it is known.
+
+        Args:
+            metrics: Metrics of the sweep, the deciding score first.
+        """
+        score, *further = metrics
+        own = {} if self.best is None else {score: self.best}
+        return own | {name: float(self.costs[name]) for name in further if name in self.costs}
+
+    def take_value(self, epoch: int, value: float | None) -> None:
+        """Take the value of an epoch; the last word on one counts."""
+        is_first = epoch not in self.values
+        self.values[epoch] = math.nan if value is None else value
+        if not is_first:
+            self.best_epoch = self.best_within(self.epoch)
+            self.best = None if self.best_epoch is None else self.values[self.best_epoch]
+        elif value is not None and (self.best is None or value > self.best):
+            self.best, self.best_epoch = value, epoch
+
+
+def merit(value: float, params_m: float | None, number: int) -> tuple[float, float, int]:
+    """Return the key by which trials are ranked, the least first: the one rule for ties.
+
+    The best value of the metric comes first; of equal ones the student with fewer parameters, then
+    the trial that was drawn earlier.
+
+    Args:
+        value: Best value of the sweep's (first) metric.
+        params_m: Millions of parameters, ``None`` or NaN where they are not known.
+        number: The trial's number.
+    """
+    size = math.inf if params_m is None or math.isnan(params_m) else params_m
+    return -value, size, number
+
+
+def best_first(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the trials that have a value, best first; see :func:`merit`."""
+    return sorted((t for t in trials if t.best is not None), key=lambda trial: trial.merit)

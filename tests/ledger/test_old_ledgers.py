@@ -1,0 +1,132 @@
+"""Ledgers that earlier versions wrote: read as they were, told as they were, number for number.
+
+``fixtures/sweeps`` holds sweeps with failures and retries, kills and pauses, cohorts, paired
+controls, constraints, several metrics, extensions and a confirmation; ``fixtures/expected`` what
+the version that wrote them said of each.
+"""
+
+import io
+import json
+import math
+import shutil
+import socket
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kdsweep.errors import KdsweepError
+from kdsweep.ledger import Experiment, read_ledger
+from kdsweep.ledger.state import Sweep
+from kdsweep.reporting import glance, glance_all, load, to_json
+from kdsweep.sweep.confirm import jobs_to_confirm
+from kdsweep.sweep.display import event_line, render
+from kdsweep.sweep.outcome import make_outcome
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NAMES = sorted(path.name for path in (FIXTURES / "sweeps").iterdir())
+NOW = 1_795_100_000.0
+# Two trials of equal scores: reports named the smaller student, all others the earlier trial.
+LARGE, SMALL = "resnet34→resnet18", "resnet34→mobilenet_v2"
+TIES = {"20261122-141510-equal": (0, 1), "20261122-141511-equal": (2, 3)}
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory):
+    """The folder of all sweeps, with nobody at work in it."""
+    return Path(shutil.copytree(FIXTURES / "sweeps", tmp_path_factory.mktemp("old") / "sweeps"))
+
+
+@pytest.fixture(autouse=True)
+def _on_the_machine_that_wrote_them(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-1")
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
+def expected(name):
+    """What was said, but for the trial that is called best of equal ones."""
+    said = json.loads((FIXTURES / "expected" / f"{name}.json").read_text())
+    if name not in TIES:
+        return said
+    was, now = TIES[name]
+    assert said["report"]["summary"]["best"]["number"] == now
+    assert said["status"]["best"]["number"] == said["outcome"]["best_trial"] == was
+    said["status"]["best"] |= {"number": now, "label": SMALL}
+    said["outcome"] |= {"best_trial": now, "best_label": SMALL}
+    said["live"] = said["live"].replace(f"best is {was:04d} {LARGE}", f"best is {now:04d} {SMALL}")
+    return said
+
+
+def as_json(value, sweeps):
+    return json.loads(json.dumps(value, default=str).replace(str(sweeps), "<root>"))
+
+
+def differences(was, now, at=""):
+    """Where two JSON values differ; numbers may by what sums in another order do."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        assert list(was) == list(now), at
+        return [d for key in was for d in differences(was[key], now[key], f"{at}/{key}")]
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = enumerate(zip(was, now, strict=True))
+        return [d for place, (a, b) in pairs for d in differences(a, b, f"{at}/{place}")]
+    if isinstance(was, float) and isinstance(now, float) and math.isclose(was, now, rel_tol=1e-12):
+        return []
+    return [] if was == now and type(was) is type(now) else [(at, was, now)]
+
+
+def text(drawn):
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(drawn)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_report_says_what_it_said(sweeps, name):
+    results = load(sweeps / name)
+    was = expected(name)
+    assert differences(was["report"], as_json(to_json(results), sweeps)) == []
+    assert was["epochs"] == results.epochs.to_csv(index=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_status_says_what_it_said(sweeps, name):
+    now = as_json(glance(sweeps / name, now=NOW).to_json(), sweeps)
+    assert differences(expected(name)["status"], now) == []
+
+
+def test_list_says_what_it_said(sweeps):
+    found = as_json([seen.to_json() for seen in glance_all(sweeps)], sweeps)
+    statuses = {name: expected(name)["status"] for name in NAMES}
+    listed = json.loads((FIXTURES / "expected" / "list.json").read_text())
+    names = [Path(seen["path"]).name for seen in listed]
+    assert differences([statuses[name] for name in names], found) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_driver_would_go_on_as_it_did(sweeps, name):
+    was = expected(name)
+    sweep, said = Sweep(), []
+    for event in read_ledger(sweeps / name / "ledger.jsonl"):
+        sweep.apply(event)
+        said.append(event_line(sweep, event))
+    assert was["lines"] == said
+    if sweep.is_new:
+        return
+    if sweep.sessions:
+        assert was["live"] == text(render(sweep, NOW, 160))
+        assert was["slot_hours"] == pytest.approx([sweep.slot_hours(), sweep.gpu_hours()])
+    outcome = as_json(asdict(make_outcome(sweep, Experiment(sweeps / name))), sweeps)
+    assert differences(was["outcome"], outcome) == []
+    rungs = {str(k): {str(t): v[0] for t, v in r.items()} for k, r in sweep.rungs.points.items()}
+    assert was["rungs"] == rungs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_jobs_would_be_confirmed(sweeps, name):
+    try:
+        jobs = jobs_to_confirm(sweeps / name, top=3, seeds=2).resolved()
+    except KdsweepError as error:
+        jobs = str(error)
+    assert expected(name)["confirm"] == as_json(jobs, sweeps)
