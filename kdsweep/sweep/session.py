@@ -97,6 +97,7 @@ class SweepSession:
             ledger: The experiment's ledger, if it is open already.
         """
         check_sampler(self._space.sweep.sampler)
+        self._space.tracking.check_packages()
         self._interruption.install()
         try:
             # What this stack closes outlives Ray: the ledger's lock is held while a worker may

@@ -57,7 +57,8 @@ class TrackerListener:
         if event["event"] == "start" and number not in self._known:
             self._known.add(number)
             kind = "control" if trial.is_control else "search"
-            self._tracker.trial(number, trial.label, sweep.job_to_run(number), kind)
+            job = sweep.job_to_run(number)
+            self._tracker.trial(number, trial.label, job, kind, trial.params)
         elif event["event"] == "epoch":
             numbers = {k: v for k, v in event["metrics"].items() if v is not None}
             self._tracker.epoch(number, event["epoch"], numbers)
@@ -80,7 +81,7 @@ class TrackerListener:
                 summary = self._make_summary(self._experiment.path, len(sweep.sessions))
                 self._tracker.summary(summary)
         except Exception as error:  # the sweep is over and safe, whatever a report stumbles on
-            self._warn(f"W&B gets no summary of the sweep: {type(error).__name__}: {error}")
+            self._warn(f"trackers get no summary of the sweep: {type(error).__name__}: {error}")
         finally:
             self._tracker.close()
 
