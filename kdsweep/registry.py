@@ -109,7 +109,7 @@ class Registry(Generic[T]):
         if name in self._members:
             owner = self._packages.get(name, "kdsweep")
             if owner != package:  # the same package may be seen twice, through two paths
-                _warn(f"{package} adds a {self.family} {name}, which {owner} has already")
+                warn_of_plugin(f"{package} adds a {self.family} {name}, which {owner} has already")
             return
         try:
             member = entry.load()
@@ -121,7 +121,7 @@ class Registry(Generic[T]):
                 f"{type(error).__name__}: {error}"
             )
             self.broken[name] = problem
-            _warn(problem)
+            warn_of_plugin(problem)
             if self._stand_in is None:
                 return
             member = self._stand_in(name, problem)
@@ -139,7 +139,8 @@ def _package(entry: EntryPoint) -> str:
     return "?" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
-def _warn(text: str) -> None:
+def warn_of_plugin(text: str) -> None:
+    """Tell the user about a package that adds members; never an error."""
     try:
         warnings.warn(text, PluginWarning, stacklevel=2)
     except PluginWarning:

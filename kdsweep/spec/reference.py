@@ -21,10 +21,10 @@ from pydantic_core import to_jsonable_python
 from kdsweep.errors import shown
 from kdsweep.spec.base import Spec
 from kdsweep.spec.data import BaseDataSpec
-from kdsweep.spec.distill import LossSpec
 from kdsweep.spec.grammar import DISTRIBUTIONS
 from kdsweep.spec.job import Job
 from kdsweep.spec.loading import SweepSections
+from kdsweep.spec.losses import LossSpec
 from kdsweep.spec.places import Place
 
 REQUIRED = "required"
@@ -50,15 +50,16 @@ def _sections_of(section: type[Spec]) -> list[type[Spec]]:
 
 
 def meanings(section: type[Spec]) -> dict[str, str]:
-    """Return what each key means, from its description or the ``Attributes:`` of the docstrings."""
-    texts = {n: field.description or "" for n, field in section.model_fields.items()}
+    """Return what each key means: its description, or else ``Attributes:`` of a docstring."""
+    texts: dict[str, str] = {}
     for base in reversed(section.__mro__):
         if issubclass(base, Spec) and base.__doc__:
             attributes = inspect.cleandoc(base.__doc__).partition("Attributes:\n")[2]
             for names, text in _ATTRIBUTE.findall(attributes):
                 words = " ".join(text.split())
                 texts.update(dict.fromkeys(names.split(", "), words))
-    return {name: texts[name] for name in section.model_fields}
+    fields = section.model_fields.items()
+    return {name: field.description or texts.get(name, "") for name, field in fields}
 
 
 class Key(NamedTuple):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from kdsweep.spec import Draw, Job, JobList, Space, control_key
+from kdsweep.spec.losses import LOSSES
 from kdsweep.store import Event
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.state import Sweep, Trial
@@ -200,4 +201,8 @@ class Drawing:
 
 def _is_reciprocal(job: Mapping[str, Any]) -> bool:
     """Whether the teacher learns from its student as well."""
-    return job["teacher"] is not None and (job["distill"].get("mutual") or {}).get("weight", 0) > 0
+    terms = {name: term for name, term in job["distill"].items() if name in LOSSES}
+    return job["teacher"] is not None and any(
+        LOSSES.get(name).reciprocal and term is not None and term.get("weight", 0) > 0
+        for name, term in terms.items()
+    )

@@ -139,7 +139,7 @@ class SweepSession:
             bounded = self._space.architectures() if is_new and sweep.static_bounds else []
             jobs = self._space.jobs_to_check()
             # `auto` looks at memory itself; a teacher that learns from its student has but one.
-            if wanted == "auto" or any("mutual" in job.distill.terms() for job in jobs):
+            if wanted == "auto" or any(job.distill.is_mutual for job in jobs):
                 heads = num_heads(self._space, 1)
             else:
                 heads = num_heads(self._space, wanted)
@@ -220,9 +220,7 @@ class SweepSession:
 
     def _tell_who_trains_alone(self, header: Event) -> None:
         jobs = self._space.jobs_to_check()
-        if header.get("students_per_teacher", 1) > 1 and any(
-            "mutual" in j.distill.terms() for j in jobs
-        ):
+        if header.get("students_per_teacher", 1) > 1 and any(j.distill.is_mutual for j in jobs):
             self._progress.note(
                 "trials with mutual learning train alone: their teacher learns from its student"
             )
