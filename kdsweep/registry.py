@@ -81,7 +81,7 @@ class Registry(Generic[T]):
         """All names, sorted."""
         return sorted(self._complete())
 
-    def items(self) -> dict[str, T]:
+    def members(self) -> dict[str, T]:
         """All members by name: those of kdsweep in their order, then those of other packages."""
         return dict(self._complete())
 

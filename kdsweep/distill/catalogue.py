@@ -85,7 +85,7 @@ def catalogue() -> list[Entry]:
 
     Of one whose package cannot be loaded only the keys are known, or nothing at all.
     """
-    known = {name: spec for name, spec in LOSSES.items().items() if name not in LOSSES.broken}
+    known = {name: spec for name, spec in LOSSES.members().items() if name not in LOSSES.broken}
     entries = []
     for name, spec in known.items():
         try:

@@ -40,7 +40,7 @@ else:
                     description="A loss; ``null`` means not used, ``{}`` used with its defaults.",
                 ),
             )
-            for name, spec in LOSSES.items().items()
+            for name, spec in LOSSES.members().items()
         },
     )
 

@@ -99,7 +99,7 @@ class MlflowSpec(TrackerSpec):
 def _fields() -> dict[str, Any]:
     """A field for each tracker, of which W&B is always there."""
     fields: dict[str, Any] = {}
-    for name, spec in TRACKERS.items().items():
+    for name, spec in TRACKERS.members().items():
         about = (spec.__doc__ or "").partition("\n")[0]
         if name == "wandb":
             fields[name] = (spec, Field(default_factory=spec, description=about))
