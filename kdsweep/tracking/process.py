@@ -19,11 +19,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from kdsweep.registry import named
-from kdsweep.tracking.base import RunWriter, SweepSummary, TrialDetails
+from kdsweep.tracking.base import Host, RunWriter, SweepSummary, TrialDetails
 
 # After the driver's death, what is still being sent may take this long.
 ORPHAN_SECONDS = 60.0
@@ -130,6 +131,40 @@ def said(error: Exception) -> str:
     """Return an error's type and the first line of its text."""
     first = str(error).strip().split("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def in_time(action: Callable[[], Any], seconds: float, host: Host) -> Any:
+    """Return what an action returns, if it does so in time.
+
+    Args:
+        action: What may wait for a server.
+        seconds: How long it may take, where the driver does not wait itself.
+        host: Knows whether the driver waits.
+
+    Raises:
+        TimeoutError: It does not. Its thread is left behind.
+    """
+    results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            results.put((action(), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    begin = time.monotonic()
+    while True:
+        try:
+            result, error = results.get(timeout=0.1)
+        except queue.Empty:
+            waited = time.monotonic() - begin
+            if waited < host.seconds(seconds):
+                continue
+            raise TimeoutError(f"the server has not answered within {waited:.0f} s") from None
+        if error is not None:
+            raise error
+        return result
 
 
 def main() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import queue
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from kdsweep.tracking.base import (
     id_prefix,
     run_id,
 )
-from kdsweep.tracking.process import said
+from kdsweep.tracking.process import in_time, said
 
 FINISH_SECONDS = 20.0
 # Tables and pictures ask the server for permission first.
@@ -301,39 +299,9 @@ class WandbWriter(RunWriter):
             page.add_file(str(summary.page))
             run.log_artifact(page)
 
-    # -- help ------------------------------------------------------------------------------------
-
     def _in_time(self, action: Callable[[], Any], seconds: float) -> Any:
-        """What an action returns, if it does so in time.
-
-        Offline there is nothing to wait for, so it is simply done.
-
-        Raises:
-            TimeoutError: It does not. Its thread is left behind.
-        """
-        if self._mode != "online":
-            return action()
-        results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-
-        def work() -> None:
-            try:
-                results.put((action(), None))
-            except Exception as error:
-                results.put((None, error))
-
-        threading.Thread(target=work, daemon=True).start()
-        begin = time.monotonic()
-        while True:
-            try:
-                result, error = results.get(timeout=0.1)
-            except queue.Empty:
-                waited = time.monotonic() - begin
-                if waited < self.host.seconds(seconds):
-                    continue
-                raise TimeoutError(f"the server has not answered within {waited:.0f} s") from None
-            if error is not None:
-                raise error
-            return result
+        """What an action returns, if it does so in time; offline there is nothing to wait for."""
+        return action() if self._mode != "online" else in_time(action, seconds, self.host)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
