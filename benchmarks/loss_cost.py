@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from side_by_side import arguments, clock, finish, make_learner, network_arguments, spread, timed
 
-from kdsweep.distill import DISTILLATION_LOSSES
+from kdsweep.distill import LOSSES
 from kdsweep.models import Activations
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.training.learner import Learner
@@ -54,7 +54,7 @@ def main() -> None:
     coarse = torch.randint(0, NUM_CLASSES, (shape[0], shape[1] // 8, shape[2] // 8))
     labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2).to(device)
     pixels = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, device=device)
-    terms = DISTILLATION_LOSSES.names()
+    terms = LOSSES.names()
     every = DistillSpec.model_validate({name: {} for name in terms}).terms()
     taps = {name: list(getattr(spec, "taps", ())) for name, spec in every.items()}
     all_taps = sorted(set().union(*taps.values()))

@@ -15,6 +15,8 @@ HEAVY = {
     "albumentations",
     "segmentation_models_pytorch",
     "optuna",
+    "tensorboardX",
+    "mlflow",
 }
 
 

@@ -151,11 +151,11 @@ def test_a_lopsided_term_is_said_once(
 
 
 def test_all_losses_work_together(job: Job, tmp_path: Path) -> None:
-    from kdsweep.distill import DISTILLATION_LOSSES
+    from kdsweep.distill import LOSSES
 
     taps = {"taps": ["encoder.1", "encoder.2"]}
     at_features = ("hint", "attention", "pairwise", "ifvd", "cross_image", "correlation", "masked")
-    every: dict[str, Any] = {name: {} for name in DISTILLATION_LOSSES.names()}
+    every: dict[str, Any] = {name: {} for name in LOSSES.names()}
     every |= dict.fromkeys((*at_features, "review"), taps)
     (report, *_) = run_job(
         taught_by(job, **every), TrialFolder(tmp_path / "t"), device="cpu", num_threads=1

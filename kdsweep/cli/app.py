@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from kdsweep import __version__
-from kdsweep.cli.output import INTERRUPTED, UNREAD, close_output, output_is_read, say_error
+from kdsweep.cli.output import (
+    INTERRUPTED,
+    UNREAD,
+    close_output,
+    output_is_read,
+    say_error,
+    say_warning,
+)
 from kdsweep.errors import KdsweepError
+from kdsweep.registry import PluginWarning
 from kdsweep.user_folders import ensure_home
 
 
@@ -49,11 +58,23 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point: errors that kdsweep raises on purpose become one message and an exit code."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
     except KdsweepError as error:
         say_error(error)
         sys.exit(error.exit_code)
+
+
+_python_shows = warnings.showwarning
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any) -> None:
+    """Show a warning that is meant for users without its place in the code."""
+    if issubclass(category, PluginWarning):
+        say_warning(str(message))
+    else:
+        _python_shows(message, category, *place)
 
 
 def _version(wanted: bool) -> None:

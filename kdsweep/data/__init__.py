@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# Imported for their entry in the registry.
-from kdsweep.data import camvid, cityscapes, folder, lyft, roadscenes  # noqa: F401
-from kdsweep.data.folder import listed_classes
 from kdsweep.data.opening import FrameCounts, SegmentationData, count_frames, open_data
-from kdsweep.data.source import SOURCES, Progress
+from kdsweep.data.source import Progress
+from kdsweep.data.sources.folder import listed_classes
 from kdsweep.data.split import Split, class_frequencies
 from kdsweep.labels import VOID
+from kdsweep.spec.data import SOURCES
 
 if TYPE_CHECKING:
     from kdsweep.data.loaders import Batch, EvalLoader, HostBatch, TrainLoader

@@ -12,8 +12,8 @@ from kdsweep.data.cache import cached_splits
 from kdsweep.data.carla import CLASSES
 from kdsweep.data.classes_file import default_palette
 from kdsweep.data.fingerprint import default_cache
-from kdsweep.data.roadscenes import RoadscenesSource
-from kdsweep.data.source import SOURCES, Frame, Progress, Source, SplitName, expected_layout
+from kdsweep.data.source import Frame, Progress, Source, SplitName, build_source, expected_layout
+from kdsweep.data.sources.roadscenes import RoadscenesSource
 from kdsweep.data.split import Split
 from kdsweep.data.splitting import evenly_spaced
 from kdsweep.errors import DataError, SpecError
@@ -90,7 +90,7 @@ def count_frames(spec: DataSpec) -> FrameCounts:
         num_known, name, notice = len(CLASSES), RoadscenesSource.name, RoadscenesSource.notice
     else:
         cache = Path(spec.cache).expanduser() if spec.cache else default_cache()
-        source: Source = SOURCES.get(spec.source, ("data", "source"))(spec, cache, None)
+        source = build_source(spec, cache, None)
         splits = source.splits()
         for split in _TRAINED:
             _require_frames(source, split, splits.get(split, []))
@@ -121,7 +121,7 @@ def open_data(spec: DataSpec, progress: Progress | None = None) -> SegmentationD
             it has.
     """
     cache = Path(spec.cache).expanduser() if spec.cache else default_cache()
-    source: Source = SOURCES.get(spec.source, ("data", "source"))(spec, cache, progress)
+    source = build_source(spec, cache, progress)
     classes, palette = _outputs(source, spec.num_classes)
     limits: dict[SplitName, int | None] = {"train": spec.num_train, "val": spec.num_val}
     frames = {

@@ -1,8 +1,9 @@
-"""What a data source is, and the registry of sources.
+"""What a data source is, and how one is built.
 
 A source lists its frames split by split and decodes one frame at a time; resizing, caching and
 loading are the same for all of them (``cache.py``, ``loaders.py``). Adding a source takes one file
-here, with a builder registered in :data:`SOURCES`, and one spec class in ``kdsweep/spec/data.py``.
+in ``sources/`` and one class with its keys in ``kdsweep/spec/data.py``; ``docs/extending.md`` says
+how another package brings both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from kdsweep.data.pictures import FrameError, read_mask, read_rgb
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
-from kdsweep.registry import Registry
+from kdsweep.spec.data import BaseDataSpec
 
 SplitName = Literal["train", "val", "test"]
 Progress = Callable[[str, int, int], None]
@@ -120,8 +121,20 @@ class UnknownIdsError(Exception):
     """A mask holds values that stand for no class; :meth:`Source.read_labels` names the file."""
 
 
-SOURCES: Registry[Callable[..., Source]] = Registry("data source")
-"""Builders: called with a source's spec, the cache folder and a progress callback or None."""
+def build_source(spec: BaseDataSpec, cache: Path, progress: Progress | None) -> Source:
+    """Return the source that a ``data:`` section describes.
+
+    Args:
+        spec: The section.
+        cache: Folder of the decode cache, where a source may keep what it makes.
+        progress: Called with what is being done, how many are done and how many there are.
+
+    Raises:
+        DataError: The data set is missing or laid out differently.
+        SpecError: The package of the source cannot be loaded.
+    """
+    source: Source = spec.load_implementation(("data", "source"))(spec, cache, progress)
+    return source
 
 
 def lookup(ids: np.ndarray, table: np.ndarray) -> np.ndarray:

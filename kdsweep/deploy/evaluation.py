@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdsweep.data.lyft import LyftSource
+from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.deploy.bootstrap import LEVEL, NUM_RESAMPLES, SEED, Estimate, estimate, resample
 from kdsweep.deploy.boundary import tolerance_px
 from kdsweep.deploy.calibration import reliability

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kdsweep.data.lyft import HOOD_TOP
+from kdsweep.data.sources.lyft import HOOD_TOP
 from kdsweep.deploy.boundary import boundary_f
 from kdsweep.deploy.calibration import calibration_bins, calibration_error
 from kdsweep.deploy.lyft_score import challenge_classes, challenge_scores
@@ -24,8 +24,8 @@ class FrameCounts:
 
     Args:
         classes: Names of the data's classes.
-        has_hood: Whether vehicle labels below :data:`~kdsweep.data.lyft.HOOD_TOP` are the ego car's
-            hood, which the challenge's score leaves out.
+        has_hood: Whether vehicle labels below :data:`~kdsweep.data.sources.lyft.HOOD_TOP` are the
+            ego car's hood, which the challenge's score leaves out.
         calibration: Whether confidences are given.
     """
 

@@ -5,25 +5,21 @@ Shape legend: B batch, C channels, N positions, h w feature map size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
     tapped,
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import match_size
+from kdsweep.spec.losses import AttentionSpec
 
 
-@DISTILLATION_LOSSES.register("attention")
-class Attention(DistillationLoss):
+class Attention(DistillationLoss[AttentionSpec]):
     """``mean_i (q(s)_i − q(t)_i)²`` with ``q(f) = a/‖a‖₂``, ``a_i = mean_c f_ci²``; sum over taps.
 
     Features are (B, C, h, w), attention maps ``a`` (B, N) with N = h·w positions. Maps need no
@@ -47,15 +43,7 @@ class Attention(DistillationLoss):
         writes β/2 times the unsquared length of the difference; the authors' code takes β times the
         mean of squares, and that is followed. Void positions are scaled down by their share of
         labelled pixels before the normalisation; neither paper nor code knows void.
-
-    Args:
-        channels: Not used: attention maps have one channel.
-        taps: Where the features are taken.
     """
-
-    def __init__(self, channels: TapChannels, *, taps: Sequence[str]) -> None:
-        super().__init__()
-        self.taps = tuple(taps)
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""

@@ -1,16 +1,16 @@
-"""What every distillation loss is, and the registry of all of them."""
+"""What every distillation loss is, and how one is built."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from kdsweep.registry import Registry
+from kdsweep.spec.losses import LOSSES, LossSpec
 
 
 class Activations(Protocol):
@@ -50,7 +50,10 @@ class TapChannels:
     teacher: Mapping[str, int]
 
 
-class DistillationLoss(nn.Module, ABC):
+K = TypeVar("K", bound=LossSpec)
+
+
+class DistillationLoss(nn.Module, ABC, Generic[K]):
     """One term of what a student learns from its teacher.
 
     A loss is a module because some learn projections; these belong to the student's optimiser
@@ -59,17 +62,27 @@ class DistillationLoss(nn.Module, ABC):
 
     Its docstring is what ``kdsweep losses NAME`` prints: the formula with tensor shapes, then the
     sections ``Averaged over``, ``Defaults`` (weight and temperature, with their source), ``Taps``
-    (the paper's and ours), ``Reference`` (with what is followed where paper and authors' code
-    differ) and ``Args``.
+    (the paper's and ours) and ``Reference`` (with what is followed where paper and authors' code
+    differ). Its parameters are its keys in ``distill:``, and are written there
+    (:mod:`kdsweep.spec.losses`).
+
+    Args:
+        channels: Channels of both networks at every tap, for losses with projections.
+        keys: Its keys.
 
     Attributes:
         taps: Feature maps that both networks must return; ``logits`` counts as one.
-        reciprocal: Whether the teacher learns from the student by the same formula, with the
-            roles exchanged.
     """
 
-    taps: Sequence[str] = ("logits",)
-    reciprocal: ClassVar[bool] = False
+    def __init__(self, channels: TapChannels, keys: K) -> None:
+        super().__init__()
+        self.keys = keys
+        self.taps: Sequence[str] = getattr(keys, "taps", ("logits",))
+
+    @property
+    def reciprocal(self) -> bool:
+        """Whether the teacher learns from the student by the same formula, with roles exchanged."""
+        return self.keys.reciprocal
 
     @abstractmethod
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
@@ -85,4 +98,22 @@ class DistillationLoss(nn.Module, ABC):
         """
 
 
-DISTILLATION_LOSSES: Registry[type[DistillationLoss]] = Registry("distillation loss")
+def build_loss(
+    name: str, channels: TapChannels, options: Mapping[str, Any]
+) -> DistillationLoss[Any]:
+    """Return the loss of a name.
+
+    Args:
+        name: Its name in ``distill:``.
+        channels: Channels of both networks at every tap.
+        options: Its keys; those left out have their defaults.
+
+    Raises:
+        SpecError: There is none of this name, or it cannot be loaded.
+    """
+    path = ("distill", name)
+    spec = LOSSES.get(name, path[:1])
+    loss: DistillationLoss[Any] = spec.load_implementation(path)(
+        channels, spec.model_validate(dict(options))
+    )
+    return loss

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdsweep.distill.base import DISTILLATION_LOSSES
-from kdsweep.spec.distill import DistillSpec, LossSpec
-from kdsweep.spec.places import Place
+from kdsweep.errors import SpecError
+from kdsweep.registry import warn_of_plugin
+from kdsweep.spec.losses import LOSSES, LossSpec
 from kdsweep.spec.reference import Key, keys_of
 
-HEADINGS = ("Averaged over", "Defaults", "Taps", "Reference", "Args")
+HEADINGS = ("Averaged over", "Defaults", "Taps", "Reference")
 """What every loss's docstring says after the formula."""
 
 _HEADING = re.compile(rf"^({'|'.join(HEADINGS)}):\n", re.MULTILINE)
@@ -57,9 +57,11 @@ class Entry:
         return sorted(keys_of(self.spec), key=lambda key: key.name in shared)
 
     def default(self, key: str) -> Any:
-        """The default of one of its keys; ``None`` where it has no such key."""
+        """The default of one of its keys; ``None`` where there is no such key or no default."""
         field = self.spec.model_fields.get(key)
-        return None if field is None else field.get_default(call_default_factory=True)
+        if field is None or field.is_required():
+            return None
+        return field.get_default(call_default_factory=True)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -69,23 +71,41 @@ class Entry:
             "formula": self.formula,
             "paper": self.paper,
             "defaults": {key.name: _plain(self.default(key.name)) for key in self.keys},
-            "sections": dict(self.sections),
+            "sections": {**self.sections, "Args": self._arguments()},
         }
+
+    def _arguments(self) -> str:
+        """The keys that only this loss has, and what they mean."""
+        keys = {key.name: key.meaning for key in self.keys if key.name not in LossSpec.model_fields}
+        return "\n".join(f"{name}: {meaning}" for name, meaning in keys.items())
 
 
 def catalogue() -> list[Entry]:
-    """All losses, in the order of the keys of ``distill:``."""
-    return [_entry(name, spec) for name, spec in _specs().items()]
+    """All losses, in the order of the keys of ``distill:``.
+
+    Of one whose package cannot be loaded only the keys are known, or nothing at all.
+    """
+    known = {name: spec for name, spec in LOSSES.members().items() if name not in LOSSES.broken}
+    entries = []
+    for name, spec in known.items():
+        try:
+            entries.append(_entry(name, spec))
+        except SpecError as error:
+            warn_of_plugin(f"{name}: {error.problem}")
+            entries.append(Entry(name, _compares(spec), "", {}, spec))
+    return entries
 
 
 def look_up(name: str) -> Entry:
     """One loss.
 
     Raises:
-        SpecError: There is none of this name.
+        SpecError: There is none of this name, or its package cannot be loaded.
     """
-    DISTILLATION_LOSSES.get(name)
-    return _entry(name, _specs()[name])
+    spec = LOSSES.get(name)
+    if name in LOSSES.broken:
+        raise SpecError(LOSSES.broken[name])
+    return _entry(name, spec)
 
 
 def short_taps(taps: tuple[str, ...]) -> str:
@@ -98,24 +118,18 @@ def short_taps(taps: tuple[str, ...]) -> str:
     return ", ".join(taps)
 
 
-def _specs() -> dict[str, type[LossSpec]]:
-    found: dict[str, type[LossSpec]] = {}
-    for name, field in DistillSpec.model_fields.items():
-        for section in Place.of_field(field).sections:
-            if issubclass(section, LossSpec):
-                found[name] = section
-    return found
-
-
 def _entry(name: str, spec: type[LossSpec]) -> Entry:
-    text = inspect.cleandoc(DISTILLATION_LOSSES.get(name).__doc__ or "")
+    text = inspect.cleandoc(spec.load_implementation().__doc__ or "")
     formula, *parts = _HEADING.split(text)
     sections = {
         heading: inspect.cleandoc(f"\n{body}")
         for heading, body in zip(parts[::2], parts[1::2], strict=True)
     }
-    compares = inspect.cleandoc(spec.__doc__ or "").partition("\n")[0]
-    return Entry(name, compares, formula.strip(), sections, spec)
+    return Entry(name, _compares(spec), formula.strip(), sections, spec)
+
+
+def _compares(spec: type[LossSpec]) -> str:
+    return inspect.cleandoc(spec.__doc__ or "").partition("\n")[0]
 
 
 def _plain(value: Any) -> Any:

@@ -5,14 +5,11 @@ Shape legend: B batch, C channels, N positions, h w map size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
     TapChannels,
@@ -20,10 +17,10 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import pool_valid, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
+from kdsweep.spec.losses import ChannelWiseSpec
 
 
-@DISTILLATION_LOSSES.register("channel_wise")
-class ChannelWise(DistillationLoss):
+class ChannelWise(DistillationLoss[ChannelWiseSpec]):
     """``T²/C · Σ_c Σ_i φ(t)_ci log(φ(t)_ci / φ(s)_ci)``, φ a softmax over positions; sum over taps.
 
     Logits (B, K, H, W) are pooled over labelled pixels to (B, K, h, w); features (B, C, h, w) are
@@ -48,26 +45,10 @@ class ChannelWise(DistillationLoss):
         Formula and authors' code agree; where the code takes the logarithm of a softmax, which can
         underflow, here it is a log-softmax. The authors' published runs are named by weight 3 and
         T = 5 (logits), 35 to 40 and T = 1 to 10 (features); the paper's values are followed.
-
-    Args:
-        channels: Channels of both networks at every tap.
-        temperature: T that divides the activations.
-        taps: Where the activations are taken; several are summed.
-        stride: Logits are averaged over cells of this many pixels first. Features keep theirs.
     """
 
-    def __init__(
-        self,
-        channels: TapChannels,
-        *,
-        temperature: float,
-        taps: Sequence[str] = ("logits",),
-        stride: int = 8,
-    ) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.taps = tuple(taps)
-        self.stride = stride
+    def __init__(self, channels: TapChannels, keys: ChannelWiseSpec) -> None:
+        super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
@@ -75,8 +56,10 @@ class ChannelWise(DistillationLoss):
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         for tap in self.taps:
             if tap == "logits":
-                student_BChw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.stride)
-                teacher_BChw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.stride)
+                student_BChw, valid_Bhw = pool_valid(
+                    student.logits_BKHW, labels_BHW, self.keys.stride
+                )
+                teacher_BChw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
             else:
                 teacher_BChw = tapped(teacher, tap)
                 student_BChw = self.projections(tap, tapped(student, tap))
@@ -98,10 +81,10 @@ class ChannelWise(DistillationLoss):
         labelled_B = valid_Bhw.flatten(1).any(1)
         num_labelled = labelled_B.sum().clamp(min=1)
         kept_B = torch.where(labelled_B, divergence_B, 0.0)
-        return self.temperature**2 * kept_B.sum() / num_labelled
+        return self.keys.temperature**2 * kept_B.sum() / num_labelled
 
     def _log_map(self, values_BChw: Tensor, valid_Bhw: Tensor) -> Tensor:
-        values_BCN = values_BChw.flatten(2) / self.temperature
+        values_BCN = values_BChw.flatten(2) / self.keys.temperature
         valid_B1N = valid_Bhw.flatten(1).unsqueeze(1)
         # A finite floor instead of −∞: an image that is all void would give NaN gradients.
         floor = torch.finfo(values_BCN.dtype).min

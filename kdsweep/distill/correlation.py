@@ -5,13 +5,10 @@ Shape legend: B batch, C channels, h w feature map size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
     TapChannels,
@@ -19,14 +16,14 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
+from kdsweep.spec.losses import CorrelationSpec
 
 # Added to variances. A channel that is (nearly) constant, as dead ones are, would otherwise have a
 # gradient without bound.
 EPSILON = 1e-6
 
 
-@DISTILLATION_LOSSES.register("correlation")
-class Correlation(DistillationLoss):
+class Correlation(DistillationLoss[CorrelationSpec]):
     """``½ · mean_c mean_i (z(s)_ci − z(t)_ci)²``, z standardised channels: ``1 − mean_c r_c``.
 
     ``z(f)_c = (f_c − mean f_c) / √(var f_c + 10⁻⁶)``, mean and variance of channel c over all B·h·w
@@ -52,15 +49,10 @@ class Correlation(DistillationLoss):
         Correlation Coefficient, arXiv 2207.02039. The authors' code (in MMRazor) divides by the
         sample standard deviation (n − 1) plus 10⁻⁶; here it is n, for which the paper's identity
         with 1 − r is exact, and the constant stands under the root. The code needs equal widths.
-
-    Args:
-        channels: Channels of both networks at every tap.
-        taps: Where the features are taken; several are summed.
     """
 
-    def __init__(self, channels: TapChannels, *, taps: Sequence[str]) -> None:
-        super().__init__()
-        self.taps = tuple(taps)
+    def __init__(self, channels: TapChannels, keys: CorrelationSpec) -> None:
+        super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:

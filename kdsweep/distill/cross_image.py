@@ -6,25 +6,21 @@ image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
     tapped,
 )
 from kdsweep.distill.masking import pool_nodes, valid_fraction
 from kdsweep.distill.projection import match_size
+from kdsweep.spec.losses import CrossImageSpec
 
 
-@DISTILLATION_LOSSES.register("cross_image")
-class CrossImage(DistillationLoss):
+class CrossImage(DistillationLoss[CrossImageSpec]):
     """``KL(q(t)_and ‖ q(s)_and)``, how node n of image a resembles the nodes of image d; mean.
 
     ``q(f)_and = softmax_m(cos(f_an, f_dm) / τ)``. Features of shape (B, C, h, w) are averaged over
@@ -52,26 +48,7 @@ class CrossImage(DistillationLoss):
         number of images squared: an image is paired with itself as well, and so it is here. The
         code can average over cells of 2×2 positions first; the cells here are as large as
         ``max_side`` needs.
-
-    Args:
-        channels: Not used.
-        temperature: τ that divides the similarities.
-        taps: Where the features are taken; several are summed.
-        max_side: Most nodes along height and width.
     """
-
-    def __init__(
-        self,
-        channels: TapChannels,
-        *,
-        temperature: float,
-        taps: Sequence[str],
-        max_side: int = 12,
-    ) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.taps = tuple(taps)
-        self.max_side = max_side
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""
@@ -89,7 +66,7 @@ class CrossImage(DistillationLoss):
         return total
 
     def _nodes(self, features_BChw: Tensor, weight_Bhw: Tensor) -> tuple[Tensor, Tensor]:
-        nodes_BChw, weight_Bhw = pool_nodes(features_BChw, weight_Bhw, self.max_side)
+        nodes_BChw, weight_Bhw = pool_nodes(features_BChw, weight_Bhw, self.keys.max_side)
         unit_BNC = F.normalize(nodes_BChw.flatten(2).transpose(1, 2), dim=2)
         return unit_BNC, weight_Bhw.flatten(1).to(unit_BNC.dtype)
 
@@ -109,7 +86,7 @@ class CrossImage(DistillationLoss):
         rows_RC = unit_BNC.flatten(0, 1)
         # Low enough below all others, which are at least −1/τ, for a share of exactly zero, and
         # finite, so that an image without a label gives no NaN.
-        floor = -1.0 / self.temperature - 1e4
+        floor = -1.0 / self.keys.temperature - 1e4
         bias_1R = torch.where(valid_BN, 0.0, floor).view(1, -1).to(rows_RC.dtype)
-        similarity_RR = torch.addmm(bias_1R, rows_RC / self.temperature, rows_RC.T)
+        similarity_RR = torch.addmm(bias_1R, rows_RC / self.keys.temperature, rows_RC.T)
         return F.log_softmax(similarity_RR.view(batch, num_nodes, batch, num_nodes), dim=3)

@@ -10,18 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
 )
 from kdsweep.distill.masking import masked_mean, pool_valid
+from kdsweep.spec.losses import DistSpec
 
 PIXELS = (0, 2, 3)  # axes of a (B, K, h, w) map
 
 
-@DISTILLATION_LOSSES.register("dist")
-class Dist(DistillationLoss):
+class Dist(DistillationLoss[DistSpec]):
     """``T² · (β · mean_n (1 − ρ(s_n·, t_n·)) + γ · mean_k (1 − ρ(s_·k, t_·k)))``, ρ Pearson.
 
     ``s`` and ``t`` are the class probabilities ``softmax_k(z / T)`` of all labelled pixels (cells)
@@ -47,36 +45,14 @@ class Dist(DistillationLoss):
         the batch as rows, and that is followed (not B per pixel). The factor T² is in the
         classification code, the segmentation code has no temperature. The code leaves void in and
         bounds the lengths from below by 1e-8, so that constant columns count as 1.
-
-    Args:
-        channels: Not used.
-        temperature: T that divides the logits of both networks.
-        beta: Weight of the inter-class part.
-        gamma: Weight of the intra-class part.
-        stride: Logits are averaged over cells of this many pixels first; 1 keeps them.
     """
-
-    def __init__(
-        self,
-        channels: TapChannels,
-        *,
-        temperature: float,
-        beta: float = 1.0,
-        gamma: float = 1.0,
-        stride: int = 8,
-    ) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.beta = beta
-        self.gamma = gamma
-        self.stride = stride
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""
-        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.stride)
-        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.stride)
-        student_BKhw = F.softmax(student_BKhw / self.temperature, dim=1)
-        teacher_BKhw = F.softmax(teacher_BKhw / self.temperature, dim=1)
+        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
+        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
+        student_BKhw = F.softmax(student_BKhw / self.keys.temperature, dim=1)
+        teacher_BKhw = F.softmax(teacher_BKhw / self.keys.temperature, dim=1)
         valid_B1hw = valid_Bhw.unsqueeze(1)
         inter = _mean_distance(
             student_BKhw - student_BKhw.mean(1, keepdim=True),
@@ -90,7 +66,7 @@ class Dist(DistillationLoss):
             valid_B1hw.any(),
             axes=PIXELS,
         )
-        return self.temperature**2 * (self.beta * inter + self.gamma * intra)
+        return self.keys.temperature**2 * (self.keys.beta * inter + self.keys.gamma * intra)
 
 
 def _centred_over_pixels(values_BKhw: Tensor, valid_B1hw: Tensor) -> Tensor:

@@ -10,18 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
 )
 from kdsweep.distill.masking import majority_label, masked_mean, pool_valid
 from kdsweep.distill.pixel_kl import softened_kl
 from kdsweep.labels import VOID
+from kdsweep.spec.losses import DKDSpec
 
 
-@DISTILLATION_LOSSES.register("dkd")
-class DKD(DistillationLoss):
+class DKD(DistillationLoss[DKDSpec]):
     """``T² · (α · KL(b_t ‖ b_s) + β · KL(p̂_t ‖ p̂_s))`` at every pixel.
 
     With ``p = softmax_k(z / T)`` of logits (B, K, H, W) and the label y of a pixel,
@@ -49,39 +47,17 @@ class DKD(DistillationLoss):
         agree on the formula. The code excludes the labelled class by subtracting 1000 from its
         logit and takes the logarithm of a softmax; here it is excluded exactly and all is
         logarithms. The code ramps the weight over 20 epochs on CIFAR-100: ``warmup_epochs``.
-
-    Args:
-        channels: Not used.
-        temperature: T that divides the logits of both networks.
-        alpha: Weight of the part of the labelled class.
-        beta: Weight of the part of the other classes.
-        stride: Logits are averaged over cells of this many pixels first; 1 keeps them.
     """
-
-    def __init__(
-        self,
-        channels: TapChannels,
-        *,
-        temperature: float,
-        alpha: float = 1.0,
-        beta: float = 2.0,
-        stride: int = 1,
-    ) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.alpha = alpha
-        self.beta = beta
-        self.stride = stride
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""
-        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.stride)
-        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.stride)
-        label_Bhw = majority_label(labels_BHW, student_BKhw.shape[1], self.stride)
+        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
+        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
+        label_Bhw = majority_label(labels_BHW, student_BKhw.shape[1], self.keys.stride)
         # Void pixels are left out of the mean; any class will do for them.
         label_B1hw = torch.where(label_Bhw == VOID, 0, label_Bhw).unsqueeze(1)
         student_BKhw, teacher_BKhw = (
-            logits_BKhw / self.temperature for logits_BKhw in (student_BKhw, teacher_BKhw)
+            logits_BKhw / self.keys.temperature for logits_BKhw in (student_BKhw, teacher_BKhw)
         )
         whole_Bhw = softened_kl(student_BKhw, teacher_BKhw)
         others_Bhw = softened_kl(
@@ -90,8 +66,11 @@ class DKD(DistillationLoss):
         share_Bhw = 1.0 - F.softmax(teacher_BKhw, dim=1).gather(1, label_B1hw).squeeze(1)
         # KL(p_t ‖ p_s) = KL(b_t ‖ b_s) + (1 − p_ty) · KL(p̂_t ‖ p̂_s), which spares logarithms of
         # small differences.
-        divergence_Bhw = self.alpha * whole_Bhw + (self.beta - self.alpha * share_Bhw) * others_Bhw
-        return self.temperature**2 * masked_mean(divergence_Bhw, valid_Bhw)
+        divergence_Bhw = (
+            self.keys.alpha * whole_Bhw
+            + (self.keys.beta - self.keys.alpha * share_Bhw) * others_Bhw
+        )
+        return self.keys.temperature**2 * masked_mean(divergence_Bhw, valid_Bhw)
 
 
 def _without(logits_BKhw: Tensor, label_B1hw: Tensor) -> Tensor:

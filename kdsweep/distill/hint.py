@@ -5,14 +5,11 @@ Shape legend: B batch, C channels, h w feature map size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
     TapChannels,
@@ -20,10 +17,10 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
+from kdsweep.spec.losses import HintSpec
 
 
-@DISTILLATION_LOSSES.register("hint")
-class Hint(DistillationLoss):
+class Hint(DistillationLoss[HintSpec]):
     """``mean_c (r(s)_c − t_c)²`` at every position, r a learnt 1×1 convolution; sum over taps.
 
     Features are (B, C, h, w); the student's are projected to the teacher's width C where theirs
@@ -46,20 +43,10 @@ class Hint(DistillationLoss):
         Romero et al., FitNets, arXiv 1412.6550, eq. 3. The paper sums and halves the squares; the
         mean (as in re-implementations) keeps the weight independent of the feature map's size. The
         paper trains the hint first and alone; here it is one term: ``until_epoch`` ends it early.
-
-    Args:
-        channels: Channels of both networks at every tap.
-        taps: Where the features are taken; several are summed.
-        normalize: Divide each position's feature vector by its length first. The squares are then
-            summed over channels, giving a distance between 0 and 4 whatever the width.
     """
 
-    def __init__(
-        self, channels: TapChannels, *, taps: Sequence[str], normalize: bool = False
-    ) -> None:
-        super().__init__()
-        self.taps = tuple(taps)
-        self.normalize = normalize
+    def __init__(self, channels: TapChannels, keys: HintSpec) -> None:
+        super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
@@ -69,7 +56,7 @@ class Hint(DistillationLoss):
             teacher_BChw = tapped(teacher, tap)
             student_BChw = self.projections(tap, tapped(student, tap))
             student_BChw = match_size(student_BChw, teacher_BChw.shape[-2:])
-            if self.normalize:
+            if self.keys.normalize:
                 student_BChw = F.normalize(student_BChw, dim=1)
                 teacher_BChw = F.normalize(teacher_BChw, dim=1)
                 squared_Bhw = (student_BChw - teacher_BChw).square().sum(1)

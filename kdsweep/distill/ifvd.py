@@ -5,25 +5,21 @@ Shape legend: B batch, K classes, H W image size, C channels, h w feature map si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
     tapped,
 )
 from kdsweep.distill.masking import class_fractions
 from kdsweep.distill.projection import match_size
+from kdsweep.spec.losses import IFVDSpec
 
 
-@DISTILLATION_LOSSES.register("ifvd")
-class IFVD(DistillationLoss):
+class IFVD(DistillationLoss[IFVDSpec]):
     """``mean_i (cos(s_i, p(s)_k) − cos(t_i, p(t)_k))²``, k the class of position i.
 
     The prototype ``p(f)_k = Σ_i a_ik f_i / Σ_i a_ik`` is the mean feature of class k in one image,
@@ -53,15 +49,7 @@ class IFVD(DistillationLoss):
         the size of the image, and lose less of the labels at a coarse one. In the code, void
         positions count as ones without a difference; here they are left out of the mean. Gradients
         pass through the student's prototypes, as in the code.
-
-    Args:
-        channels: Not used.
-        taps: Where the features are taken; several are summed.
     """
-
-    def __init__(self, channels: TapChannels, *, taps: Sequence[str]) -> None:
-        super().__init__()
-        self.taps = tuple(taps)
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""

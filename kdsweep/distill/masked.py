@@ -5,13 +5,10 @@ Shape legend: B batch, C channels, h w feature map size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
     TapChannels,
@@ -19,10 +16,10 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
+from kdsweep.spec.losses import MaskedSpec
 
 
-@DISTILLATION_LOSSES.register("masked")
-class Masked(DistillationLoss):
+class Masked(DistillationLoss[MaskedSpec]):
     """``mean_i Σ_c (G(m · p(s))_ci − t_ci)²``, m hiding a random part of the positions.
 
     p is the 1×1 projection to the teacher's width C (nothing where the widths agree), m of shape
@@ -51,19 +48,10 @@ class Masked(DistillationLoss):
         Yang et al., Masked Generative Distillation, arXiv 2205.01529. Paper and authors' code sum
         over positions, the code then averages over the batch; the mean over positions here is the
         same for a given size. They have no void, and the code's projection has a bias.
-
-    Args:
-        channels: Channels of both networks at every tap.
-        taps: Where the features are taken; several are summed.
-        mask_ratio: Share of the positions that are hidden.
     """
 
-    def __init__(
-        self, channels: TapChannels, *, taps: Sequence[str], mask_ratio: float = 0.75
-    ) -> None:
-        super().__init__()
-        self.taps = tuple(taps)
-        self.mask_ratio = mask_ratio
+    def __init__(self, channels: TapChannels, keys: MaskedSpec) -> None:
+        super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
         self.generators = nn.ModuleList(_generator(channels.teacher[tap]) for tap in self.taps)
 
@@ -77,7 +65,7 @@ class Masked(DistillationLoss):
             weight_Bhw = valid_fraction(labels_BHW, teacher_BChw.shape[-2:])
             # The global generator: whoever trains seeds it before each forward pass.
             drawn_Bhw = torch.rand(weight_Bhw.shape, device=weight_Bhw.device)
-            seen_Bhw = (drawn_Bhw >= self.mask_ratio) & (weight_Bhw > 0)
+            seen_Bhw = (drawn_Bhw >= self.keys.mask_ratio) & (weight_Bhw > 0)
             generated_BChw = generator(torch.where(seen_Bhw.unsqueeze(1), student_BChw, 0.0))
             squared_Bhw = (generated_BChw - teacher_BChw).square().sum(1)
             total = total + masked_mean(squared_Bhw, weight_Bhw)

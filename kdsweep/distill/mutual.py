@@ -5,22 +5,18 @@ Shape legend: B batch, K classes, H W logits size, h w pooled size.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
 )
 from kdsweep.distill.masking import masked_mean, pool_valid
 from kdsweep.distill.pixel_kl import softened_kl
+from kdsweep.spec.losses import MutualSpec
 
 
-@DISTILLATION_LOSSES.register("mutual")
-class Mutual(DistillationLoss):
+class Mutual(DistillationLoss[MutualSpec]):
     """``T² · Σ_k p_t log(p_t / p_s)`` for the student, and with the roles exchanged the teacher.
 
     Logits are (B, K, H, W), ``p = softmax_k(z / T)``. The student's term is that of ``pixel_kl``.
@@ -42,23 +38,11 @@ class Mutual(DistillationLoss):
         turn, recomputing the first one's output for the second; here both learn at once from one
         forward pass each, as its re-implementations do: a forward pass cheaper, and the order of
         the networks does not matter. Pixels as in ``pixel_kl``.
-
-    Args:
-        channels: Not used.
-        temperature: T that divides the logits of both networks.
-        stride: Logits are averaged over cells of this many pixels first; 1 keeps them.
     """
-
-    reciprocal: ClassVar[bool] = True
-
-    def __init__(self, channels: TapChannels, *, temperature: float, stride: int = 1) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.stride = stride
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""
-        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.stride)
-        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.stride)
-        divergence_Bhw = softened_kl(student_BKhw, teacher_BKhw, self.temperature)
+        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
+        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
+        divergence_Bhw = softened_kl(student_BKhw, teacher_BKhw, self.keys.temperature)
         return masked_mean(divergence_Bhw, valid_Bhw)

@@ -10,12 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
-    Activations,
-    DistillationLoss,
-    TapChannels,
-)
+from kdsweep.distill.base import Activations, DistillationLoss, TapChannels, build_loss
 from kdsweep.distill.gate import LeadGate
 from kdsweep.distill.ramp import Ramp
 
@@ -84,7 +79,6 @@ def build_objective(
     """
     losses, weights = {}, {}
     for name, options in terms.items():
-        arguments = {key: value for key, value in options.items() if key != "weight"}
-        losses[name] = DISTILLATION_LOSSES.get(name, ("distill",))(channels, **arguments)
+        losses[name] = build_loss(name, channels, options)
         weights[name] = float(options["weight"])
     return DistillationObjective(losses, weights, ramps=ramps, gate=LeadGate() if gate else None)

@@ -5,25 +5,21 @@ Shape legend: B batch, C channels, h w feature map size, N M nodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
     tapped,
 )
 from kdsweep.distill.masking import pool_nodes, valid_fraction
 from kdsweep.distill.projection import match_size
+from kdsweep.spec.losses import PairwiseSpec
 
 
-@DISTILLATION_LOSSES.register("pairwise")
-class Pairwise(DistillationLoss):
+class Pairwise(DistillationLoss[PairwiseSpec]):
     """``mean_nm (A(s)_nm − A(t)_nm)²`` with ``A(f)_nm = cos(f_n, f_m)`` over pairs of nodes.
 
     Features of shape (B, C, h, w) are averaged over square cells to nodes (B, C, N); the
@@ -49,17 +45,7 @@ class Pairwise(DistillationLoss):
         their maximum, over cells of half the map (2×2 nodes in all), and lets no gradient through
         the features' lengths. The paper is followed, with cells of one position for as long as
         memory allows, and cosines are differentiated as they are. Both average over all pairs.
-
-    Args:
-        channels: Not used.
-        taps: Where the features are taken; several are summed.
-        max_side: Most nodes along height and width.
     """
-
-    def __init__(self, channels: TapChannels, *, taps: Sequence[str], max_side: int = 32) -> None:
-        super().__init__()
-        self.taps = tuple(taps)
-        self.max_side = max_side
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""
@@ -79,6 +65,6 @@ class Pairwise(DistillationLoss):
         return total
 
     def _affinities(self, features_BChw: Tensor, weight_Bhw: Tensor) -> tuple[Tensor, Tensor]:
-        nodes_BChw, weight_Bhw = pool_nodes(features_BChw, weight_Bhw, self.max_side)
+        nodes_BChw, weight_Bhw = pool_nodes(features_BChw, weight_Bhw, self.keys.max_side)
         unit_BCN = F.normalize(nodes_BChw.flatten(2), dim=1)
         return unit_BCN.transpose(1, 2) @ unit_BCN, weight_Bhw.flatten(1)

@@ -9,18 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
-    TapChannels,
 )
 from kdsweep.distill.masking import masked_mean, pool_valid
+from kdsweep.spec.losses import PixelKLSpec
 
 EPSILON = 1e-8  # added to the variance of a pixel's logits, which may all be equal
 
 
-@DISTILLATION_LOSSES.register("pixel_kl")
-class PixelKL(DistillationLoss):
+class PixelKL(DistillationLoss[PixelKLSpec]):
     """``T² · Σ_k p_t log(p_t / p_s)`` at every pixel, with ``p = softmax_k(z / T)``.
 
     The logits ``z`` are (B, K, H, W), pooled over labelled pixels to (B, K, h, w) with ``stride``.
@@ -51,34 +49,15 @@ class PixelKL(DistillationLoss):
         masks void.
         ``standardize``: Sun et al., Logit Standardization, arXiv 2403.01427. The paper's standard
         deviation divides by K, the authors' code (``torch.std``) by K − 1; the paper is followed.
-
-    Args:
-        channels: Not used.
-        temperature: T that divides the logits of both networks.
-        stride: Logits are averaged over cells of this many pixels first; 1 keeps them.
-        standardize: Bring both networks' logits to mean 0 and variance 1 over the classes first.
     """
-
-    def __init__(
-        self,
-        channels: TapChannels,
-        *,
-        temperature: float,
-        stride: int = 1,
-        standardize: bool = False,
-    ) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.stride = stride
-        self.standardize = standardize
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.forward`."""
-        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.stride)
-        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.stride)
-        if self.standardize:
+        student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
+        teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
+        if self.keys.standardize:
             student_BKhw, teacher_BKhw = _standardized(student_BKhw), _standardized(teacher_BKhw)
-        divergence_Bhw = softened_kl(student_BKhw, teacher_BKhw, self.temperature)
+        divergence_Bhw = softened_kl(student_BKhw, teacher_BKhw, self.keys.temperature)
         return masked_mean(divergence_Bhw, valid_Bhw)
 
 

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdsweep.distill.base import (
-    DISTILLATION_LOSSES,
     Activations,
     DistillationLoss,
     TapChannels,
@@ -21,12 +20,12 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import match_size
+from kdsweep.spec.losses import ReviewSpec
 
 LEVELS = (4, 2, 1)  # cells along the shorter side of the pooled levels
 
 
-@DISTILLATION_LOSSES.register("review")
-class Review(DistillationLoss):
+class Review(DistillationLoss[ReviewSpec]):
     """``Σ_k HCL(o_k, t_k)``, o_k the student's stages k and deeper, fused (ABF); sum over taps.
 
     From the deepest tap to the shallowest, ``u_k = a₁ · c(s_k) + a₂ · up(u_k+1)``, where c is a
@@ -59,18 +58,12 @@ class Review(DistillationLoss):
         positions, and the convolutions have biases in its place. The code pools maps to 4×4, 2×2
         and 1×1 cells, taking them to be square; here so many cells stand along the shorter side
         and as many along the longer as make them about square.
-
-    Args:
-        channels: Channels of both networks at every tap.
-        taps: Where the features are taken, from shallow to deep.
-        width: F.
     """
 
-    def __init__(self, channels: TapChannels, *, taps: Sequence[str], width: int = 64) -> None:
-        super().__init__()
-        self.taps = tuple(taps)
+    def __init__(self, channels: TapChannels, keys: ReviewSpec) -> None:
+        super().__init__(channels, keys)
         self.fusions = nn.ModuleList(
-            _Fusion(channels.student[tap], width, channels.teacher[tap], tap != self.taps[-1])
+            _Fusion(channels.student[tap], keys.width, channels.teacher[tap], tap != self.taps[-1])
             for tap in self.taps
         )
         # As the features mostly come; else the weights would be copied over in every step.

@@ -25,11 +25,11 @@ def show_all(entries: Sequence[Entry], console: Console) -> None:
     table.add_column("taps", no_wrap=True)
     table.add_column("paper", no_wrap=True)
     for entry in entries:
-        temperature = entry.default("temperature")
+        weight, temperature = entry.default("weight"), entry.default("temperature")
         table.add_row(
             entry.name,
             _styled(entry.compares.removesuffix(".")),
-            f"{entry.default('weight'):g}",
+            "–" if weight is None else f"{weight:g}",
             "–" if temperature is None else f"{temperature:g}",
             short_taps(entry.default("taps") or ("logits",)),
             entry.paper,
@@ -46,8 +46,7 @@ def show_one(entry: Entry, console: Console) -> None:
     console.print()
     _print(entry.formula, console, width)
     for heading in HEADINGS:
-        # The table of keys says what `Args` says, in the words of a search space.
-        if heading in entry.sections and heading != "Args":
+        if heading in entry.sections:
             console.print(Text(f"\n{heading}", style="bold"))
             _print(entry.sections[heading], console, width, indent=2)
     table = _table()

@@ -256,6 +256,10 @@ class Experiment:
         """Id of the W&B sweep that the runs belong to, if there is one."""
         return self.wandb / "sweep.json"
 
+    def tracker(self, name: str) -> Path:
+        """What a tracker other than W&B writes."""
+        return self.path / "tracking" / name
+
     @property
     def report(self) -> Path:
         """Tables and pages."""

@@ -12,7 +12,8 @@ from kdsweep.spec.loading import JobFile, load_job, read_job
 from kdsweep.spec.model import ModelSpec
 from kdsweep.spec.ranges import Scalar, Suggest
 from kdsweep.spec.space import Draw, Space, control_key, load_space
-from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
+from kdsweep.spec.sweep import ResourcesSpec, SweepSpec
+from kdsweep.spec.tracking import TrackingSpec
 from kdsweep.spec.train import TrainSpec
 
 __all__ = [

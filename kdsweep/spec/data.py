@@ -1,12 +1,18 @@
-"""The ``data:`` section of a job: which frames, at which size, how they are split and augmented."""
+"""The ``data:`` section of a job: which frames, at which size, how they are split and augmented.
+
+One class per source. The sources themselves live in ``kdsweep/data/sources``; other packages add
+some by entry points of the group ``kdsweep.sources``.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field, PositiveInt, model_validator
 
+from kdsweep.registry import Registry
 from kdsweep.spec.base import Names, Spec, broken_rule
+from kdsweep.spec.plugins import PluggedSpec, family
 
 AugmentPreset = Literal["none", "light", "standard", "strong"]
 AugmentOn = Literal["auto", "cpu", "device"]
@@ -72,7 +78,7 @@ class PartsSpec(Spec):
         return self
 
 
-class BaseDataSpec(Spec):
+class BaseDataSpec(PluggedSpec):
     """What every source understands.
 
     Attributes:
@@ -103,6 +109,12 @@ class BaseDataSpec(Spec):
     cache: str | None = None
 
 
+SOURCES: Registry[type[BaseDataSpec]] = family(
+    "data source", "kdsweep.sources", BaseDataSpec, lambda name: False
+)
+
+
+@SOURCES.register("roadscenes")
 class RoadscenesData(BaseDataSpec):
     """Generated driving scenes with CARLA's 13 classes; the embedded default.
 
@@ -115,6 +127,8 @@ class RoadscenesData(BaseDataSpec):
         scene_size: (height, width) in pixels of the files that are written.
         seed: Seed of the generator.
     """
+
+    implementation = "kdsweep.data.sources.roadscenes:build"
 
     source: Literal["roadscenes"] = "roadscenes"
     scenes: PositiveInt = 96
@@ -134,6 +148,7 @@ class RoadscenesData(BaseDataSpec):
         return self
 
 
+@SOURCES.register("lyft")
 class LyftData(BaseDataSpec):
     """The Lyft-Udacity challenge (CARLA 0.8.2, 800×600, 13 classes) in its published layout.
 
@@ -143,24 +158,33 @@ class LyftData(BaseDataSpec):
         split: Parts by name, or a seeded hold-out of contiguous blocks.
     """
 
+    implementation = "kdsweep.data.sources.lyft:build"
+
     source: Literal["lyft"]
     hood_void: bool = True
     merge_road_lines: bool = False
     split: PartsSpec | HoldoutSpec = Field(default_factory=HoldoutSpec)
 
 
+@SOURCES.register("camvid")
 class CamvidData(BaseDataSpec):
     """CamVid in the SegNet layout: 480×360, 11 classes, 11 = void."""
+
+    implementation = "kdsweep.data.sources.camvid:build"
 
     source: Literal["camvid"]
 
 
+@SOURCES.register("cityscapes")
 class CityscapesData(BaseDataSpec):
     """Cityscapes (``leftImg8bit``/``gtFine``) with the standard 19 train ids."""
+
+    implementation = "kdsweep.data.sources.cityscapes:build"
 
     source: Literal["cityscapes"]
 
 
+@SOURCES.register("folder")
 class FolderData(BaseDataSpec):
     """A user's own ``images/``, ``masks/`` and ``classes.yaml``.
 
@@ -168,11 +192,16 @@ class FolderData(BaseDataSpec):
         split: Parts (first-level subfolders) by name, or a seeded hold-out of contiguous blocks.
     """
 
+    implementation = "kdsweep.data.sources.folder:build"
+
     source: Literal["folder"]
     split: PartsSpec | HoldoutSpec = Field(default_factory=HoldoutSpec)
 
 
-DataSpec = Annotated[
-    RoadscenesData | LyftData | CamvidData | CityscapesData | FolderData,
-    Field(discriminator="source"),
-]
+if TYPE_CHECKING:
+    DataSpec = BaseDataSpec
+else:
+    DataSpec = Annotated[
+        Union[tuple(SOURCES.members().values())],  # noqa: UP007 (as many as there are)
+        Field(discriminator="source"),
+    ]

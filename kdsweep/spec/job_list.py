@@ -12,7 +12,8 @@ from kdsweep.spec.checking import check
 from kdsweep.spec.job import Job
 from kdsweep.spec.ranges import Scalar, Suggest
 from kdsweep.spec.space import Draw
-from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
+from kdsweep.spec.sweep import ResourcesSpec, SweepSpec
+from kdsweep.spec.tracking import TrackingSpec
 
 JOB, SEED = "job", "train.seed"
 

@@ -18,8 +18,9 @@ from kdsweep.spec.grammar import is_range
 from kdsweep.spec.job import Job, folder_name
 from kdsweep.spec.overrides import place_at, set_data, set_value
 from kdsweep.spec.places import Place
-from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
+from kdsweep.spec.sweep import ResourcesSpec, SweepSpec
 from kdsweep.spec.template import find_ranges
+from kdsweep.spec.tracking import TrackingSpec
 
 Source = str | Path | Mapping[str, Any]
 

@@ -21,12 +21,11 @@ from pydantic_core import to_jsonable_python
 from kdsweep.errors import shown
 from kdsweep.spec.base import Spec
 from kdsweep.spec.data import BaseDataSpec
-from kdsweep.spec.distill import LossSpec
 from kdsweep.spec.grammar import DISTRIBUTIONS
 from kdsweep.spec.job import Job
 from kdsweep.spec.loading import SweepSections
+from kdsweep.spec.losses import LossSpec
 from kdsweep.spec.places import Place
-from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
 
 REQUIRED = "required"
 _TABLE = re.compile(r"(<!-- keys of (\w+)(?: beyond (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -35,22 +34,23 @@ _ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", re.MULTILINE
 
 def all_sections() -> dict[str, type[Spec]]:
     """Every spec that a search space may hold, by its class name, in the order of the file."""
-    found: dict[str, type[Spec]] = {}
+    return {
+        section.__name__: section
+        for section in dict.fromkeys([*_sections_of(Job), *_sections_of(SweepSections)])
+    }
 
-    def visit(section: type[Spec]) -> None:
-        if section.__name__ not in found:
-            found[section.__name__] = section
-            for field in section.model_fields.values():
-                for inner in Place.of_field(field).sections:
-                    visit(inner)
 
-    visit(Job)
-    visit(SweepSections)
-    return found
+def _sections_of(section: type[Spec]) -> list[type[Spec]]:
+    """A section and all that may stand in it, each once."""
+    found = [section]
+    for field in section.model_fields.values():
+        for inner in Place.of_field(field).sections:
+            found += _sections_of(inner)
+    return list(dict.fromkeys(found))
 
 
 def meanings(section: type[Spec]) -> dict[str, str]:
-    """What each key means, from the ``Attributes:`` of the docstrings."""
+    """Return what each key means: its description, or else ``Attributes:`` of a docstring."""
     texts: dict[str, str] = {}
     for base in reversed(section.__mro__):
         if issubclass(base, Spec) and base.__doc__:
@@ -58,7 +58,8 @@ def meanings(section: type[Spec]) -> dict[str, str]:
             for names, text in _ATTRIBUTE.findall(attributes):
                 words = " ".join(text.split())
                 texts.update(dict.fromkeys(names.split(", "), words))
-    return {name: texts[name] for name in section.model_fields if name in texts}
+    fields = section.model_fields.items()
+    return {name: field.description or texts.get(name, "") for name, field in fields}
 
 
 class Key(NamedTuple):
@@ -155,7 +156,7 @@ def json_schema() -> dict[str, Any]:
     for name, section in all_sections().items():
         if name in definitions:
             _describe(definitions[name], section)
-    fixed = {spec.__name__ for spec in (SweepSpec, ResourcesSpec, TrackingSpec)} | {"WandbSpec"}
+    fixed = {spec.__name__ for spec in _sections_of(SweepSections)}
     for name, definition in definitions.items():
         if name not in fixed:
             _open_to_ranges(definition["properties"], definition["properties"])

@@ -24,7 +24,7 @@ from kdsweep.spec.loading import (
 )
 from kdsweep.spec.ranges import Given, Option, Range, Scalar, Suggest
 from kdsweep.spec.sharing import pinned, shared_ranges
-from kdsweep.spec.sweep import ResourcesSpec, SweepSpec, TrackingSpec
+from kdsweep.spec.sweep import ResourcesSpec, SweepSpec
 from kdsweep.spec.template import (
     Branch,
     Compiler,
@@ -37,6 +37,7 @@ from kdsweep.spec.template import (
     ranges,
     resolve,
 )
+from kdsweep.spec.tracking import TrackingSpec
 
 _MAX_ERRORS = 20
 _SECTIONS = tuple(SweepSections.model_fields)

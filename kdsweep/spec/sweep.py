@@ -1,4 +1,4 @@
-"""The ``sweep:``, ``resources:`` and ``tracking:`` sections of a search space."""
+"""The ``sweep:`` and ``resources:`` sections of a search space."""
 
 from __future__ import annotations
 
@@ -124,29 +124,3 @@ class ResourcesSpec(Spec):
 
     gpus_per_trial: Gpus = 1.0
     cpus_per_trial: PositiveInt | None = None
-
-
-class WandbSpec(Spec):
-    """Weights & Biases.
-
-    Attributes:
-        mode: ``auto`` is online where an account is set up and offline elsewhere.
-        project: Project name.
-        entity: User or team; the account's default if left out.
-        sweep: Whether runs that are sent online belong to a W&B sweep made from the search space.
-    """
-
-    mode: Literal["auto", "online", "offline", "off"] = "auto"
-    project: str = "kdsweep"
-    entity: str | None = None
-    sweep: bool = True
-
-
-class TrackingSpec(Spec):
-    """Where epoch reports are sent besides the ledger.
-
-    Attributes:
-        wandb: Weights & Biases.
-    """
-
-    wandb: WandbSpec = Field(default_factory=WandbSpec)

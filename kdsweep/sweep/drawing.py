@@ -16,6 +16,7 @@ from kdsweep.ledger.events import Kind, RejectedEvent, TrialEvent
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import Trial
 from kdsweep.spec import Draw, Job, JobList, Space, control_key
+from kdsweep.spec.losses import LOSSES
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.study import Study
 
@@ -199,4 +200,8 @@ class Drawing:
 
 def _is_reciprocal(job: Mapping[str, Any]) -> bool:
     """Whether the teacher learns from its student as well."""
-    return job["teacher"] is not None and (job["distill"].get("mutual") or {}).get("weight", 0) > 0
+    terms = {name: term for name, term in job["distill"].items() if name in LOSSES}
+    return job["teacher"] is not None and any(
+        LOSSES.get(name).reciprocal and term is not None and term.get("weight", 0) > 0
+        for name, term in terms.items()
+    )

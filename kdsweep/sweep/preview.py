@@ -59,7 +59,7 @@ class Sample:
     @property
     def most_students(self) -> int | None:
         """The most that its teacher can have; ``None`` sets no limit."""
-        return 1 if "mutual" in self.job.distill.terms() else None
+        return 1 if self.job.distill.is_mutual else None
 
 
 @dataclass(frozen=True)
@@ -352,7 +352,7 @@ def _packed(
 
     largest = samples[1].job if samples else smallest_and_largest(corners)[1]
     wanted = space.sweep.students_per_teacher
-    students = 1 if wanted == "auto" or "mutual" in largest.distill.terms() else wanted
+    students = 1 if wanted == "auto" or largest.distill.is_mutual else wanted
     packed = pack(
         largest,
         gpus_per_trial=resources.gpus_per_trial,

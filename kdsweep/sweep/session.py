@@ -100,6 +100,7 @@ class SweepSession:
             ledger: The experiment's ledger, if it is open already.
         """
         check_sampler(self._space.sweep.sampler)
+        self._space.tracking.check_packages()
         self._interruption.install()
         try:
             # What this stack closes outlives Ray: the ledger's lock is held while a worker may
@@ -134,7 +135,7 @@ class SweepSession:
             bounded = self._space.architectures() if is_new and sweep.static_bounds else []
             jobs = self._space.jobs_to_check()
             # `auto` looks at memory itself; a teacher that learns from its student has but one.
-            if wanted == "auto" or any("mutual" in job.distill.terms() for job in jobs):
+            if wanted == "auto" or any(job.distill.is_mutual for job in jobs):
                 heads = num_heads(self._space, 1)
             else:
                 heads = num_heads(self._space, wanted)
@@ -205,7 +206,7 @@ class SweepSession:
 
     def _tell_who_trains_alone(self, header: SweepEvent) -> None:
         jobs = self._space.jobs_to_check()
-        if header.students_per_teacher > 1 and any("mutual" in j.distill.terms() for j in jobs):
+        if header.students_per_teacher > 1 and any(j.distill.is_mutual for j in jobs):
             self._progress.note(
                 "trials with mutual learning train alone: their teacher learns from its student"
             )

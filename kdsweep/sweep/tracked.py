@@ -59,7 +59,8 @@ class TrackerListener:
             return
         if isinstance(event, StartEvent) and number not in self._known:
             self._known.add(number)
-            self._tracker.trial(number, trial.label, sweep.job_to_run(number), trial.kind)
+            job = sweep.job_to_run(number)
+            self._tracker.trial(number, trial.label, job, trial.kind, trial.params)
         elif isinstance(event, EpochEvent):
             numbers = {k: v for k, v in event.metrics.items() if v is not None}
             self._tracker.epoch(number, event.epoch, numbers)
@@ -82,7 +83,7 @@ class TrackerListener:
                 summary = self._make_summary(self._experiment.path, len(sweep.sessions))
                 self._tracker.summary(summary)
         except Exception as error:  # the sweep is over and safe, whatever a report stumbles on
-            self._warn(f"W&B gets no summary of the sweep: {type(error).__name__}: {error}")
+            self._warn(f"trackers get no summary of the sweep: {type(error).__name__}: {error}")
         finally:
             self._tracker.close()
 

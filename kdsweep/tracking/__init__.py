@@ -1,6 +1,6 @@
-"""Where epoch reports are sent besides the ledger: a protocol, and Weights & Biases behind it.
+"""Where epoch reports are sent besides the ledger: a protocol, and trackers behind it.
 
-Importing this never imports wandb.
+Importing this imports none of them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ from pathlib import Path
 from kdsweep.errors import SpecError, dotted
 from kdsweep.ledger import Experiment, TrialFolder
 from kdsweep.spec import JobList, Space
-from kdsweep.spec.sweep import TrackingSpec
+from kdsweep.spec.tracking import WandbSpec
 from kdsweep.spec.wandb_sweep import has_ranges, to_wandb_shown
 from kdsweep.tracking.account import choose_mode
-from kdsweep.tracking.base import NullTracker, SweepSummary, Tracker, TrialDetails
+from kdsweep.tracking.base import (
+    NullTracker,
+    SweepSummary,
+    Tracker,
+    Trackers,
+    TrialDetails,
+)
+from kdsweep.tracking.sidecar import Sidecar
+from kdsweep.tracking.wandb import WandbTracker
 
 __all__ = [
     "NullTracker",
@@ -28,13 +36,13 @@ __all__ = [
 ]
 
 Warn = Callable[[str], None]
-PROJECT = TrackingSpec().wandb.project
+PROJECT = WandbSpec().project
 
 
 def open_tracker(
     space: Space | JobList, experiment: Experiment, warn: Warn | None = None
 ) -> Tracker:
-    """The tracker that a search space asks for.
+    """The trackers that a search space asks for, as one.
 
     Nothing is started before the first trial.
 
@@ -43,15 +51,28 @@ def open_tracker(
         experiment: Its folder, in which runs are written. Its name, which no other has, is the
             runs' group, and with a trial's number their id, so that a resumed sweep continues its
             runs.
-        warn: Tells the user what went wrong, once at most; called in the thread that uses the
-            tracker. A Python warning if left out.
+        warn: Tells the user what went wrong, once at most for each tracker; called in the thread
+            that uses the tracker. A Python warning if left out.
     """
-    spec = space.tracking.wandb
+    found: list[Tracker] = []
+    for name, spec in space.tracking.used().items():
+        if isinstance(spec, WandbSpec):
+            found += _open_wandb(spec, space, experiment, warn)
+            continue
+        place = {"group": experiment.name, "dir": str(experiment.tracker(name))}
+        options = {**spec.model_dump(mode="json"), **place}
+        found.append(Sidecar(spec.title, spec.implementation, options, warn=warn))
+    if not found:
+        return NullTracker()
+    return found[0] if len(found) == 1 else Trackers(found)
+
+
+def _open_wandb(
+    spec: WandbSpec, space: Space | JobList, experiment: Experiment, warn: Warn | None
+) -> list[Tracker]:
     mode = choose_mode(spec.mode, os.environ, Path.home(), Path.cwd())
     if mode == "off":
-        return NullTracker()
-    from kdsweep.tracking.wandb import WandbTracker
-
+        return []
     sweep, problem = None, None
     if mode == "online" and spec.sweep and isinstance(space, Space) and has_ranges(space):
         try:
@@ -73,7 +94,7 @@ def open_tracker(
             f"{problem}, so that the runs belong to no W&B sweep; "
             "tracking.wandb.sweep: false says that this is meant"
         )
-    return tracker
+    return [tracker]
 
 
 def open_job_tracker(folder: TrialFolder, warn: Warn | None = None) -> Tracker:
@@ -89,8 +110,6 @@ def open_job_tracker(folder: TrialFolder, warn: Warn | None = None) -> Tracker:
     mode = choose_mode("auto", os.environ, Path.home(), Path.cwd())
     if mode == "off":
         return NullTracker()
-    from kdsweep.tracking.wandb import WandbTracker
-
     return WandbTracker(
         mode,
         os.environ.get("WANDB_PROJECT") or PROJECT,

@@ -1,7 +1,15 @@
-"""What a sweep tells a tracker. The ledger stays the only record: a tracker may lose everything."""
+"""What a sweep tells a tracker. The ledger stays the only record: a tracker may lose everything.
+
+A tracker has two sides. The driver talks to a :class:`Tracker`, which never fails and never waits.
+Behind it a :class:`RunWriter` does the work in a process of its own, where it may do both
+(:mod:`kdsweep.tracking.sidecar`). A new tracker is a ``RunWriter`` and its keys in ``tracking:``.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +27,8 @@ class TrialDetails:
         ious: IoU of each class by network (``student``, ``teacher``); ``None`` where a class is
             absent from labels and predictions.
         frames: Pictures of validation frames, by the frame's number and by what they show:
-            ``image`` as RGB, ``truth``, ``student`` and ``teacher`` as class ids (255 = void).
+            ``image`` as RGB, ``truth``, ``student`` and ``teacher`` as class ids (255 = void) in
+            files whose palette has the colours of the classes.
     """
 
     epochs: int
@@ -27,6 +36,13 @@ class TrialDetails:
     classes: Sequence[str] = ()
     ious: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     frames: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)
+
+    def class_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each class, with its name and its IoU by network."""
+        return [
+            {"class": name, **{network: ious[index] for network, ious in self.ious.items()}}
+            for index, name in enumerate(self.classes if self.ious else ())
+        ]
 
 
 @dataclass(frozen=True)
@@ -57,14 +73,22 @@ class Tracker(Protocol):
     def is_active(self) -> bool:
         """Whether anything that it is told goes anywhere."""
 
-    def trial(self, number: int, label: str, job: Mapping[str, Any], kind: str) -> None:
+    def trial(
+        self,
+        number: int,
+        label: str,
+        job: Mapping[str, Any],
+        kind: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
         """A trial begins, or goes on after a pause, a crash or a retry.
 
         Args:
             number: Number of the trial; the same one continues the same run.
             label: Name for tables, for example ``resnet34→resnet18``.
             job: The job as plain JSON.
-            kind: ``search`` or ``control``.
+            kind: ``search``, ``control``, or ``job`` outside of sweeps.
+            params: What was drawn for it, by dotted path.
         """
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
@@ -94,16 +118,37 @@ class Tracker(Protocol):
         """Send what is left. Trials that have not ended were interrupted."""
 
 
-class NullTracker:
-    """Tracks nothing."""
+class Trackers:
+    """Several trackers as one; none of them does nothing.
 
-    is_active = False
+    Args:
+        members: The trackers.
+    """
 
-    def trial(self, number: int, label: str, job: Mapping[str, Any], kind: str) -> None:
-        """Do nothing."""
+    def __init__(self, members: Sequence[Tracker] = ()) -> None:
+        self.members = tuple(members)
+
+    @property
+    def is_active(self) -> bool:
+        """See :class:`Tracker`."""
+        return any(member.is_active for member in self.members)
+
+    def trial(
+        self,
+        number: int,
+        label: str,
+        job: Mapping[str, Any],
+        kind: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See :class:`Tracker`."""
+        for member in self.members:
+            member.trial(number, label, job, kind, params)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
-        """Do nothing."""
+        """See :class:`Tracker`."""
+        for member in self.members:
+            member.epoch(number, epoch, metrics)
 
     def trial_end(
         self,
@@ -112,10 +157,121 @@ class NullTracker:
         summary: Mapping[str, Any] | None = None,
         details: TrialDetails | None = None,
     ) -> None:
-        """Do nothing."""
+        """See :class:`Tracker`."""
+        for member in self.members:
+            member.trial_end(number, state, summary, details)
 
     def summary(self, summary: SweepSummary) -> None:
-        """Do nothing."""
+        """See :class:`Tracker`."""
+        for member in self.members:
+            member.summary(summary)
 
     def close(self) -> None:
-        """Do nothing."""
+        """See :class:`Tracker`."""
+        for member in self.members:
+            member.close()
+
+
+class NullTracker(Trackers):
+    """Tracks nothing."""
+
+
+class Host(Protocol):
+    """What a :class:`RunWriter` can ask of the process that it lives in."""
+
+    def warn(self, text: str) -> None:
+        """Tell the user something; only the first such text of a session is shown."""
+
+    def tell(self, key: str, value: Any) -> None:
+        """Send a value to the driver's side of this tracker."""
+
+    def seconds(self, wanted: float) -> float:
+        """Return how long a server may be waited for: less when the driver waits for the end."""
+
+
+class RunWriter(ABC):
+    """A tracker's own side: writes trials as runs, in a process of its own.
+
+    Any method may raise, which is one warning and the end of the run that it was about; take its
+    time, which costs the sweep nothing; or hang, after which the process is killed. Every message
+    about a run comes between a :meth:`trial` and a :meth:`trial_end`; when the driver ends or dies,
+    runs that are open get a ``trial_end`` with the state ``interrupted``.
+
+    Args:
+        options: The tracker's keys in ``tracking:``, with ``dir``, the folder to write to, and
+            ``group``, the sweep's name, which no other sweep has.
+        host: The process.
+    """
+
+    def __init__(self, options: Mapping[str, Any], host: Host) -> None:
+        self.options = dict(options)
+        self.host = host
+
+    @abstractmethod
+    def trial(
+        self,
+        number: int,
+        name: str,
+        job: Mapping[str, Any],
+        kind: str,
+        params: Mapping[str, Any],
+    ) -> None:
+        """Open a run, or go on with the one that an earlier session opened for this number.
+
+        Args:
+            number: Number of the trial.
+            name: Number and label, for example ``0007 resnet34→resnet18``.
+            job: The job as plain JSON.
+            kind: ``search``, ``control``, or ``job`` outside of sweeps.
+            params: What was drawn for it, by dotted path.
+        """
+
+    @abstractmethod
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write the numbers of one epoch, counted from 1; none comes twice."""
+
+    @abstractmethod
+    def trial_end(
+        self, number: int, state: str, summary: Mapping[str, Any], details: TrialDetails | None
+    ) -> None:
+        """Close a run.
+
+        Args:
+            number: Number of the trial.
+            state: ``complete``, ``stopped``, ``failed`` or ``interrupted``.
+            summary: What is to be known of it as a whole.
+            details: Its classes and pictures, if it has any.
+        """
+
+    @abstractmethod
+    def summary(self, name: str, summary: SweepSummary) -> None:
+        """Write what the sweep of this name has found; later sessions replace it."""
+
+    def forget(self, number: int) -> None:  # noqa: B027
+        """Drop what is held of a run that a method has failed on."""
+
+    def close(self) -> None:  # noqa: B027
+        """Do what is left when all runs are closed."""
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of all rows, in the order in which they are met."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def run_id(group: str, number: int | None) -> str:
+    """Return the name by which a run is known for good, of characters that every tracker allows.
+
+    Args:
+        group: The sweep.
+        number: Number of the trial; ``None`` for the run of the sweep itself.
+    """
+    return f"{id_prefix(group)}-{'sweep' if number is None else f'{number:04d}'}"
+
+
+def id_prefix(group: str) -> str:
+    """What the ids of a group's runs begin with; wandb allows few characters, and not many."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", group)
+    if plain == group and len(group) <= 56:
+        return group
+    return f"{plain[:46]}-{hashlib.sha256(group.encode()).hexdigest()[:8]}"

@@ -1,30 +1,21 @@
-"""Weights & Biases, from the driver's side: a queue, a thread, and a process that may fail.
+"""Weights & Biases, from the driver's side.
 
-A trial is a run. All of wandb lives in another process (:mod:`kdsweep.tracking.wandb_writer`):
-here, an epoch costs the driver one entry in a queue, and a server that is slow, down or refuses
-costs it nothing.
+What is special about it here: runs belong to a W&B sweep, whose id is kept in a file, and nothing
+of a run that the driver may itself be part of must reach ours.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
-import queue
-import re
-import subprocess
-import sys
-import threading
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kdsweep.ledger.atomic import write_json
-from kdsweep.tracking.base import SweepSummary, TrialDetails
+from kdsweep.tracking.base import SweepSummary
+from kdsweep.tracking.sidecar import Sidecar
 
 # Of the environment's run and sweep nothing must reach ours: wandb prefers it to its arguments.
 _FOREIGN = (
@@ -47,7 +38,7 @@ _AGENTS = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
 MAX_ROWS = 10_000
 
 
-class WandbTracker:
+class WandbTracker(Sidecar):
     """Writes trials as wandb runs, offline or online.
 
     Args:
@@ -85,7 +76,8 @@ class WandbTracker:
         close_seconds: float = 20.0,
         queue_size: int = 10_000,
     ) -> None:
-        self._options = {
+        place = str(folder.parent if folder.name == "wandb" else folder)
+        options = {
             "mode": mode,
             "agent": agent,
             "sweep": sweep,
@@ -96,144 +88,36 @@ class WandbTracker:
             "project": project,
             "entity": entity,
             "group": group,
-            "dir": str(folder.parent if folder.name == "wandb" else folder),
-            "id_prefix": id_prefix(group),
+            "dir": place,
             "init_seconds": init_seconds,
         }
+        super().__init__(
+            "Weights & Biases",
+            "kdsweep.tracking.wandb_writer:WandbWriter",
+            options,
+            left=f"what is left stays on the disk; send it with: kdsweep wandb sync {place}",
+            environ=_environ(agent),
+            warn=warn,
+            close_seconds=close_seconds,
+            queue_size=queue_size,
+        )
         self._sweep_file = sweep_file
-        self._warn = warn or _python_warning
-        self._close_seconds = close_seconds
-        self._last_message: dict[str, Any] = {"do": "close", "seconds": close_seconds}
-        self._queue: queue.Queue[dict[str, Any]] = queue.Queue(queue_size)
-        self._process: subprocess.Popen[str] | None = None
-        self._thread: threading.Thread | None = None
-        self._problem: str | None = None
-        self._warned = False
-        self._closed = False
-
-    @property
-    def is_active(self) -> bool:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
-        return not self._closed
-
-    def trial(self, number: int, label: str, job: Mapping[str, Any], kind: str) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
-        name = f"{number:04d} {label}"
-        self._put(do="trial", number=number, name=name, job=dict(job), kind=kind)
-
-    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
-        self._put(do="epoch", number=number, epoch=epoch, metrics=dict(metrics))
-
-    def trial_end(
-        self,
-        number: int,
-        state: str,
-        summary: Mapping[str, Any] | None = None,
-        details: TrialDetails | None = None,
-    ) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
-        shown = None if details is None else asdict(details)
-        self._put(do="end", number=number, state=state, summary=dict(summary or {}), details=shown)
 
     def summary(self, summary: SweepSummary) -> None:
         """See :class:`~kdsweep.tracking.base.Tracker`."""
         for name, rows in summary.tables.items():
             if len(rows) > MAX_ROWS:
                 self._fail(f"of the table {name} only the first {MAX_ROWS} rows are sent")
-        tables = {name: _table(rows) for name, rows in summary.tables.items()}
-        self._put(
-            do="summary",
-            session=summary.session,
-            name=self._options["group"],
-            kind="sweep",
-            job={},
-            facts=dict(summary.facts),
-            tables={name: table for name, table in tables.items() if table["data"]},
-            page=summary.page,
-        )
+        tables = {name: rows[:MAX_ROWS] for name, rows in summary.tables.items()}
+        super().summary(replace(summary, tables=tables))
 
-    def warn(self, text: str) -> None:
-        """Tell the user something about W&B."""
-        self._warn(f"Weights & Biases: {text}")
-
-    def close(self) -> None:
-        """Wait until everything is written or sent, but not for ever."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._thread is not None:
-            deadline = time.monotonic() + self._close_seconds
-            with contextlib.suppress(queue.Full):
-                self._queue.put(self._last_message, timeout=self._close_seconds)
-            self._thread.join(max(0.0, deadline - time.monotonic()))
-            if self._thread.is_alive():
-                self._fail(
-                    f"not done after {self._close_seconds:.0f} s, what is left stays on the disk; "
-                    f"send it with: kdsweep wandb sync {self._options['dir']}"
-                )
-                if self._process is not None:
-                    self._process.kill()
-                self._thread.join(1.0)
-        self._show_problem()
-
-    def _put(self, **message: Any) -> None:
-        if self._closed:
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write, name="kdsweep-wandb", daemon=True)
-            self._thread.start()
-        try:
-            self._queue.put_nowait(message)
-        except queue.Full:
-            self._fail(f"more than {self._queue.maxsize} messages behind; some are dropped")
-        self._show_problem()
-
-    def _write(self) -> None:
-        """The thread: start the process, feed it, and wait for its end."""
+    def _begin(self) -> None:
         if self._options["sweep"] is not None and not self._options["sweep_begun"]:
             self._keep_sweep(None)
-        try:
-            process = self._process = _start_writer(agent=bool(self._options["agent"]))
-        except OSError as error:
-            self._fail(f"could not be started ({error}); nothing is tracked")
-            self._discard()
-            return
-        assert process.stdin is not None
-        answers = threading.Thread(target=self._listen, args=(process,), daemon=True)
-        answers.start()
-        message = self._options
-        try:
-            while True:
-                process.stdin.write(json.dumps(message, default=str) + "\n")
-                if message is self._last_message:
-                    break
-                if self._queue.empty():
-                    process.stdin.flush()
-                message = self._queue.get()
-            process.stdin.close()
-        except OSError:
-            # The process has ended by itself; its last words, if any, come through its output.
-            answers.join()
-            self._fail("its process ended; nothing more is tracked")
-            if message is not self._last_message:
-                self._discard()
-        finally:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            answers.join()
-            process.wait()
 
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        """Take in what the process has to say until it ends."""
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                answer = json.loads(line)
-                if "warn" in answer:
-                    self._fail(answer["warn"])
-                if "sweep" in answer:
-                    self._keep_sweep(answer["sweep"])
+    def _answered(self, answer: Mapping[str, Any]) -> None:
+        if "sweep" in answer:
+            self._keep_sweep(answer["sweep"])
 
     def _keep_sweep(self, sweep: str | None) -> None:
         """Write down the sweep's id; ``None`` while it is about to be created."""
@@ -246,30 +130,6 @@ class WandbTracker:
         except OSError as error:
             self._fail(f"the sweep's id could not be kept ({error}); a resume creates another one")
 
-    def _discard(self) -> None:
-        """Nobody listens any more: keep the queue empty until the end."""
-        while self._queue.get() is not self._last_message:
-            pass
-
-    def _fail(self, problem: str) -> None:
-        """Remember the first problem; the driver's own thread will speak of it."""
-        if self._problem is None:
-            self._problem = problem
-
-    def _show_problem(self) -> None:
-        if self._problem is None or self._warned:
-            return
-        self._warned = True
-        self.warn(f"{self._problem} (the sweep itself goes on)")
-
-
-def id_prefix(group: str) -> str:
-    """What the ids of a group's runs begin with; wandb allows few characters, and not many."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", group)
-    if plain == group and len(group) <= 56:
-        return group
-    return f"{plain[:46]}-{hashlib.sha256(group.encode()).hexdigest()[:8]}"
-
 
 def _read_sweep(path: Path) -> str | None:
     try:
@@ -279,36 +139,10 @@ def _read_sweep(path: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows as a table with every key as a column; a key that a row has not is missing there."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    kept = rows[:MAX_ROWS]
-    return {"columns": columns, "data": [[row.get(key) for key in columns] for row in kept]}
-
-
-def _python_warning(text: str) -> None:
-    try:
-        warnings.warn(text, RuntimeWarning, stacklevel=5)
-    except RuntimeWarning:
-        # Warnings are errors here, but a tracker never takes its sweep down.
-        print(text, file=sys.stderr)
-
-
-def _start_writer(*, agent: bool) -> subprocess.Popen[str]:
+def _environ(agent: bool) -> dict[str, str]:
     foreign = [name for name in _FOREIGN if not (agent and name in _AGENTS)]
     environ = {name: value for name, value in os.environ.items() if name not in foreign}
     environ |= {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off"}
     # wandb reports its own errors to its makers, also when it is offline.
     environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    return subprocess.Popen(
-        # -P: neither the working folder nor this one, which has a wandb.py, is searched for wandb.
-        [sys.executable, "-P", str(Path(__file__).with_name("wandb_writer.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        env=environ,
-        # Ctrl-C on the terminal and signals to the driver's group do not reach it.
-        start_new_session=True,
-    )
+    return environ

@@ -76,6 +76,7 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
     if classes is not None:
         _check_num_classes(job, classes)
     for name, term in job.distill.terms().items():
+        term.load_implementation(("distill", name))
         taps = getattr(term, "taps", ())
         for role, network in networks.items():
             check_taps(taps, network.tap_channels(), role, ("distill", name, "taps"))

@@ -153,7 +153,7 @@ def _check_agreement(jobs: Sequence[Job]) -> None:
         raise SpecError(
             "the jobs of a cohort must agree in data, teacher and train (but train.student)"
         )
-    mutual = [job for job in taught if "mutual" in job.distill.terms()]
+    mutual = [job for job in taught if job.distill.is_mutual]
     if mutual and len(taught) > 1:
         raise SpecError(
             "a teacher that learns from its student can have one student only",

@@ -107,7 +107,7 @@ def choose_compilation(jobs: Sequence[Job], device: torch.device) -> Compilation
         reason = "there are none on a CPU"
     elif jobs[0].train.accumulate > 1:
         reason = "train.accumulate keeps gradients from batch to batch"
-    elif any("mutual" in job.distill.terms() for job in jobs):
+    elif any(job.distill.is_mutual for job in jobs):
         reason = "in mutual learning the teacher's pass is not over when its student's begins"
     if reason is None:
         return Compilation(mode, cuda_graphs=True)

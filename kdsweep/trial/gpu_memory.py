@@ -105,7 +105,7 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
             trained.append(teacher.learner)
             moments += _moments(teacher.learner)
     gradients = [gradient_bytes(learner) for learner in trained]
-    gathered = job.train.accumulate > 1 or "mutual" in job.distill.terms()
+    gathered = job.train.accumulate > 1 or job.distill.is_mutual
     return MemoryEstimate(
         weights_bytes=weights,
         moments_bytes=moments,

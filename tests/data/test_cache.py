@@ -14,9 +14,9 @@ import pytest
 from kdsweep.data import Split, class_frequencies, open_data
 from kdsweep.data.cache import once
 from kdsweep.data.fingerprint import default_cache
-from kdsweep.data.lyft import LyftSource
 from kdsweep.data.pictures import resize_image, resize_labels
 from kdsweep.data.source import Frame
+from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
 from kdsweep.spec.data import CamvidData, HoldoutSpec, LyftData

@@ -8,8 +8,8 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.data.camvid import CamvidSource
 from kdsweep.data.source import Frame
+from kdsweep.data.sources.camvid import CamvidSource
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
 

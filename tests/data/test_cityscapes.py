@@ -8,8 +8,8 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.data.cityscapes import CityscapesSource
 from kdsweep.data.pictures import FrameError
+from kdsweep.data.sources.cityscapes import CityscapesSource
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
 

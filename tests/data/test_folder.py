@@ -9,8 +9,8 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.data.folder import FolderSource
 from kdsweep.data.pictures import FrameError
+from kdsweep.data.sources.folder import FolderSource
 from kdsweep.data.splitting import Holdout, Parts
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID

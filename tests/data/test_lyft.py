@@ -10,8 +10,8 @@ import pytest
 
 from kdsweep.data import open_data
 from kdsweep.data.carla import CLASSES, ROAD, ROAD_LINE, TRAFFIC_SIGN, VEHICLE
-from kdsweep.data.lyft import LyftSource
 from kdsweep.data.source import Frame
+from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.data.splitting import Holdout, Parts
 from kdsweep.errors import DataError, SpecError
 from kdsweep.labels import VOID

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kdsweep.data import class_frequencies, open_data
-from kdsweep.data.camvid import CamvidSource
 from kdsweep.data.carla import CLASSES, VEHICLE
-from kdsweep.data.lyft import LyftSource
+from kdsweep.data.sources.camvid import CamvidSource
+from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.data.splitting import Holdout
 from kdsweep.labels import VOID
 from kdsweep.spec.data import CamvidData, LyftData

@@ -14,19 +14,16 @@ import numpy as np
 import torch
 from grids import VOID, Scene
 
-from kdsweep.distill import DISTILLATION_LOSSES, DistillationLoss, TapChannels
+from kdsweep.distill import LOSSES, DistillationLoss, TapChannels, build_loss
 from kdsweep.models import Activations
-from kdsweep.spec.distill import DistillSpec, LossSpec
-from kdsweep.spec.places import Place
+from kdsweep.spec.losses import LossSpec
 
 SEED = 1234  # of the parameters, and of every forward pass of a loss that draws random numbers
 
 
 def spec_of(name: str) -> type[LossSpec]:
     """The spec class of a loss."""
-    (section,) = Place.of_field(DistillSpec.model_fields[name]).sections
-    assert issubclass(section, LossSpec)
-    return section
+    return LOSSES.get(name)
 
 
 @dataclass(frozen=True)
@@ -192,7 +189,7 @@ def labels(grid: Grid, seed: int = 0, void: str = "random") -> torch.Tensor:
 def build(case: Case, grid: Grid) -> DistillationLoss:
     """The loss for a pair of networks, in float64."""
     torch.manual_seed(SEED)
-    return DISTILLATION_LOSSES.get(case.name)(grid.channels, **case.options).double()
+    return build_loss(case.name, grid.channels, case.options).double()
 
 
 def evaluate(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from loss_cases import GRIDS, Case, build, evaluate, labels, leaves, pair
 
-from kdsweep.distill import DISTILLATION_LOSSES, TapChannels
+from kdsweep.distill import TapChannels, build_loss
 from kdsweep.errors import SpecError
 from kdsweep.labels import VOID
 from kdsweep.models import Activations
@@ -68,7 +68,7 @@ def test_prototypes_by_hand() -> None:
     teacher = Activations(
         torch.zeros(1, 2, 1, 3), {"x": torch.tensor([[[[1.0, 1, 3]], [[0, 0, 7]]]])}
     )
-    loss = DISTILLATION_LOSSES.get("ifvd")(TapChannels({"x": 2}, {"x": 2}), taps=["x"])
+    loss = build_loss("ifvd", TapChannels({"x": 2}, {"x": 2}), {"taps": ["x"]})
     value = loss(student, teacher, torch.tensor([[[1, 1, VOID]]]))
     assert float(value) == pytest.approx((1 - np.sqrt(0.5)) ** 2, rel=1e-5)
 
@@ -98,7 +98,7 @@ def test_any_aspect_can_be_reviewed(size: tuple[int, int]) -> None:
     height, width = size
     channels = TapChannels({"x": 3, "logits": 2}, {"x": 3, "logits": 2})
     torch.manual_seed(0)
-    loss = DISTILLATION_LOSSES.get("review")(channels, taps=["x"])
+    loss = build_loss("review", channels, {"taps": ["x"]})
     x, y = torch.randn(2, 3, *size), torch.randn(2, 3, *size)
     truth = torch.zeros(2, height, width, dtype=torch.long)
     logits = torch.zeros(2, 2, height, width)

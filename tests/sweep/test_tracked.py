@@ -5,7 +5,8 @@ from simulation import Simulation, make_space
 
 from kdsweep.ledger import read_ledger
 from kdsweep.sweep.tracked import TrackerListener
-from kdsweep.tracking import SweepSummary
+from kdsweep.tracking import SweepSummary, open_tracker
+from kdsweep.tracking.mlflow import plain_key
 
 
 class Recorder:
@@ -17,7 +18,7 @@ class Recorder:
         self.begun, self.epochs, self.ended, self.summaries = [], [], {}, []
         self.num_closed = 0
 
-    def trial(self, number, label, job, kind):
+    def trial(self, number, label, job, kind, params=None):
         self.begun.append((number, kind))
 
     def epoch(self, number, epoch, metrics):
@@ -35,9 +36,9 @@ class Recorder:
 
 
 class TrackedSimulation(Simulation):
-    def __init__(self, path, space, tracker, make_summary=None):
+    def __init__(self, path, space, tracker=None, make_summary=None):
         super().__init__(path, space, slots=3)
-        self.tracker = tracker
+        self.tracker = tracker or open_tracker(space, self.experiment, warn=fail)
         self.make_summary = make_summary
         self.listener = None
         self.said = []
@@ -57,6 +58,10 @@ class TrackedSimulation(Simulation):
     def session(self, seed, **options):
         super().run(seed, **options)
         self.listener.close()
+
+
+def fail(text):
+    raise AssertionError(text)
 
 
 def make_summary(path, session):
@@ -109,13 +114,52 @@ def test_pictures_are_those_in_the_trials_folder(tmp_path):
 
 @pytest.mark.parametrize("is_active", [True, False])
 def test_a_summary_that_fails_is_a_warning(tmp_path, is_active):
-    def fail(path, session):
+    def no_table(path, session):
         raise ValueError("no table")
 
     tracker = Recorder()
     tracker.is_active = is_active
-    simulation = TrackedSimulation(tmp_path, make_space(sweep={"trials": 1}), tracker, fail)
+    simulation = TrackedSimulation(tmp_path, make_space(sweep={"trials": 1}), tracker, no_table)
     simulation.session(0)
-    expected = ["W&B gets no summary of the sweep: ValueError: no table"]
+    expected = ["trackers get no summary of the sweep: ValueError: no table"]
     assert simulation.said == (expected if is_active else [])
     assert tracker.num_closed == 1
+
+
+# Of what the readers themselves use.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_tensorboard_and_mlflow_read_of_a_killed_and_resumed_sweep_is_the_ledger(tmp_path):
+    from mlflow import MlflowClient
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trackers = {"wandb": {"mode": "off"}, "tensorboard": {}, "mlflow": {}}
+    space = make_space(tracking=trackers)
+    simulation = TrackedSimulation(tmp_path, space, None, make_summary)
+    simulation.session(0, max_events=40)
+    simulation.tracker = open_tracker(space, simulation.experiment, warn=fail)
+    simulation.session(1)
+    events = simulation.events()
+    curves = {}
+    for event in events:
+        if event["event"] == "epoch":
+            curves.setdefault(event["trial"], []).append((event["epoch"], event["value"]))
+
+    experiment = simulation.experiment
+    client = MlflowClient(f"sqlite:///{experiment.tracker('mlflow') / 'mlflow.db'}")
+    (found,) = [e for e in client.search_experiments() if e.name == experiment.name]
+    runs = {run.info.run_name[:4]: run for run in client.search_runs([found.experiment_id])}
+    trials = {event["trial"]: event for event in events if event["event"] == "trial"}
+    assert len(runs) == len(trials) + 1
+    for number, trial in trials.items():
+        run = runs[f"{number:04d}"]
+        told = client.get_metric_history(run.info.run_id, "student/miou")
+        assert [(m.step, m.value) for m in told] == curves[number]
+        assert run.data.params == {
+            plain_key(key): str(value) for key, value in trial["params"].items()
+        }
+        assert run.info.status == "FINISHED"
+        (folder,) = experiment.tracker("tensorboard").glob(f"{number:04d}-*")
+        read = EventAccumulator(str(folder))
+        read.Reload()
+        curve = [(e.step, e.value) for e in read.Scalars("student/miou")]
+        assert curve == [(epoch, pytest.approx(value)) for epoch, value in curves[number]]

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from runs import JOB, KEY, make_space, read_run, wait_for, warnings_of
 
 from kdsweep.ledger import Experiment
 from kdsweep.tracking import SweepSummary, open_tracker
-from kdsweep.tracking.wandb import MAX_ROWS, WandbTracker, id_prefix
+from kdsweep.tracking.base import id_prefix
+from kdsweep.tracking.wandb import MAX_ROWS, WandbTracker
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def fake_wandb(monkeypatch, tmp_path, init, top=""):
     body += "def init(**kwargs):\n" + textwrap.indent(init, "    ")
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(body)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"), prepend=os.pathsep)
 
 
 def tracker_of(experiment, mode="offline", **kwargs):

@@ -15,7 +15,7 @@ from tiny_job import SMALL, make_job
 from toy_task import same, timeless
 
 from kdsweep.data import SegmentationData, open_data
-from kdsweep.distill import DISTILLATION_LOSSES
+from kdsweep.distill import LOSSES
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.spec.job import Job
 from kdsweep.training.report import EpochReport
@@ -24,7 +24,7 @@ from kdsweep.trial import build_cohort
 # The encoders are cut after three stages.
 TAPS = {"taps": ["encoder.1", "encoder.2"]}
 # Taught by the teacher that it teaches, a student cannot share it.
-SHARING = [name for name in DISTILLATION_LOSSES.names() if name != "mutual"]
+SHARING = [name for name in LOSSES.names() if name != "mutual"]
 # All that changes what a student is taught, in four ways that differ in everything.
 TEACHERS: dict[str, dict[str, Any]] = {
     "online": {"warmup_epochs": 1.5, "until_epoch": 1.75},

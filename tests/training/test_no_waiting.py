@@ -14,7 +14,7 @@ from toy_task import NUM_CLASSES, STUDENT, learner, make_teacher, objective
 
 from kdsweep.data.batch_draws import BatchDrawer
 from kdsweep.data.device_augment import DeviceAugmenter
-from kdsweep.distill import DISTILLATION_LOSSES
+from kdsweep.distill import LOSSES
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.training.metrics import SegmentationScore
 from kdsweep.training.online_step import StepSettings, TrainingBatch, online_step
@@ -27,7 +27,7 @@ SUPERVISED = SupervisedLoss(ce=1.0, dice=1.0, focal=1.0, class_weights=(1.0, 2.0
 def every_loss() -> dict[str, dict[str, Any]]:
     """All losses of the catalogue, those at features at stages that the networks have."""
     terms = {}
-    for name in DISTILLATION_LOSSES.names():
+    for name in LOSSES.names():
         spec = DistillSpec.model_validate({name: {}}).terms()[name]
         terms[name] = {"weight": 1.0, **spec.options()}
         if getattr(spec, "taps", ("logits",)) != ("logits",):

@@ -15,7 +15,6 @@ import numpy as np
 from kdsweep.data.pictures import PICTURE_SUFFIXES
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
-    SOURCES,
     Frame,
     Progress,
     Source,
@@ -149,7 +148,6 @@ test/…                    testannot/…                    test.txt  (all opti
         ]
 
 
-@SOURCES.register("camvid")
-def build_camvid(spec: CamvidData, cache: Path, progress: Progress | None) -> CamvidSource:
+def build(spec: CamvidData, cache: Path, progress: Progress | None) -> CamvidSource:
     """The source that a spec describes."""
     return CamvidSource(required_folder(spec.path, CamvidSource))

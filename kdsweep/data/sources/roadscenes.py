@@ -12,9 +12,9 @@ from pathlib import Path
 from kdsweep.data import scenes
 from kdsweep.data.cache import num_threads, once, writing_cache
 from kdsweep.data.fingerprint import fingerprint
-from kdsweep.data.lyft import LyftSource
 from kdsweep.data.scenes.write import Task, write_scenes
-from kdsweep.data.source import SOURCES, Progress, SplitName
+from kdsweep.data.source import Progress, SplitName
+from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.data.splitting import Parts
 from kdsweep.spec.data import RoadscenesData
 
@@ -43,10 +43,7 @@ val/val/…                                test/test/…
         super().__init__(root, hood_void=False, merge_road_lines=False, split=rule)
 
 
-@SOURCES.register("roadscenes")
-def build_roadscenes(
-    spec: RoadscenesData, cache: Path, progress: Progress | None
-) -> RoadscenesSource:
+def build(spec: RoadscenesData, cache: Path, progress: Progress | None) -> RoadscenesSource:
     """The source that a spec describes; its files are written if they are not there."""
     counts: dict[SplitName, int] = {
         "train": spec.scenes,

@@ -27,7 +27,6 @@ from kdsweep.data.pictures import (
 )
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
-    SOURCES,
     Frame,
     Progress,
     Source,
@@ -141,8 +140,7 @@ def listed_classes(path: str | None) -> tuple[str, ...] | None:
     return read_classes(Path(path) / CLASSES).names
 
 
-@SOURCES.register("folder")
-def build_folder(spec: FolderData, cache: Path, progress: Progress | None) -> FolderSource:
+def build(spec: FolderData, cache: Path, progress: Progress | None) -> FolderSource:
     """The source that a spec describes."""
     rule: Parts | Holdout
     if isinstance(spec.split, PartsSpec):

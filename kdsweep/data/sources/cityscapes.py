@@ -14,7 +14,6 @@ import numpy as np
 
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
-    SOURCES,
     Frame,
     Progress,
     Source,
@@ -131,9 +130,6 @@ gtFine/val/frankfurt/…
         }
 
 
-@SOURCES.register("cityscapes")
-def build_cityscapes(
-    spec: CityscapesData, cache: Path, progress: Progress | None
-) -> CityscapesSource:
+def build(spec: CityscapesData, cache: Path, progress: Progress | None) -> CityscapesSource:
     """The source that a spec describes."""
     return CityscapesSource(required_folder(spec.path, CityscapesSource))

@@ -16,7 +16,6 @@ from kdsweep.data import carla
 from kdsweep.data.pictures import LOSSLESS_SUFFIXES, PICTURE_SUFFIXES
 from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
-    SOURCES,
     Frame,
     Progress,
     Source,
@@ -133,8 +132,7 @@ dataB/dataB/…
         return parts
 
 
-@SOURCES.register("lyft")
-def build_lyft(spec: LyftData, cache: Path, progress: Progress | None) -> LyftSource:
+def build(spec: LyftData, cache: Path, progress: Progress | None) -> LyftSource:
     """The source that a spec describes."""
     rule: Parts | Holdout
     if isinstance(spec.split, PartsSpec):
