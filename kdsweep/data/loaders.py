@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kdsweep.data.augment import Augmenter
-from kdsweep.data.batch_draws import BatchDrawer, Draws
-from kdsweep.data.device_augment import DeviceAugmenter
+from kdsweep.data.augment.batch_draws import BatchDrawer, Draws
+from kdsweep.data.augment.on_cpu import Augmenter
+from kdsweep.data.augment.on_device import DeviceAugmenter
 from kdsweep.data.split import Split
 
 _ORDER_STREAM = 0x6F72646572
