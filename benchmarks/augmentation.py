@@ -32,9 +32,9 @@ from side_by_side import (
 )
 
 from kdsweep.data import Split, TrainLoader
-from kdsweep.data.augment import Augmenter
-from kdsweep.data.batch_draws import BatchDrawer
-from kdsweep.data.device_augment import DeviceAugmenter
+from kdsweep.data.augment.batch_draws import BatchDrawer
+from kdsweep.data.augment.on_cpu import Augmenter
+from kdsweep.data.augment.on_device import DeviceAugmenter
 
 NUM_CLASSES = 13
 SEED = 0

@@ -51,7 +51,7 @@ def test_the_trainer_does_not_need_ray() -> None:
     names = loaded_by("import kdsweep.trial")
     assert "torch" in names
     # timm would load wandb, which takes over the process's output.
-    assert not {"ray", "optuna", "wandb"} & names
+    assert not {"ray", "optuna", "wandb", "albumentations"} & names
 
 
 def test_the_report_does_not_need_torch_or_ray() -> None:

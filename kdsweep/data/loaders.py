@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kdsweep.data.augment import Augmenter
-from kdsweep.data.batch_draws import BatchDrawer, Draws
-from kdsweep.data.device_augment import DeviceAugmenter
+from kdsweep.data.augment.batch_draws import BatchDrawer, Draws
+from kdsweep.data.augment.on_cpu import Augmenter
+from kdsweep.data.augment.on_device import DeviceAugmenter
+from kdsweep.data.augment.pipeline import PipelineAugmenter
 from kdsweep.data.split import Split
 
 _ORDER_STREAM = 0x6F72646572
@@ -60,7 +61,10 @@ class _Batches(Dataset[HostBatch]):
     """Makes a batch out of its order."""
 
     def __init__(
-        self, split: Split, augment: Augmenter | None = None, draw: BatchDrawer | None = None
+        self,
+        split: Split,
+        augment: Augmenter | PipelineAugmenter | None = None,
+        draw: BatchDrawer | None = None,
     ) -> None:
         self._split = split
         self._augment = augment
@@ -162,13 +166,13 @@ class TrainLoader:
     Args:
         split: The frames.
         batch_size: Frames in a batch.
-        augment: Name of an augmentation preset.
+        augment: Name of an augmentation preset, or a pipeline as albumentations saves it.
         seed: Seed of order and augmentation.
         workers: Processes that make batches ahead of time; 0 makes them here, when asked.
         pin_memory: Put batches into page-locked memory; of no effect without CUDA.
-        device: Where whole batches are augmented, to which they are brought for it; ``None``
-            augments frame by frame on the CPU, where they are made. The frames are the same but
-            for rounding.
+        device: Where whole batches are augmented by a preset, to which they are brought for it;
+            ``None`` augments frame by frame on the CPU, where they are made. The frames are the
+            same but for rounding.
 
     Attributes:
         workers: As given.
@@ -179,7 +183,7 @@ class TrainLoader:
         self,
         split: Split,
         batch_size: int,
-        augment: str,
+        augment: str | Mapping[str, Any],
         seed: int,
         workers: int = 0,
         pin_memory: bool = False,
@@ -188,7 +192,10 @@ class TrainLoader:
         self._num_frames = len(split)
         self._batch_size = min(batch_size, len(split))
         self._seed = seed
-        if device is None:
+        if not isinstance(augment, str):
+            assert device is None, "a pipeline runs on the CPU"
+            batches = _Batches(split, augment=PipelineAugmenter(augment, seed))
+        elif device is None:
             batches = _Batches(split, augment=Augmenter(augment, split.image_size, seed))
         else:
             batches = _Batches(split, draw=BatchDrawer(augment, split.image_size, seed))

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Union
 
-from pydantic import Field, PositiveInt, model_validator
+from annotated_types import DocInfo
+from pydantic import Field, PositiveInt, WithJsonSchema, model_validator
 
 from kdsweep.registry import Registry
 from kdsweep.spec.base import Names, Spec, broken_rule
+from kdsweep.spec.model import Options
 from kdsweep.spec.plugins import PluggedSpec, family
 
 AugmentPreset = Literal["none", "light", "standard", "strong"]
+# What stands in the file takes the place of its name when a job or space is read.
+AugmentPipeline = Annotated[
+    Options,
+    DocInfo("a file (.yaml, .yml or .json) that albumentations saved"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": r"\.(ya?ml|json)$"}, {"type": "object"}]}
+    ),
+]
 AugmentOn = Literal["auto", "cpu", "device"]
 NumClasses = Annotated[int, Field(ge=2, le=255)]  # ids are bytes, and 255 is void
 ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
@@ -85,10 +95,12 @@ class BaseDataSpec(PluggedSpec):
         source: Which data set it is.
         path: Folder of the data set; ``--data SOURCE=PATH`` fills it in.
         image_size: (height, width) in pixels that frames are resized to.
-        augment: Named augmentation of the training split.
+        augment: Augmentation of the training split: by name, or by a pipeline of your own. The
+            file's content becomes part of the job.
         augment_on: Where it is done: in the loader processes, frame by frame (``cpu``), or on the
             device that trains, batch by batch (``device``). The frames are the same but for
-            rounding. ``auto`` is the device where that is a GPU.
+            rounding. ``auto`` is the device where that is a GPU; a pipeline of your own runs on the
+            CPU.
         num_classes: Outputs of the networks, where they have more than the data have classes; the
             classes beyond occur in no label. ``null`` is as many as the data have.
         num_train: Use at most so many training frames, evenly spaced; all if left out.
@@ -100,13 +112,24 @@ class BaseDataSpec(PluggedSpec):
     source: str
     path: str | None = None
     image_size: ImageSize
-    augment: AugmentPreset = "standard"
+    augment: AugmentPreset | AugmentPipeline = "standard"
     augment_on: AugmentOn = "auto"
     num_classes: NumClasses | None = None
     num_train: PositiveInt | None = None
     num_val: PositiveInt | None = None
     workers: int | None = Field(default=None, ge=0)
     cache: str | None = None
+
+    @model_validator(mode="after")
+    def _a_pipeline_runs_on_the_cpu(self) -> BaseDataSpec:
+        if self.augment_on == "device" and not isinstance(self.augment, str):
+            raise broken_rule(
+                "a pipeline of your own runs on the CPU",
+                at=("augment_on",),
+                allowed="auto or cpu; device with an augmentation by name",
+                hint="leave augment_on out",
+            )
+        return self
 
 
 SOURCES: Registry[type[BaseDataSpec]] = family(

@@ -122,7 +122,7 @@ def open_document(
         name = folder_name(Path(document.file).stem) if document.file else default_name
         document.tree = {"name": name, **document.tree}
     if "data" in document.tree:
-        document.tree["data"] = _absolute(document, document.tree["data"], ("data",))
+        document.tree["data"] = _complete(document, document.tree["data"], ("data",))
     _refuse_blanks(document, keys)
     return document
 
@@ -138,28 +138,50 @@ def located(document: Document, errors: Sequence[SpecError]) -> SpecError:
 
 
 _FOLDERS = (["data", "path"], ["data", "cache"], ["distill", "checkpoint"])
+_PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
-def _absolute(document: Document, value: Any, path: ConfigPath) -> Any:
-    """``value`` with its folders absolute: trials run elsewhere, and jobs are run again from there.
+def _complete(document: Document, value: Any, path: ConfigPath) -> Any:
+    """``value`` with its folders absolute and its files read.
 
-    Folders that a file names are relative to that file, others to the working directory.
+    Trials run elsewhere, and jobs are run again from there, perhaps after a file has changed.
     """
     if isinstance(value, list):
         items = enumerate(value)
-        return [_absolute(document, item, (*path, index)) for index, item in items]
+        return [_complete(document, item, (*path, index)) for index, item in items]
     if isinstance(value, Mapping):
-        return {key: _absolute(document, item, (*path, key)) for key, item in value.items()}
-    keys = [part for part in path if part not in ("values", "value") and isinstance(part, str)]
-    if keys not in (
-        ["data", "path"],
-        ["data", "cache"],
-        ["distill", "checkpoint"],
-    ) or not isinstance(value, str):
+        return {key: _complete(document, item, (*path, key)) for key, item in value.items()}
+    if not isinstance(value, str):
         return value
+    keys = [part for part in path if part not in ("values", "value") and isinstance(part, str)]
+    if keys == ["data", "augment"] and value.endswith(_PIPELINE_SUFFIXES):
+        return _read_pipeline(document, value, path)
+    return _path_in(document, value, path) if keys in _FOLDERS else value
+
+
+def _path_in(document: Document, value: str, path: ConfigPath) -> str:
+    """Return ``value`` absolute.
+
+    What a file names is relative to that file, all else to the working directory.
+    """
     mark = document.mark(path)
     folder = os.path.dirname(mark.file) if mark is not None and mark.line is not None else ""
     return os.path.abspath(os.path.join(folder, os.path.expanduser(value)))
+
+
+def _read_pipeline(document: Document, value: str, path: ConfigPath) -> dict[str, Any]:
+    """Return what stands in the file, and the file's name; its places become those of ``path``."""
+    try:
+        found = read_document(_path_in(document, value, path))
+    except SpecError as error:
+        if error.line is None:  # about the file as a whole, so about the key that names it
+            error.file, error.value = None, value
+            error.problem = f"{error.problem}, looked for as {_path_in(document, value, path)}"
+        error.path = path
+        error.allowed = error.allowed and "a pipeline that albumentations.save wrote"
+        raise located(document, [error]) from None
+    document.marks |= {(*path, *inner): mark for inner, mark in found.marks.items()}
+    return {"file": value, **found.tree}
 
 
 def _refuse_blanks(document: Document, keys: Mapping[str, Place]) -> None:

@@ -164,6 +164,9 @@ def _misfit(section: type[Spec], value: Mapping[str, object]) -> tuple[int, int]
 
 def _describe(kind: Place) -> str:
     annotation, origin = kind.annotation, get_origin(kind.annotation)
+    for note in kind.constraints:
+        if isinstance(note, annotated_types.DocInfo):
+            return note.documentation
     if origin is Literal:
         names = ", ".join(map(str, get_args(annotation)))
         return f"one of {names}" if len(get_args(annotation)) > 1 else f"the name {names}"

@@ -118,10 +118,12 @@ class Compiler:
 
 
 def make_labels(choices: Sequence[Any], limit: int = 60) -> list[Scalar]:
-    """One scalar for each choice: itself, or the text of a sub-tree, cut and numbered at need."""
+    """One scalar for each choice: itself, or a sub-tree's file or text, numbered at need."""
     labels: list[Scalar] = []
     for index, choice in enumerate(choices):
         label = shown(choice, limit) if isinstance(choice, dict | list) else choice
+        if isinstance(choice, dict) and isinstance(choice.get("file"), str):
+            label = choice["file"]
         if label in labels or (label != choice and label in choices):
             label = f"#{index} {label}"
         labels.append(label)

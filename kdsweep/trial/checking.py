@@ -13,6 +13,7 @@ from kdsweep.data import (
     listed_classes,
     open_data,
 )
+from kdsweep.data.augment.pipeline import check_pipeline
 from kdsweep.errors import SpecError
 from kdsweep.models import (
     SegmentationNetwork,
@@ -45,7 +46,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
 
 
 def check_job(job: Job, inspected: Inspected | None = None) -> None:
-    """Refuse a job whose networks, taps or sizes do not fit together.
+    """Refuse a job whose networks, taps, sizes or augmentation do not fit together.
 
     Networks are built without memory for their weights and run on images without pixels, so this
     takes a fraction of a second whatever their size.
@@ -70,6 +71,8 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
                 if error.path and error.path[0] in type(model).model_fields:
                     error.path = (role, *error.path)
                 raise
+    if not isinstance(job.data.augment, str):
+        check_pipeline(job.data.augment, job.data.image_size)
     classes = listed_classes(job.data.path) if job.data.source == "folder" else None
     check_checkpoint(job, classes)
     check_compiler(job)

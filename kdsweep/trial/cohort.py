@@ -347,7 +347,8 @@ def augmenting_device(job: Job, device: torch.device) -> torch.device | None:
     on_device = job.data.augment_on == "device"
     if job.data.augment_on == "auto":
         on_device = device.type == "cuda"
-    return device if on_device and job.data.augment != "none" else None
+    by_name = isinstance(job.data.augment, str) and job.data.augment != "none"
+    return device if on_device and by_name else None
 
 
 def _num_workers(job: Job, device: torch.device) -> int:

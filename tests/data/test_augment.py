@@ -6,8 +6,9 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.data.augment import Augmenter
-from kdsweep.data.presets import PRESETS
+from kdsweep.data.augment import presets
+from kdsweep.data.augment.on_cpu import Augmenter
+from kdsweep.data.augment.presets import PRESETS, Preset
 from kdsweep.labels import VOID
 
 SIZE = (24, 32)
@@ -59,13 +60,29 @@ def test_image_and_labels_move_together(preset: str) -> None:
     labels = coarse.repeat(16, 0).repeat(16, 1)
     image = (labels * 200 + 20).astype(np.uint8)[..., None].repeat(3, 2)
     augment = Augmenter(preset, size, 1)
+    shares = []
     for index in range(40):
         moved, moved_labels = augment(image, labels, 0, index)
         bright = moved.mean(axis=2)
         valid = moved_labels != VOID
         middle = (bright[valid & (moved_labels == 0)].mean() + bright[moved_labels == 1].mean()) / 2
         agree = ((bright > middle) == (moved_labels == 1))[valid]
-        assert agree.mean() > 0.93
+        shares.append(agree.mean())
+    # A coarse picture is off by up to two pixels.
+    assert min(shares) > 0.9
+    assert np.mean(shares) > 0.98
+
+
+def test_labels_lie_where_their_pixels_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ramps tell where each pixel comes from; the label is the number of its column.
+    monkeypatch.setitem(presets.PRESETS, "crop", Preset(exposure=(0, 0), crop=0.15))
+    columns = np.broadcast_to(np.arange(SIZE[1], dtype=np.uint8), SIZE)
+    image = columns[..., None].repeat(3, 2) * 3
+    augment = Augmenter("crop", SIZE, 0)
+    done = [augment(image, columns, 0, index) for index in range(40)]
+    offsets = [moved[..., 0] / 3 - moved_labels for moved, moved_labels in done]
+    assert np.abs(offsets).max() <= 0.5 + 1 / 3
+    assert abs(np.mean(offsets)) < 0.05
 
 
 def test_draws_are_independent_of_each_other() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdsweep.data import presets
-from kdsweep.data.augment import Augmenter
-from kdsweep.data.batch_draws import BatchDrawer
-from kdsweep.data.device_augment import DeviceAugmenter
-from kdsweep.data.presets import PRESETS, Cast, Flaw, Preset
+from kdsweep.data.augment import presets
+from kdsweep.data.augment.batch_draws import BatchDrawer
+from kdsweep.data.augment.on_cpu import Augmenter
+from kdsweep.data.augment.on_device import DeviceAugmenter
+from kdsweep.data.augment.presets import PRESETS, Cast, Flaw, Preset
 from kdsweep.labels import VOID
 
 SIZE = (48, 64)
@@ -76,7 +76,7 @@ def in_batches(
 
 
 def one_by_one(preset: str, epoch: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The same by albumentations."""
+    """The same on the CPU."""
     augment = Augmenter(preset, SIZE, 3)
     done = [augment(IMAGES[i], LABELS[i], epoch, i) for i in indices]
     return np.stack([image for image, _ in done]), np.stack([labels for _, labels in done])
@@ -85,7 +85,7 @@ def one_by_one(preset: str, epoch: int, indices: list[int]) -> tuple[np.ndarray,
 ALL = list(range(NUM_FRAMES))
 
 
-# -- against albumentations
+# -- against the CPU
 
 
 @pytest.mark.parametrize("one_step", ONE_STEP, indirect=True)
@@ -116,7 +116,7 @@ def test_flips_and_exposure_are_the_same_bit_for_bit() -> None:
         assert np.array_equal(labels.numpy(), expected_labels)
 
 
-@pytest.mark.parametrize(("preset", "most"), [("standard", 0.5), ("strong", 1.0)])
+@pytest.mark.parametrize(("preset", "most"), [("standard", 0.3), ("strong", 0.6)])
 def test_frames_are_those_of_the_cpu(preset: str, most: float) -> None:
     differences, wrong = [], []
     for epoch in range(10):
@@ -125,10 +125,10 @@ def test_frames_are_those_of_the_cpu(preset: str, most: float) -> None:
         difference = np.abs(images.numpy().astype(int) - expected)
         assert difference.mean(axis=(1, 2, 3)).max() < 6
         differences.append(difference.mean())
-        # Only next to a border between two labels.
+        # Only where a pixel's centre is as near to one label as to the other.
         wrong.append((labels.numpy() != expected_labels).mean())
     assert np.mean(differences) < most
-    assert np.mean(wrong) < 0.04
+    assert np.mean(wrong) < 0.001
 
 
 # -- by itself
@@ -188,7 +188,7 @@ def test_image_and_labels_move_together(preset: str) -> None:
         bright, valid = image.mean(axis=2), label != VOID
         middle = (bright[valid & (label == 0)].mean() + bright[label == 1].mean()) / 2
         agree.append(((bright > middle) == (label == 1))[valid].mean())
-    # A coarse picture is off by up to two pixels, as that of the CPU is.
+    # A coarse picture is off by up to two pixels.
     assert min(agree) > 0.9
     assert np.mean(agree) > 0.98
 

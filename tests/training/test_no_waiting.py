@@ -12,8 +12,8 @@ import pytest
 import torch
 from toy_task import NUM_CLASSES, STUDENT, learner, make_teacher, objective
 
-from kdsweep.data.batch_draws import BatchDrawer
-from kdsweep.data.device_augment import DeviceAugmenter
+from kdsweep.data.augment.batch_draws import BatchDrawer
+from kdsweep.data.augment.on_device import DeviceAugmenter
 from kdsweep.distill import LOSSES
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.training.metrics import SegmentationScore

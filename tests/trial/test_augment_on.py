@@ -15,10 +15,22 @@ from kdsweep.errors import CheckpointError, SpecError
 from kdsweep.ledger import TrialFolder
 from kdsweep.spec import Job, load_job
 from kdsweep.training.report import EpochReport
-from kdsweep.trial import build_cohort, measure_step_cost, run_job, step_timing
+from kdsweep.trial import build_cohort, check_job, measure_step_cost, run_job, step_timing
 from kdsweep.trial.cohort import augmenting_device
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+FLIPS = {
+    "transform": {
+        "__class_fullname__": "Compose",
+        "p": 1.0,
+        "transforms": [
+            {"__class_fullname__": "HorizontalFlip", "p": 0.5},
+            {"__class_fullname__": "RandomGamma", "gamma_limit": [60, 160], "p": 0.5},
+        ],
+    }
+}
 
 
 def a_job(tiny_data: Path, folder: Path, **data: Any) -> Job:
@@ -43,11 +55,13 @@ def metrics(report: EpochReport) -> dict[str, float]:
         ("device", "strong", CUDA, CUDA),
         ("device", "strong", CPU, CPU),
         ("device", "none", CUDA, None),
+        ("auto", FLIPS, CUDA, None),
+        ("cpu", FLIPS, CPU, None),
     ],
 )
 def test_the_job_and_the_kind_of_device_decide(
     where: str,
-    preset: str,
+    preset: str | dict[str, Any],
     device: torch.device,
     expected: torch.device | None,
     tiny_data: Path,
@@ -87,6 +101,38 @@ def test_training_goes_on_with_the_same_batches(tiny_data: Path, tmp_path: Path)
     elsewhere = a_job(tiny_data, tmp_path, augment="strong", augment_on="cpu")
     with pytest.raises(CheckpointError, match="another job"):
         next(run_job(elsewhere, folder, device="cpu", num_threads=1))
+
+
+def test_a_pipeline_of_the_users_own_trains_alike_with_and_without_a_pause(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    job = a_job(tiny_data, tmp_path, augment=FLIPS, workers=0)
+    check_job(job)
+    whole = list(run_job(job, TrialFolder(tmp_path / "whole"), device="cpu", num_threads=1))
+    folder = TrialFolder(tmp_path / "parts")
+    first = run_job(job, folder, device="cpu", num_threads=1)
+    next(first)
+    first.close()
+    again = a_job(tiny_data, tmp_path, augment=FLIPS, workers=1)
+    parts = list(run_job(again, folder, device="cpu", num_threads=1))
+    assert [metrics(report) for report in parts] == [metrics(report) for report in whole]
+    plain = a_job(tiny_data, tmp_path, augment="none")
+    with pytest.raises(CheckpointError, match="another job"):
+        next(run_job(plain, folder, device="cpu", num_threads=1))
+
+
+def test_a_pipeline_that_does_not_fit_is_refused_before_anything_starts(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    crop = {"__class_fullname__": "RandomCrop", "height": 8, "width": 8, "p": 0.01}
+    job = a_job(
+        tiny_data,
+        tmp_path,
+        augment={"transform": {"__class_fullname__": "Compose", "transforms": [crop]}},
+    )
+    with pytest.raises(SpecError, match="RandomCrop gives frames of 8×8") as found:
+        check_job(job)
+    assert found.value.path == ("data", "augment", "transform", "transforms", 0)
 
 
 def test_a_step_that_is_timed_is_augmented_where_the_job_says(

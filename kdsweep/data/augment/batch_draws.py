@@ -5,7 +5,6 @@ Shape suffixes: P numbers of a frame, K rows and columns of a blur's kernel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdsweep.data.frame_draws import (
+from kdsweep.data.augment.draws import (
     GRAIN_TILE_SIGMA,
     FrameChange,
-    blur_functions,
     draw_change,
-    frame_generators,
+    frame_numbers,
+    gaussian_kernel,
+    origin_matrix,
 )
-from kdsweep.data.presets import Preset, preset_named
+from kdsweep.data.augment.presets import Preset, preset_named
 
 # Where in a frame's numbers what stands.
 AFFINE = slice(0, 6)
@@ -83,13 +83,13 @@ class BatchDrawer:
             return Draws(torch.empty(0), frames, [])
         rows, kernels, corners = [], [], []
         for place, index in enumerate(indices):
-            generators = frame_generators(self._seed, epoch, index)
-            change = draw_change(self._preset, self._size, generators)
+            numbers = frame_numbers(self._seed, epoch, index)
+            change = draw_change(self._preset, self._size, numbers)
             rows.append(_row(change, self._size))
             for step in _steps(change):
                 frames.setdefault(step, []).append(place)
-            if change.kernel_KK is not None:
-                kernels.append(_padded(change.kernel_KK, self._kernel_size))
+            if change.kernel is not None:
+                kernels.append(_padded(change.kernel, self._kernel_size))
             if change.grain is not None:
                 corners.append([change.grain.top, change.grain.left])
         flat = np.concatenate([np.ravel(part) for part in (rows, kernels)])
@@ -121,7 +121,7 @@ def _steps(change: FrameChange) -> list[str]:
         "shift": change.shift is not None,
         "hue_saturation": change.hue_saturation is not None,
         "grey": change.grey,
-        "blur": change.kernel_KK is not None,
+        "blur": change.kernel is not None,
         "grain": change.grain is not None,
     }
     return [step for step, is_concerned in concerned.items() if is_concerned]
@@ -133,37 +133,18 @@ def _affine(change: FrameChange, image_size: tuple[int, int]) -> list[float]:
     That is what ``grid_sample`` wants: between -1 and 1 from edge to edge.
     """
     height, width = image_size
-    matrix = np.eye(3)
-    if change.crop is not None:
-        left, top, crop_width, crop_height = change.crop
-        across, down = crop_width / width, crop_height / height
-        matrix = np.array(
-            [
-                [across, 0, left + (across - 1) / 2],
-                [0, down, top + (down - 1) / 2],
-                [0, 0, 1],
-            ]
-        )
-    if change.degrees:
-        cos, sin = (f(math.radians(change.degrees)) for f in (math.cos, math.sin))
-        x, y = (width - 1) / 2, (height - 1) / 2
-        turn = np.array(
-            [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1]]
-        )
-        matrix = turn @ matrix
-    if change.flip:
-        matrix = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
     edges = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1]])
-    found: list[float] = (edges @ matrix).ravel().tolist()
+    found: list[float] = (edges @ origin_matrix(change, image_size)).ravel().tolist()
     return found
 
 
 def _largest_kernel(preset: Preset | None) -> int:
     if preset is None or preset.flaw is None:
         return 1
-    gaussian_K = blur_functions().create_gaussian_kernel_1d(preset.flaw.blur[1])
+    gaussian_K = gaussian_kernel(preset.flaw.blur[1])
     return max(len(gaussian_K), *(preset.flaw.motion or (1,)))
 
 
-def _padded(kernel_KK: np.ndarray, size: int) -> np.ndarray:
+def _padded(kernel: np.ndarray, size: int) -> np.ndarray:
+    kernel_KK = kernel if kernel.ndim == 2 else np.outer(kernel, kernel)
     return np.pad(kernel_KK, (size - len(kernel_KK)) // 2)

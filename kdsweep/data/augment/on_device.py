@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdsweep.data.batch_draws import (
+from kdsweep.data.augment.batch_draws import (
     AFFINE,
     COARSE,
     EXPOSURE,
@@ -24,7 +24,7 @@ from kdsweep.data.batch_draws import (
     SHIFT,
     Draws,
 )
-from kdsweep.data.frame_draws import grain_tile
+from kdsweep.data.augment.draws import grain_tile
 from kdsweep.labels import VOID
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -34,12 +34,10 @@ _HUES = 180.0  # OpenCV's steps around the circle
 class DeviceAugmenter:
     """Augments batches on whatever device they lie.
 
-    The steps, their order, their ranges and the very numbers drawn for a frame are those of
-    :class:`~kdsweep.data.augment.Augmenter`. What differs:
+    What is done to a frame is what :class:`~kdsweep.data.augment.on_cpu.Augmenter` does to it, from
+    the same numbers. What differs:
 
-    * Flip, rotation and crop are one resampling, where rotated and cropped frames go through two;
-      they are a little sharper here.
-    * Nearest labels are those at the pixels' centres, where OpenCV takes the ones at their corners.
+    * Places between pixels are exact, where OpenCV knows 32 between two.
     * Hues are not rounded to 180 steps.
     * The mean that brightness is relative to is taken after the loss of resolution, not before.
 
@@ -177,7 +175,7 @@ def _rounded(images_NCHW: Tensor) -> Tensor:
 
 
 def _cut(images_NCHW: Tensor) -> Tensor:
-    """Grey levels that bytes can hold, as albumentations' tables hold them."""
+    """Grey levels that bytes can hold, as tables of 256 levels hold them."""
     return images_NCHW.clamp_(0.0, 255.0).floor_()
 
 
