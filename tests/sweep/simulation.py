@@ -9,8 +9,8 @@ import fake_training
 from kdsweep.spec import Job, Space, load_space
 from kdsweep.store import Experiment, Ledger, TrialFolder, read_ledger
 from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.ray.worker import failure
 from kdsweep.sweep.resources import Plan
-from kdsweep.sweep.trainable import failure
 
 SPACE = {
     "name": "tiny",

@@ -5,8 +5,8 @@ import socket
 import subprocess
 import sys
 
-from kdsweep.sweep import cluster
-from kdsweep.sweep.ray_temp import remove_stale_folders, temporary_folder
+from kdsweep.sweep.ray import cluster
+from kdsweep.sweep.ray.places import remove_stale_folders, temporary_folder
 
 
 def test_variables_are_put_back(monkeypatch):
@@ -54,7 +54,7 @@ import ray
 
 from kdsweep.sweep.machine import check_machine
 
-from kdsweep.sweep import cluster
+from kdsweep.sweep.ray import cluster
 
 
 class Cycle:

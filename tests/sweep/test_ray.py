@@ -17,9 +17,10 @@ from simulation import SPACE, Simulation, ended, essence, make_space
 from kdsweep.errors import DataError, ExperimentError, ResourceError, SpecError
 from kdsweep.spec import load_space
 from kdsweep.store import Experiment, Ledger, iter_ledger, read_ledger
-from kdsweep.sweep import cluster, jobs_to_confirm, resume_sweep, run_sweep
-from kdsweep.sweep.cluster import Cluster
+from kdsweep.sweep import jobs_to_confirm, resume_sweep, run_sweep
 from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.ray import cluster
+from kdsweep.sweep.ray.cluster import Cluster
 from kdsweep.sweep.resources import Node
 from kdsweep.sweep.state import State, Sweep
 from kdsweep.sweep.study import Study
