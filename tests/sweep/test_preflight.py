@@ -1,5 +1,7 @@
 """What happens before the first trial."""
 
+import os
+import socket
 import sys
 
 import fake_training
@@ -31,6 +33,14 @@ def tasks(preflight):
     while (task := preflight.next_task()) is not None:
         found.append(task)
     return found
+
+
+def outcome(*arguments, **options):
+    """What a worker sends in the end, after where it is and what it is doing."""
+    for result in run_task(*arguments, **options):
+        if not {"host", "stage"} & result.keys():
+            return result
+    raise AssertionError("nothing was sent")
 
 
 def test_one_worker_checks_and_the_others_only_import(preflight):
@@ -65,7 +75,7 @@ def test_the_worker_that_checks_also_measures_if_it_is_asked_to(preflight):
     first, second = tasks(preflight)
     assert (first.measure, second.measure) == (True, False)
     resources = {"device": "cpu", "num_threads": 1, "share": 0.5}
-    result = next(run_task("fake_training", first.jobs, resources))
+    result = outcome("fake_training", first.jobs, resources)
     assert result["measured"] == fake_training.measure([], **resources)
     preflight.reported(first, result)
     assert preflight.measured == result["measured"]
@@ -80,9 +90,9 @@ def test_memory_is_looked_at_where_trials_have_gpus(preflight, monkeypatch):
         return "warning: memory may run out"
 
     monkeypatch.setattr(fake_training, "check_memory", check_memory)
-    assert next(run_task("fake_training", jobs))["warning"] is None
+    assert outcome("fake_training", jobs)["warning"] is None
     assert asked == []
-    result = next(run_task("fake_training", jobs, gpus=0.5, num_heads=8))
+    result = outcome("fake_training", jobs, gpus=0.5, num_heads=8)
     assert asked == [(len(jobs), 0.5, 8)]
     preflight.reported(preflight.next_task(), result)
     assert preflight.warning == "warning: memory may run out"
@@ -94,9 +104,7 @@ def test_trials_that_cannot_fit_on_a_gpu_never_start(preflight, monkeypatch):
 
     monkeypatch.setattr(fake_training, "check_memory", check_memory)
     jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
-    assert not preflight.reported(
-        preflight.next_task(), next(run_task("fake_training", jobs, gpus=0.25))
-    )
+    assert not preflight.reported(preflight.next_task(), outcome("fake_training", jobs, gpus=0.25))
     assert isinstance(preflight.error, ResourceError)
     assert preflight.error.exit_code == 2
     assert not preflight.is_over
@@ -130,6 +138,8 @@ def test_a_worker_that_dies_matters_only_if_it_was_to_check(preflight):
 def test_the_task_checks_prepares_and_then_waits():
     jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
     results = run_task("fake_training", jobs)
+    assert next(results) == {"host": socket.gethostname(), "niceness": os.nice(0)}
+    assert [next(results) for _ in range(2)] == [{"stage": "networks"}, {"stage": "data"}]
     assert next(results) == {
         "prepared": fake_training.DATA,
         "measured": None,
@@ -137,14 +147,14 @@ def test_the_task_checks_prepares_and_then_waits():
         "warning": None,
     }
     assert next(results) == next(results) == {"ready": True}
-    assert next(run_task("fake_training", [])) == {"ready": True}
+    assert outcome("fake_training", []) == {"ready": True}
 
 
 def test_static_costs_are_those_of_the_students_that_were_asked_for():
     students = [architecture.job for architecture in make_space().architectures()]
     preflight = Preflight(make_space().jobs_to_check(), slots=1, students=students)
     task = preflight.next_task()
-    result = next(run_task("fake_training", task.jobs, None, task.students))
+    result = outcome("fake_training", task.jobs, None, task.students)
     preflight.reported(task, result)
     assert preflight.static_costs == fake_training.static_costs(students, 2)
     assert [cost["student/params_m"] for cost in preflight.static_costs] == [14.0, 6.0]
@@ -153,7 +163,7 @@ def test_static_costs_are_those_of_the_students_that_were_asked_for():
 def test_what_is_refused_reaches_the_driver_as_it_was_raised(preflight):
     bad = make_space(student={"encoder": "unheard-of"})
     jobs = [job.model_dump(mode="json") for job in bad.jobs_to_check()]
-    result = next(run_task("fake_training", jobs))
+    result = outcome("fake_training", jobs)
     assert not preflight.reported(preflight.next_task(), result)
     assert isinstance(preflight.error, SpecError)
     assert preflight.error.path == ("student", "encoder")
@@ -168,9 +178,9 @@ def test_what_is_a_bug_reaches_the_driver_in_words(monkeypatch):
 
     monkeypatch.setattr(fake_training, "prepare", broken)
     jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
-    error = restore_error(next(run_task("fake_training", jobs))["refused"])
+    error = restore_error(outcome("fake_training", jobs)["refused"])
     assert type(error) is KdsweepError
     assert "ZeroDivisionError: a bug" in str(error)
-    missing = restore_error(next(run_task("no_such_module", []))["refused"])
+    missing = restore_error(outcome("no_such_module", [])["refused"])
     assert "no_such_module" in str(missing)
     assert "no_such_module" not in sys.modules

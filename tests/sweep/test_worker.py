@@ -73,7 +73,7 @@ def payload(number, **options):
 
 def step(trial):
     result = json.loads(trial.step()["payload"])
-    kind = next(k for k in ("ready", "reports", "ended", "failed") if k in result)
+    kind = next(k for k in ("niceness", "ready", "reports", "ended", "failed") if k in result)
     return kind, result.get("failed", {}).get("class")
 
 task = {"payload": json.dumps({
@@ -81,7 +81,7 @@ task = {"payload": json.dumps({
     "measure": None, "students": [], "num_heads": 1})}
 seen = []
 trial = KdsweepTrial(task)
-seen.append(step(trial))
+seen += [step(trial), step(trial)]
 assert trial.reset_config(payload(0))
 seen += [step(trial), step(trial), step(trial)]
 subprocess.run(["echo", "from a child"], check=True)
@@ -114,6 +114,7 @@ def test_a_worker_serves_many_trials_each_with_its_own_log_and_leaves_nothing_be
     lines = done.stdout.splitlines()
     assert lines[0] == "back on standard output"
     assert json.loads(lines[1]) == [
+        ["niceness", None],
         ["ready", None],
         ["reports", None],
         ["reports", None],

@@ -8,7 +8,7 @@ A plain Ray task would be simpler, and slower. Ray keeps processes that have run
 those for actors (seen on 2.60, with equal resources and environments), so a trial cannot have the
 process in which a task has imported torch. From the command to the first epoch's report, medians of
 five sweeps each, in turns, on two cores: 20.0 s this way, 25.6 s with a task before the trials. A
-task beside workers that import meanwhile is no slower on a CPU, but needs these Tune trials as well,
+task beside workers that import meanwhile is no slower on a CPU, but needs these Tune trials too,
 and on a GPU it would hold the share that the first trial waits for.
 
 And no trial starts before every worker is up: Ray Tune gives a worker that comes free to a trial
