@@ -125,7 +125,7 @@ def test_a_worker_serves_many_trials_each_with_its_own_log_and_leaves_nothing_be
     assert lines[2] == lines[3], "file descriptors leak"
     log = (tmp_path / "0" / "log.txt").read_text()
     assert log.startswith("--- 0000 a trial, attempt 1: ")
-    assert log.splitlines()[1:] == ["epoch 1 begins", "epoch 2 begins", "from a child"]
+    assert log.splitlines()[2:] == ["epoch 1 begins", "epoch 2 begins", "from a child"]
     failed = (tmp_path / "1" / "log.txt").read_text()
     assert "MemoryError: no memory left" in failed
     assert "epoch 2" not in (tmp_path / "2" / "log.txt").read_text()
