@@ -134,7 +134,19 @@ def run_tune(link: Link, scratch: Path) -> None:
     Raises:
         KdsweepError: Nothing could start, or the sweep cannot go on.
     """
-    tuner = Tuner(
+    # No more trials are made ahead of the machines than can run.
+    pending = {bridge.MAX_PENDING: str(link.plan.slots)}
+    try:
+        with bridge.environment(**pending), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _make_tuner(link, scratch).fit()
+    except LeaveSweepError:
+        if link.error is not None:
+            raise link.error from None
+
+
+def _make_tuner(link: Link, scratch: Path) -> Tuner:
+    return Tuner(
         KdsweepTrial,
         tune_config=TuneConfig(
             num_samples=-1,
@@ -152,12 +164,3 @@ def run_tune(link: Link, scratch: Path) -> None:
             checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
-    # No more trials are made ahead of the machines than can run.
-    pending = {bridge.MAX_PENDING: str(link.plan.slots)}
-    try:
-        with bridge.environment(**pending), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tuner.fit()
-    except LeaveSweepError:
-        if link.error is not None:
-            raise link.error from None
