@@ -268,6 +268,35 @@ def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp
     assert comparable(events) == comparable(expected.events())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["signal", "worker killed"])
+def test_an_end_during_the_preflight_leaves_nothing(ending, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_PREPARE_SECONDS", "60")
+    file = tmp_path / "space.json"
+    file.write_text(json.dumps(SPACE))
+    process = SweepProcess("run", tmp_path / "experiments", file)
+    # The stage before is told of when the next one begins.
+    process.read_until(lambda events: events[-1].get("text", "").startswith("networks"))
+    began = time.monotonic()
+    if ending == "signal":
+        process.process.send_signal(signal.SIGINT)
+    else:
+        (worker,) = [
+            pid
+            for pid in session_members(process.process.pid)
+            if b"kdsweep worker 0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.kill(worker, signal.SIGKILL)
+    _, errors = process.process.communicate(timeout=120)  # Ray says of its own that a worker died
+    assert time.monotonic() - began < 30  # of the 60 that preparing takes
+    if ending == "signal":
+        assert (process.process.returncode, errors) == (130, "")
+    else:
+        assert process.process.returncode != 0
+        assert "the worker that prepared the data died" in errors
+    assert not (tmp_path / "experiments").exists()
+
+
 class Watcher(Progress):
     """Remembers what it was told."""
 
