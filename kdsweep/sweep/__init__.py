@@ -1,4 +1,4 @@
-"""Sweeps: many trials side by side. The only code that knows Ray.
+"""Sweeps: many trials side by side, in the processes that Ray starts (see ``ray/``).
 
 Workers import this package too, so what only the driver needs is imported when it is asked for.
 """

@@ -11,10 +11,8 @@ import errno
 import fcntl
 import os
 import resource
-import secrets
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -23,21 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdsweep.errors import MachineError
-from kdsweep.user_folders import (
-    can_write,
-    ensure_home,
-    home_folder,
-    is_home_temporary,
-    nearest_existing,
-    temporary_home,
-)
-
-# The longest path of a socket that Ray binds, below its temporary folder: a time, the process id
-# (at most 2^22) and the name of the store's socket.
-_LONGEST_SOCKET = "session_2026-11-29_23-59-59_999999_4194304/sockets/plasma_store"
-# Bytes of a socket's path without the zero at its end (sun_path of sockaddr_un).
-_SOCKET_LIMIT = 103 if sys.platform == "darwin" else 107
-_TEMP_NAME = ".kds-12345678"  # see ray_temp.py
+from kdsweep.sweep.ray import bridge, places
+from kdsweep.user_folders import ensure_home, home_folder, is_home_temporary, nearest_existing
 
 # What Ray's daemons, the driver and one worker with torch start: 446 were counted on two cores.
 # There a limit of 500 is enough, and with one of 400 Ray waits for its workers for ever.
@@ -45,7 +30,7 @@ _NUM_THREADS, _NUM_THREADS_PER_CORE = 450, 25
 _NUM_FILES = 200
 # Ray, the driver and one worker that trains a tiny network.
 _MEMORY_BYTES = 1 << 30
-_DISK_BYTES = 64 << 20
+_DISK_BYTES = places.MIN_DISK_BYTES
 # Ray ends workers where more of the machine's memory is in use.
 _MEMORY_IN_USE = 0.95
 
@@ -105,12 +90,12 @@ def check_machine(experiments: Path, caches: Iterable[Path] = ()) -> Machine:
     look(_check_memory)
     temp = Path("/tmp")
     try:
-        temp = choose_temp()
+        temp = places.choose_temp()
     except MachineError as error:
         problems.append(str(error))
     if problems:
         raise MachineError("\n".join(problems))
-    return Machine(temp, _spill_folder(temp), variables, tuple(notes))
+    return Machine(temp, places.choose_spill(temp), variables, tuple(notes))
 
 
 _CACHE = ("the cache of decoded frames", "KDSWEEP_CACHE=FOLDER, or `cache:` in the `data:` section")
@@ -156,68 +141,6 @@ def check_folder(folder: Path, purpose: str, remedy: str) -> None:
         ) from error
 
 
-def choose_temp(limit: int = _SOCKET_LIMIT) -> Path:
-    """Return the parent of Ray's temporary folder: one where its sockets can be bound.
-
-    Ray's own variable ``RAY_TMPDIR`` decides where it is set. Else it is ``/tmp``, whose name is
-    short, before the user's ``TMPDIR``, which seldom is.
-
-    Args:
-        limit: Longest path that a socket may have, in bytes.
-
-    Raises:
-        MachineError: There is none.
-    """
-    chosen = os.environ.get("RAY_TMPDIR")
-    candidates = [chosen] if chosen else ["/tmp", tempfile.gettempdir(), "/var/tmp", "/dev/shm"]
-    reasons = []
-    for candidate in dict.fromkeys(candidates):
-        folder = Path(candidate).expanduser().absolute()
-        longest = len(os.fsencode(folder / _TEMP_NAME / _LONGEST_SOCKET))
-        if longest > limit:
-            reasons.append(f"{folder}: its name is too long by {longest - limit} bytes")
-            continue
-        reason = _try_socket(folder)
-        if reason is None:
-            return folder
-        reasons.append(f"{folder}: {reason}")
-    raise MachineError(
-        "no folder was found for Ray's sockets\n"
-        + "".join(f"  tried:   {reason}\n" for reason in reasons)
-        + f"  allowed: a folder that can be written, at most "
-        f"{limit - len(f'/{_TEMP_NAME}/{_LONGEST_SOCKET}')} bytes long\n"
-        "  try:     RAY_TMPDIR=FOLDER"
-    )
-
-
-def _try_socket(folder: Path) -> str | None:
-    """Return why no socket can be bound in a new folder; ``None`` if one can."""
-    try:
-        free = shutil.disk_usage(folder).free
-        if free < _DISK_BYTES:
-            return f"{free >> 20} MiB are free, {_DISK_BYTES >> 20} MiB are needed"
-        place = Path(tempfile.mkdtemp(prefix=".kds-", dir=folder))
-    except OSError as error:
-        return error.strerror or str(error)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-            server.bind(str(place / "s"))
-    except OSError as error:
-        return f"no sockets: {error.strerror}"
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    return None
-
-
-def _spill_folder(temp: Path) -> Path | None:
-    """Return the user's ``TMPDIR`` where that is another folder than Ray's: /tmp may be small."""
-    chosen = os.environ.get("TMPDIR")
-    if not chosen:
-        return None
-    folder = Path(chosen).absolute()
-    return folder if folder != temp and folder.is_dir() and can_write(folder) else None
-
-
 def _choose_cache(variables: dict[str, str], notes: list[str]) -> None:
     """Have all workers use one cache where the usual one cannot be written."""
     # Imported here: the package brings OpenCV.
@@ -239,30 +162,10 @@ def _choose_cache(variables: dict[str, str], notes: list[str]) -> None:
 
 def _choose_token(variables: dict[str, str], notes: list[str]) -> None:
     """Give Ray's token a place where it cannot be written to the home folder."""
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
-        return
-    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        return
-    home = home_folder()
-    if home is not None and ((home / ".ray" / "auth_token").is_file() or can_write(home / ".ray")):
-        return
-    try:
-        path = temporary_home() / "ray_auth_token"
-        if not path.is_file():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
-    except FileExistsError:
-        pass  # another sweep has just written it
-    except OSError as error:
-        raise MachineError(
-            f"Ray's token can be written neither to {home or 'a home folder'} nor to "
-            f"{tempfile.gettempdir()}: {error.strerror}\n"
-            "  needed:  a token that Ray's processes show each other\n"
-            "  try:     HOME=FOLDER or TMPDIR=FOLDER, one that this user can write"
-        ) from error
-    variables["RAY_AUTH_TOKEN_PATH"] = str(path)
-    notes.append(f"the home folder cannot be written: Ray's token is in {path}")
+    path = places.choose_token()
+    if path is not None:
+        variables[bridge.TOKEN_PATH] = str(path)
+        notes.append(f"the home folder cannot be written: Ray's token is in {path}")
 
 
 def _check_loopback() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,6 @@ from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import SweepEvent, trial_of
 from kdsweep.ledger.provenance import mask_secrets
 from kdsweep.spec import JobList, Space
-from kdsweep.sweep import cluster
 from kdsweep.sweep.cohort_size import (
     choose_students_per_teacher,
     have_one_control,
@@ -25,9 +23,10 @@ from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
 from kdsweep.sweep.outcome import Outcome, make_outcome, resume_command
-from kdsweep.sweep.prelude import Prelude
 from kdsweep.sweep.progress import Progress
-from kdsweep.sweep.ray_start import StartInterruptedError
+from kdsweep.sweep.ray import bridge, cluster
+from kdsweep.sweep.ray.preflight import Preflight
+from kdsweep.sweep.ray.start import StartInterruptedError
 from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
@@ -37,7 +36,7 @@ from kdsweep.tracking import open_tracker
 from kdsweep.training.step_cost import StepCost
 
 if TYPE_CHECKING:
-    from kdsweep.sweep.tune import Link
+    from kdsweep.sweep.ray.link import Link
 
 # How long running trials may take to reach their next report before a pause leaves without it. A
 # signal's sender seldom waits long (Docker 10 s, SLURM 30 s); a budget can wait for an epoch.
@@ -121,7 +120,7 @@ class SweepSession:
     ) -> Outcome:
         with ExitStack() as ray_stack:
             ray_stack.callback(self._start.stages.drop)
-            ray_stack.enter_context(cluster.environment())
+            ray_stack.enter_context(bridge.environment())
             try:
                 joined = self._start.connect(ray_stack, self._space, is_new=ledger is None)
             except StartInterruptedError:
@@ -139,7 +138,7 @@ class SweepSession:
                 heads = num_heads(self._space, 1)
             else:
                 heads = num_heads(self._space, wanted)
-            prelude = Prelude(
+            preflight = Preflight(
                 jobs,
                 resources.slots,
                 measure=is_new and wanted == "auto",
@@ -153,15 +152,15 @@ class SweepSession:
                 nonlocal ledger
                 self._start.stages.end()
                 keys = (architecture.key for architecture in bounded)
-                static_costs = dict(zip(keys, prelude.static_costs, strict=True))
+                static_costs = dict(zip(keys, preflight.static_costs, strict=True))
                 if is_new:  # nothing is left behind where nothing could be trained
                     Feasibility(self._space, static_costs)
                 experiment = open_experiment()
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
                 self._introduce(experiment, joined, data)
-                if prelude.warning:
-                    self._progress.note(prelude.warning)
+                if preflight.warning:
+                    self._progress.note(preflight.warning)
                 driver = Driver(
                     self._space,
                     experiment,
@@ -169,7 +168,7 @@ class SweepSession:
                     resources,
                     max_hours=self._max_hours,
                     max_gpu_hours=self._max_gpu_hours,
-                    students_per_teacher=self._students_per_teacher(prelude, resources),
+                    students_per_teacher=self._students_per_teacher(preflight, resources),
                     static_costs=static_costs,
                 )
                 driver.listeners.append(self._progress)
@@ -180,24 +179,24 @@ class SweepSession:
                 self._tell_who_trains_alone(driver.sweep.header)
                 return driver
 
-            driver = self._train(begin, prelude, resources, joined.scratch)
+            driver = self._train(begin, preflight, resources, joined.scratch)
             if driver is None:
                 return Outcome(None, 130, self._interruption.reason or "sigint")
             driver.end()
         notice = driver.sweep.header.data.get("notice")
         return make_outcome(driver.sweep, driver.experiment, notice=notice)
 
-    def _students_per_teacher(self, prelude: Prelude, resources: Plan) -> int:
+    def _students_per_teacher(self, preflight: Preflight, resources: Plan) -> int:
         wanted = self._space.sweep.students_per_teacher
         if wanted != "auto":
             return wanted
-        if prelude.measured is None:  # the ledger knows
+        if preflight.measured is None:  # the ledger knows
             return 1
         chosen = choose_students_per_teacher(
-            StepCost.from_json(prelude.measured["cost"]),
+            StepCost.from_json(preflight.measured["cost"]),
             self._space.sweep.trials,
             resources.slots,
-            prelude.measured["memory_bytes"],
+            preflight.measured["memory_bytes"],
             paired=self._space.sweep.controls == "paired",
             one_control=have_one_control(self._space),
         )
@@ -214,21 +213,18 @@ class SweepSession:
     def _train(
         self,
         begin: Callable[[dict[str, Any]], Driver],
-        prelude: Prelude,
+        preflight: Preflight,
         resources: Plan,
         scratch: Path,
     ) -> Driver | None:
         """Run everything; ``None`` if it was interrupted before anything was there to resume."""
         # Imported here: Tune reads its settings when it is imported.
-        from kdsweep.sweep.tune import Link, run_tune
+        from kdsweep.sweep.ray.link import Link
+        from kdsweep.sweep.ray.tune import run_tune
 
-        link = Link(resources, self._runner, prelude, begin, lambda: self._step(link))
-        # Tune creates at most this many trials ahead of the machines.
-        pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(resources.slots)}
+        link = Link(resources, self._runner, preflight, begin, lambda: self._step(link))
         try:
-            with cluster.environment(**pending), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                run_tune(link, scratch)
+            run_tune(link, scratch)
         except SpecError as error:
             raise self._space.locate(error) from None
         except KdsweepError:
@@ -245,7 +241,7 @@ class SweepSession:
 
     def _step(self, link: Link) -> None:
         """A turn in Tune's loop: signals, budgets, progress."""
-        from kdsweep.sweep.tune import LeaveSweepError
+        from kdsweep.sweep.ray.link import LeaveSweepError
 
         reason, driver = self._interruption.reason, link.driver
         if driver is None:

@@ -11,9 +11,9 @@ from threading import Thread
 
 from kdsweep.errors import MachineError, SpecError
 from kdsweep.spec import JobList, Space, distinct_data
-from kdsweep.sweep import cluster
 from kdsweep.sweep.machine import check_folder, check_machine
 from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.ray import cluster
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.stages import Stages
 
@@ -79,7 +79,7 @@ class Start:
                 _look_for_data(space)
             connecting = cluster.start(machine, dashboard=self._dashboard, leave=self._is_leaving)
         self.stages.begin("Ray")
-        importing = Thread(target=import_module, args=["kdsweep.sweep.tune"], daemon=True)
+        importing = Thread(target=import_module, args=["kdsweep.sweep.ray.tune"], daemon=True)
         importing.start()
         joined = stack.enter_context(connecting)
         # Ray has handlers of its own.

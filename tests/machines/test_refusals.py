@@ -100,7 +100,7 @@ def deaf():
 
 @pytest.mark.ray
 def test_an_address_where_something_else_listens(place, deaf):
-    limit = "from kdsweep.sweep import cluster; cluster.JOIN_SECONDS = 8.0"
+    limit = "from kdsweep.sweep.ray import cluster; cluster.JOIN_SECONDS = 8.0"
     main = f"{limit}; from kdsweep.cli import main; main()"
     command = [sys.executable, "-c", main, "run", write_space(place, SPACE), "--address", deaf]
     done = run(command, place, TMPDIR=place)

@@ -10,8 +10,8 @@ from plain_events import read_plain
 from kdsweep.ledger import Experiment, Ledger, TrialFolder
 from kdsweep.spec import Job, Space, load_space
 from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.ray.worker import failure
 from kdsweep.sweep.resources import Plan
-from kdsweep.sweep.trainable import failure
 
 SPACE = {
     "name": "tiny",

@@ -1,7 +1,6 @@
 """What is looked at before a start; each check against a machine that lacks the thing."""
 
 import os
-import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from kdsweep.errors import MachineError
 from kdsweep.sweep import machine
-from kdsweep.sweep.machine import check_folder, check_machine, choose_temp
+from kdsweep.sweep.machine import check_folder, check_machine
 
 
 @pytest.fixture(autouse=True)
@@ -27,43 +26,6 @@ def test_a_usual_machine_needs_nothing(tmp_path, monkeypatch):
     found = check_machine(tmp_path / "experiments")
     assert (found.temp, found.spill, found.variables, found.notes) == (Path("/tmp"), None, {}, ())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_longest_socket_of_ray_fits(tmp_path):
-    parent = choose_temp()
-    path = parent / machine._TEMP_NAME / machine._LONGEST_SOCKET
-    assert len(os.fsencode(path)) <= 107
-    # The system agrees on what is too long.
-    with tempfile.TemporaryDirectory(dir="/tmp") as short, socket.socket(socket.AF_UNIX) as server:
-        name = Path(short) / ("x" * (107 - len(short) - 1))
-        server.bind(str(name))
-        with (
-            socket.socket(socket.AF_UNIX) as other,
-            pytest.raises(OSError, match="AF_UNIX path too long"),
-        ):
-            other.bind(f"{name}x")
-
-
-def test_the_name_of_a_real_session_is_no_longer_than_allowed_for():
-    # Ray's own: time with microseconds, process id.
-    session = f"session_2026-11-29_11-11-55_928169_{2**22}/sockets/plasma_store"
-    assert len(session) <= len(machine._LONGEST_SOCKET)
-
-
-def test_a_folder_whose_name_is_too_long_is_not_taken(tmp_path, monkeypatch):
-    long = tmp_path / ("x" * 80)
-    long.mkdir()
-    monkeypatch.setenv("RAY_TMPDIR", str(long))
-    with pytest.raises(MachineError, match=r"its name is too long by \d+ bytes") as raised:
-        choose_temp()
-    assert "RAY_TMPDIR=FOLDER" in str(raised.value)
-
-
-def test_the_users_folder_for_ray_decides(tmp_path, monkeypatch):
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r") as folder:
-        monkeypatch.setenv("RAY_TMPDIR", folder)
-        assert choose_temp() == Path(folder)
-        assert os.listdir(folder) == []
 
 
 @pytest.mark.parametrize("place", ["/proc/new", "/proc/new/deeper"])
@@ -142,7 +104,7 @@ def test_memory_of_a_container_counts(tmp_path, monkeypatch):
 
 
 def test_token_and_cache_move_where_the_home_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("kdsweep.sweep.machine.can_write", lambda folder: False)
+    monkeypatch.setattr("kdsweep.sweep.ray.places.can_write", lambda folder: False)
     monkeypatch.setattr("kdsweep.data.fingerprint.can_write", lambda folder: False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -20,10 +20,11 @@ from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.spec import load_space
-from kdsweep.sweep import cluster, jobs_to_confirm, resume_sweep, run_sweep
+from kdsweep.sweep import jobs_to_confirm, resume_sweep, run_sweep
 from kdsweep.sweep.asha import Asha
-from kdsweep.sweep.cluster import Cluster
 from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.ray import cluster
+from kdsweep.sweep.ray.cluster import Cluster
 from kdsweep.sweep.resources import Node
 from kdsweep.sweep.study import Study
 
@@ -268,6 +269,35 @@ def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp
         ]
 
     assert comparable(events) == comparable(expected.events())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["signal", "worker killed"])
+def test_an_end_during_the_preflight_leaves_nothing(ending, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_PREPARE_SECONDS", "60")
+    file = tmp_path / "space.json"
+    file.write_text(json.dumps(SPACE))
+    process = SweepProcess("run", tmp_path / "experiments", file)
+    # The stage before is told of when the next one begins.
+    process.read_until(lambda events: events[-1].get("text", "").startswith("networks"))
+    began = time.monotonic()
+    if ending == "signal":
+        process.process.send_signal(signal.SIGINT)
+    else:
+        (worker,) = [
+            pid
+            for pid in session_members(process.process.pid)
+            if b"kdsweep worker 0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.kill(worker, signal.SIGKILL)
+    _, errors = process.process.communicate(timeout=120)  # Ray says of its own that a worker died
+    assert time.monotonic() - began < 30  # of the 60 that preparing takes
+    if ending == "signal":
+        assert (process.process.returncode, errors) == (130, "")
+    else:
+        assert process.process.returncode != 0
+        assert "the worker that prepared the data died" in errors
+    assert not (tmp_path / "experiments").exists()
 
 
 class Watcher(Progress):

@@ -7,8 +7,8 @@ import pytest
 from simulation import make_space
 
 from kdsweep.errors import MachineError
-from kdsweep.sweep import cluster
 from kdsweep.sweep.progress import PlainProgress, Progress
+from kdsweep.sweep.ray import cluster
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.stages import Stages
 from kdsweep.sweep.start import Start

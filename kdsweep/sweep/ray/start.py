@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kdsweep.errors import MachineError
+from kdsweep.sweep.ray import bridge
 from kdsweep.sweep.signals import blocked
 
 _POLL_SECONDS = 0.05
@@ -72,7 +73,7 @@ class RayThread:
             while not self._ended.wait(_POLL_SECONDS):
                 if self._leave():
                     self.leave()
-                    self._end_processes()
+                    self._kill_processes()
                     raise StartInterruptedError
                 if time.monotonic() > deadline:
                     break
@@ -85,7 +86,7 @@ class RayThread:
                 problem = f"it has not come up in {self._seconds:.0f} s"
             # Before its processes end: their logs go with the folder.
             path = self.log = self._keep_log(log)
-            self._end_processes()
+            self._kill_processes()
         raise MachineError(
             f"Ray could not be started: {problem}\n  log:     {path}"
             if self._folder
@@ -117,8 +118,7 @@ class RayThread:
         parts = [output.read().decode(errors="replace")]
         if self._error is not None:
             parts.append("".join(traceback.format_exception(self._error)))
-        logs = sorted(self._folder.glob("session_2*/logs/*")) if self._folder is not None else []
-        for path in logs:
+        for path in bridge.log_files(self._folder) if self._folder is not None else []:
             with contextlib.suppress(OSError):
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
                 if lines:
@@ -128,18 +128,10 @@ class RayThread:
             file.write("\n".join(parts))
         return Path(name)
 
-    def _end_processes(self) -> None:
-        """End what Ray has started so far; its command lines name its folder."""
-        if self._folder is None:
-            return
-        import psutil  # comes with Ray
-
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.pid != os.getpid() and any(
-                    str(self._folder) in argument for argument in process.cmdline()
-                ):
-                    process.kill()
+    def _kill_processes(self) -> None:
+        """Kill what Ray has started so far; a cluster that others run stays."""
+        if self._folder is not None:
+            bridge.kill_processes(self._folder)
 
 
 def _first_line(error: BaseException | None) -> str:

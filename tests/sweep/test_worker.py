@@ -11,8 +11,8 @@ import pytest
 
 from kdsweep.errors import KdsweepError, NonFiniteLossError
 from kdsweep.ledger import TrialFolder
-from kdsweep.sweep import trainable
-from kdsweep.sweep.trainable import classify
+from kdsweep.sweep.ray import worker
+from kdsweep.sweep.ray.worker import classify
 
 
 class OutOfMemoryError(RuntimeError):
@@ -42,13 +42,13 @@ def test_a_trial_that_another_process_still_trains_is_waited_for_then_refused(
     tmp_path, monkeypatch
 ):
     folder = TrialFolder(tmp_path)
-    monkeypatch.setattr(trainable, "_LOCK_SECONDS", 0.3)
-    with trainable._alone_in(folder):
+    monkeypatch.setattr(worker, "_LOCK_SECONDS", 0.3)
+    with worker._alone_in(folder):
         before = time.monotonic()
-        with pytest.raises(KdsweepError, match="another process"), trainable._alone_in(folder):
+        with pytest.raises(KdsweepError, match="another process"), worker._alone_in(folder):
             pytest.fail("two at a time")
         assert time.monotonic() - before >= 0.3
-    with trainable._alone_in(folder):
+    with worker._alone_in(folder):
         assert folder.lock.exists()
 
 
@@ -58,7 +58,7 @@ from pathlib import Path
 import ray
 ray.util.get_node_ip_address = lambda: "127.0.0.1"
 from simulation import make_space
-from kdsweep.sweep.trainable import KdsweepTrial
+from kdsweep.sweep.ray.worker import KdsweepTrial
 
 parent = Path(sys.argv[1])
 
@@ -68,20 +68,20 @@ def payload(number, **options):
     return {"payload": json.dumps({
         "kind": "trial", "runner": "fake_training", "cpus": 1, "gpus": 0, "device": "cpu",
         "title": f"{number:04d} a trial", "attempt": 1, "folders": [str(parent / str(number))],
-        "home": str(parent / str(number)), "trials": [number], "verdicts": "",
+        "home": str(parent / str(number)), "trials": [number], "stop_signal": "",
         "jobs": [job], "metric": "student/miou", "score_test": False})}
 
 def step(trial):
     result = json.loads(trial.step()["payload"])
-    kind = next(k for k in ("ready", "reports", "ended", "failed") if k in result)
+    kind = next(k for k in ("niceness", "ready", "reports", "ended", "failed") if k in result)
     return kind, result.get("failed", {}).get("class")
 
-errand = {"payload": json.dumps({
-    "kind": "errand", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": [],
+task = {"payload": json.dumps({
+    "kind": "preflight", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": [],
     "measure": None, "students": [], "num_heads": 1})}
 seen = []
-trial = KdsweepTrial(errand)
-seen.append(step(trial))
+trial = KdsweepTrial(task)
+seen += [step(trial), step(trial)]
 assert trial.reset_config(payload(0))
 seen += [step(trial), step(trial), step(trial)]
 subprocess.run(["echo", "from a child"], check=True)
@@ -116,6 +116,7 @@ def test_a_worker_serves_many_trials_each_with_its_own_log_and_leaves_nothing_be
     lines = done.stdout.splitlines()
     assert lines[0] == "back on standard output"
     assert json.loads(lines[1]) == [
+        ["niceness", None],
         ["ready", None],
         ["reports", None],
         ["reports", None],
@@ -126,7 +127,7 @@ def test_a_worker_serves_many_trials_each_with_its_own_log_and_leaves_nothing_be
     assert lines[2] == lines[3], "file descriptors leak"
     log = (tmp_path / "0" / "log.txt").read_text()
     assert log.startswith("--- 0000 a trial, attempt 1: ")
-    assert log.splitlines()[1:] == ["epoch 1 begins", "epoch 2 begins", "from a child"]
+    assert log.splitlines()[2:] == ["epoch 1 begins", "epoch 2 begins", "from a child"]
     failed = (tmp_path / "1" / "log.txt").read_text()
     assert "MemoryError: no memory left" in failed
     assert "epoch 2" not in (tmp_path / "2" / "log.txt").read_text()

@@ -10,32 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kdsweep.errors import MachineError
 from kdsweep.sweep.machine import Machine
-from kdsweep.sweep.ray_start import RayThread
-from kdsweep.sweep.ray_temp import PREFIX, temporary_folder
+from kdsweep.sweep.ray import bridge
+from kdsweep.sweep.ray.places import PREFIX, temporary_folder
+from kdsweep.sweep.ray.start import RayThread
 from kdsweep.sweep.resources import Node
-
-# Read by Ray and Tune when they are imported, Ray's daemons start or a run begins.
-QUIET = {
-    # Trials have an environment of their own, so that the workers that Ray would start at once, one
-    # a core, would serve none of them.
-    "RAY_prestart_worker_first_driver": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_RESULT_BUFFER_LENGTH": "1",
-}
-
-# Ray's own default is 15, which leaves the training what other work on the machine leaves over.
-_OWN = {"RAY_worker_niceness": "0", "RAY_gcs_server_port_wait_time_s": "120"}
 
 # A start takes 3 to 6 seconds; a machine with a cold disk and other work has needed minutes.
 START_SECONDS = 300.0
@@ -62,22 +43,6 @@ class Cluster:
     problem: str | None = None
 
 
-@contextlib.contextmanager
-def environment(**more: str) -> Iterator[None]:
-    """Set the variables that keep Ray quiet, and put the old ones back at the end."""
-    wanted = {**QUIET, **more}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def never() -> bool:
     """Return that nobody wants to leave."""
     return False
@@ -99,17 +64,13 @@ def start(
         StartInterruptedError: ``leave`` said so.
     """
     with ExitStack() as stack:
-        variables = {
-            name: value for name, value in _OWN.items() if name not in os.environ
-        } | machine.variables
-        stack.enter_context(environment(**variables))
+        own = {n: value for n, value in bridge.OWN_CLUSTER.items() if n not in os.environ}
+        stack.enter_context(bridge.environment(**own, **machine.variables))
         # A folder of our own: Ray's default one is shared with every other Ray of this machine, and
         # grows by some megabytes with each run.
         folder = stack.enter_context(temporary_folder(machine.temp))
-        options: dict[str, Any] = {"address": "local", "_temp_dir": str(folder)}
-        if machine.spill is not None:
-            spill = stack.enter_context(temporary_folder(machine.spill))
-            options["object_spilling_directory"] = str(spill)
+        spill = machine.spill and stack.enter_context(temporary_folder(machine.spill))
+        options = bridge.start_options(folder, spill)
         ray = RayThread(folder, leave, START_SECONDS)
         problem = None
         try:
@@ -167,7 +128,7 @@ def address_to_join(address: str | None) -> str | None:
     Args:
         address: What the user has asked for; ``RAY_ADDRESS`` counts where that is nothing.
     """
-    found = address or os.environ.get("RAY_ADDRESS") or "local"
+    found = address or os.environ.get(bridge.ADDRESS) or "local"
     return None if found == "local" else found
 
 
@@ -180,7 +141,7 @@ def _knock(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS):
             pass
     except OSError as error:
-        source = "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") == address else "--address"
+        source = bridge.ADDRESS if os.environ.get(bridge.ADDRESS) == address else "--address"
         raise MachineError(
             f"{source}: there is no Ray cluster at {address}: {error.strerror or error}\n"
             "  try:     unset RAY_ADDRESS and leave --address out, to start Ray for this sweep; "
@@ -190,10 +151,7 @@ def _knock(address: str) -> None:
 
 def _belongs_to_a_sweep() -> bool:
     """Return whether the cluster is one of :func:`start`: ``auto`` finds every Ray of a machine."""
-    import ray
-
-    session = ray._private.worker._global_node.get_session_dir_path()
-    return any(part.startswith(PREFIX) for part in Path(session).parts)
+    return any(part.startswith(PREFIX) for part in bridge.session_folder().parts)
 
 
 def _disconnect() -> None:

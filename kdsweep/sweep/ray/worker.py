@@ -23,15 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
 from kdsweep.errors import KdsweepError, NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
 from kdsweep.spec import Job
-from kdsweep.sweep import verdicts
-from kdsweep.sweep.prelude import load_runner, run_errand
+from kdsweep.sweep.ray import bridge, stop_signal
+from kdsweep.sweep.ray.preflight import load_runner, run_task
 from kdsweep.training.failures import is_out_of_memory
 
 _LOCK_SECONDS = 60.0
@@ -43,13 +42,13 @@ _LOADER_DIED = re.compile(r"DataLoader worker .*(killed|exited unexpectedly)", r
 class KdsweepTrial(Trainable):
     """A Ray Tune trainable that consumes the epoch reports of ``run_jobs``.
 
-    Its configuration is one JSON text under ``payload``: an attempt or an errand, the module that
-    holds ``run_jobs``, and the resources.
+    Its configuration is one JSON text under ``payload``: an attempt or a preflight task, the module
+    that holds ``run_jobs``, and the resources.
     """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-        """The resources of a trial, for Tune."""
+        """Return the resources of a trial, for Tune."""
         payload = json.loads(config["payload"])
         wanted = {"CPU": payload["cpus"], "GPU": payload["gpus"]}
         return PlacementGroupFactory([{name: n for name, n in wanted.items() if n}])
@@ -78,11 +77,11 @@ class KdsweepTrial(Trainable):
         """Train one epoch.
 
         Returns:
-            One JSON text under ``payload``, as the driver or the prelude takes it.
+            One JSON text under ``payload``, as the driver or the preflight takes it.
         """
         if self._failed:
             raise RuntimeError("this attempt has failed, and its process is not to be used again")
-        _name_process(self._title)
+        bridge.name_process(self._title)
         try:
             result = next(self._results, None) or {"ended": True}
         except (Exception, SystemExit) as error:
@@ -95,15 +94,15 @@ class KdsweepTrial(Trainable):
         return {"payload": json.dumps(result)}
 
     def __repr__(self) -> str:
-        """The trial's name, which Ray's dashboard shows for the worker."""
+        """Return the trial's name, which Ray's dashboard shows for the worker."""
         return getattr(self, "_title", type(self).__name__)
 
     def _begin(self, config: dict[str, Any]) -> None:
         payload = json.loads(config["payload"])
         self._title = str(payload["title"])
         self._failed = False
-        if payload["kind"] == "errand":
-            self._results = run_errand(
+        if payload["kind"] == "preflight":
+            self._results = run_task(
                 payload["runner"],
                 payload["jobs"],
                 payload["measure"],
@@ -116,7 +115,7 @@ class KdsweepTrial(Trainable):
             self._results = self._train(payload)
 
     def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The results of one attempt."""
+        """Yield the results of one attempt."""
         folders = [TrialFolder(folder).create() for folder in payload["folders"]]
         home = TrialFolder(payload["home"]).create()
         self._redirect(home.log)
@@ -132,7 +131,7 @@ class KdsweepTrial(Trainable):
         epoch = 0
 
         def leaving() -> list[int]:
-            stopped = verdicts.read(payload["verdicts"], epoch) if len(trials) > 1 else ()
+            stopped = stop_signal.read(payload["stop_signal"], epoch) if len(trials) > 1 else ()
             return [trials.index(trial) for trial in stopped]
 
         if 0 < payload["gpus"] < 1:
@@ -198,13 +197,13 @@ class KdsweepTrial(Trainable):
 
 
 def failure(error: BaseException, traceback_text: str) -> dict[str, str]:
-    """What the driver is told of an error."""
+    """Return what the driver is told of an error."""
     message = str(error).strip() or type(error).__name__
     return {"class": str(classify(error)), "message": message, "traceback": traceback_text}
 
 
 def classify(error: BaseException) -> Failure:
-    """The class of a failure."""
+    """Return the class of a failure."""
     if is_out_of_memory(error):
         return Failure.OOM
     if isinstance(error, NonFiniteLossError):
@@ -251,9 +250,3 @@ def _alone_in(folder: TrialFolder) -> Iterator[None]:
                     ) from None
                 time.sleep(0.1)
         yield
-
-
-def _name_process(title: str) -> None:
-    """Let process lists, nvidia-smi and the dashboard's list of workers show the trial's name."""
-    with contextlib.suppress(AttributeError):
-        ray._raylet.setproctitle(f"ray::{title}")

@@ -1,0 +1,179 @@
+"""All of Ray that Ray does not promise to keep: its variables, private names and files.
+
+Ray moves such things between two releases without a word. So no other file knows them, and
+``tests/sweep/test_bridge.py`` looks for each of them in the Ray that is installed, and names the
+one that is not where it was.
+
+Ray reads its variables when it is imported, so nothing here imports it before it is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+# -- variables that Ray and Tune read when they are imported, Ray's daemons start or a run begins --
+
+QUIET = {
+    # Trials have an environment of their own, so that the workers that Ray would start at once, one
+    # a core, would serve none of them.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+}
+# Ray's own default is 15, which leaves the training what other work on the machine leaves over.
+# It waits half a minute for its own processes, which is too short on a machine under load.
+OWN_CLUSTER = {"RAY_worker_niceness": "0", "RAY_gcs_server_port_wait_time_s": "120"}
+MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"  # trials that Tune creates ahead of the machines
+
+ADDRESS = "RAY_ADDRESS"
+TEMP = "RAY_TMPDIR"
+TOKEN_MODE = "RAY_AUTH_MODE"
+TOKEN = "RAY_AUTH_TOKEN"
+TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+
+# -- files ----------------------------------------------------------------------------------------
+
+# Below the home folder; Ray makes it unless a variable names a token.
+HOME_TOKEN = Path(".ray") / "auth_token"
+# The longest path of a socket that Ray binds, below its temporary folder: a time, the process id
+# (at most 2^22) and the name of the store's socket.
+LONGEST_SOCKET = "session_2026-11-29_23-59-59_999999_4194304/sockets/plasma_store"
+
+_NAMESPACE = b"kdsweep"
+
+
+@contextlib.contextmanager
+def environment(**more: str) -> Iterator[None]:
+    """Set the variables that keep Ray quiet, and put the old ones back at the end.
+
+    Args:
+        more: Further ones.
+    """
+    wanted = {**QUIET, **more}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:
+    """Return what ``ray.init`` is told to start a Ray that writes to these folders only.
+
+    Args:
+        temp: Its temporary folder.
+        spill: Folder for objects that do not fit in memory; Ray's own, below ``temp``, if ``None``.
+    """
+    options = {"address": "local", "_temp_dir": str(temp)}
+    if spill is not None:
+        options["object_spilling_directory"] = str(spill)
+    return options
+
+
+def session_folder() -> Path:
+    """Return the folder of the Ray that this process is connected to."""
+    import ray
+
+    return Path(ray._private.worker._global_node.get_session_dir_path())
+
+
+def log_files(temp: Path) -> list[Path]:
+    """Return the logs of Ray's processes.
+
+    Args:
+        temp: Ray's temporary folder.
+    """
+    return sorted(temp.glob("session_2*/logs/*"))
+
+
+def kill_processes(temp: Path) -> None:
+    """Kill Ray's processes; their command lines name their temporary folder.
+
+    Args:
+        temp: Ray's temporary folder.
+    """
+    import psutil
+    import ray  # noqa: F401  psutil comes with it
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and any(
+                str(temp) in argument for argument in process.cmdline()
+            ):
+                process.kill()
+
+
+# -- the cluster's key-value store, which all of its machines read alike ---------------------------
+
+
+def put_text(key: str, text: str) -> None:
+    """Keep a text; it replaces what was kept before."""
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(key.encode(), text.encode(), overwrite=True, namespace=_NAMESPACE)
+
+
+def get_text(key: str) -> str | None:
+    """Return the text that is kept; ``None`` if there is none."""
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    kept = _internal_kv_get(key.encode(), namespace=_NAMESPACE)
+    return None if kept is None else kept.decode()
+
+
+def delete_text(key: str) -> None:
+    """Keep the text no longer."""
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    _internal_kv_del(key.encode(), namespace=_NAMESPACE)
+
+
+# -- workers and Tune's trials --------------------------------------------------------------------
+
+
+def name_process(title: str) -> None:
+    """Name this worker in process lists, in nvidia-smi and in the dashboard's list of workers."""
+    import ray
+
+    with contextlib.suppress(AttributeError):  # a name is no reason to stop training
+        ray._raylet.setproctitle(f"ray::{title}")
+
+
+def error_of(trial: Trial) -> Exception | None:
+    """Return what ended a trial; ``None`` if Tune does not say.
+
+    Its own ``get_error()`` is empty until later. The pickle was written by this process.
+    """
+    import ray
+
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    with open(path, "rb") as file:
+        error: Exception = ray.cloudpickle.load(file)
+    return error
+
+
+def drop_statistics(trial: Trial) -> None:
+    """Free what Tune keeps of each number that a trial has ever sent."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()

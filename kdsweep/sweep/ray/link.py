@@ -1,0 +1,213 @@
+"""Between Tune's adapters and the driver: what each Tune trial runs, and who hears how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.experiment import Trial as TuneTrial
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    remove_placement_group,
+)
+
+from kdsweep.ledger.events import Failure
+from kdsweep.sweep.driver import Attempt, Driver
+from kdsweep.sweep.ray import bridge, stop_signal
+from kdsweep.sweep.ray.preflight import Preflight, PreflightTask
+from kdsweep.sweep.resources import Plan
+
+
+class LeaveSweepError(BaseException):
+    """Leaves Tune's loop at once.
+
+    Not an ``Exception``: Tune would answer those with 10 to 15 seconds of tidying up.
+    """
+
+
+class Link:
+    """What the adapters share: who decides, and which Tune trial runs what.
+
+    Tune pickles its parts into a snapshot that nobody reads; a copy of a link is the link itself,
+    and its pickle is empty.
+
+    Args:
+        plan: Resources of each trial.
+        runner: Module that holds ``run_jobs``.
+        preflight: What workers do before the first trial.
+        begin: Makes the driver, once the preflight has found everything in order.
+        on_step: Called about ten times a second, from Tune's loop. May raise
+            :class:`LeaveSweepError`.
+
+    Attributes:
+        driver: The driver; ``None`` before there is one.
+        running: What each Tune trial runs.
+        error: What went wrong in this process.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        runner: str,
+        preflight: Preflight,
+        begin: Callable[[dict[str, Any]], Driver],
+        on_step: Callable[[], None],
+    ) -> None:
+        self.plan = plan
+        self.runner = runner
+        self.preflight = preflight
+        self.begin = begin
+        self.on_step = on_step
+        self.driver: Driver | None = None
+        self.running: dict[str, Attempt | PreflightTask] = {}
+        self.error: Exception | None = None
+        self._signs: dict[str, PlacementGroup] = {}
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Leave Tune's loop with an error of ours as it is.
+
+        Tune would turn it into text, and tidy up for a quarter of a minute before it says so.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise LeaveSweepError from error
+
+    def next_payload(self, trial_id: str) -> dict[str, Any] | None:
+        """Return what the next Tune trial is to do; ``None`` if there is nothing at the moment."""
+        payload: dict[str, Any] = {
+            "runner": self.runner,
+            "cpus": self.plan.cpus_per_trial,
+            "gpus": self.plan.gpus_per_trial,
+        }
+        task = self.preflight.next_task()
+        if task is not None:
+            self.running[trial_id] = task
+            return {
+                **payload,
+                "kind": "preflight",
+                "title": f"kdsweep worker {task.slot}",
+                "jobs": task.jobs,
+                "measure": self._resources if task.measure else None,
+                "students": task.students,
+                "num_heads": task.num_heads,
+            }
+        attempt = self.driver.next_attempt() if self.driver is not None else None
+        if attempt is None:
+            return None
+        assert self.driver is not None
+        self.running[trial_id] = attempt
+        return {
+            **payload,
+            "kind": "trial",
+            "title": attempt.title,
+            "attempt": attempt.attempt,
+            "stop_signal": _signal_key(attempt),
+            "home": attempt.home,
+            "trials": [task.trial for task in attempt.tasks],
+            "folders": [task.folder for task in attempt.tasks],
+            "jobs": [task.job for task in attempt.tasks],
+            "device": self.plan.device,
+            "metric": self.driver.space.sweep.score,
+            "score_test": self.driver.space.score_test,
+        }
+
+    @property
+    def _resources(self) -> dict[str, Any]:
+        """Return what a trial has to train with, as ``measure`` of a runner takes it."""
+        gpus = self.plan.gpus_per_trial
+        return {
+            "device": self.plan.device,
+            "num_threads": self.plan.cpus_per_trial,
+            "share": min(1.0, gpus) if gpus else 1.0 / self.plan.slots,
+        }
+
+    def started(self, trial_id: str) -> None:
+        """Take note that a worker begins with a Tune trial."""
+        what = self.running[trial_id]
+        if isinstance(what, PreflightTask):
+            self.preflight.started(what)
+        else:
+            assert self.driver is not None
+            self.driver.started(what)
+            self._signs[trial_id] = put_up_sign(what.title)
+
+    def reported(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take in a result; return whether its Tune trial stops."""
+        what = self.running[trial_id]
+        if isinstance(what, Attempt):
+            assert self.driver is not None
+            stop = self.driver.reported(what, result)
+            if stop:
+                self._take_sign_down(trial_id)
+            elif "reports" in result and len(what.tasks) > 1:
+                remaining = {trial.number for trial in self.driver.remaining(what)}
+                stopped = {task.trial for task in what.tasks} - remaining
+                stop_signal.publish(_signal_key(what), result["epoch"], stopped)
+            return stop
+        stop = self.preflight.reported(what, result)
+        if self.preflight.error is not None:
+            raise self.preflight.error
+        if self.preflight.data is not None and self.driver is None:
+            self.driver = self.begin(self.preflight.data)
+        return stop
+
+    def crashed(self, trial: TuneTrial) -> None:
+        """Take in that a Tune trial ended with an error; telling of it twice does no harm."""
+        what = self.running.get(trial.trial_id)
+        self._take_sign_down(trial.trial_id)
+        if isinstance(what, Attempt) and self.driver is not None and self.driver.is_active(what):
+            self.driver.crashed(what, *_cause(trial))
+        elif isinstance(what, PreflightTask):
+            del self.running[trial.trial_id]
+            self.preflight.crashed(what, _cause(trial)[1])
+            if self.preflight.error is not None:
+                raise self.preflight.error
+
+    def forget(self, trial: TuneTrial) -> None:
+        """Let go of what is kept of a Tune trial that has ended."""
+        self.running.pop(trial.trial_id, None)
+        bridge.drop_statistics(trial)
+
+    def _take_sign_down(self, trial_id: str) -> None:
+        what = self.running.get(trial_id)
+        if isinstance(what, Attempt) and len(what.tasks) > 1:
+            stop_signal.forget(_signal_key(what))
+        sign = self._signs.pop(trial_id, None)
+        if sign is not None:
+            remove_placement_group(sign)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Link:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return dict, ()
+
+
+def put_up_sign(title: str) -> PlacementGroup:
+    """Show the name of a running trial in Ray's dashboard and in ``ray list placement-groups``.
+
+    Ray shows an actor for ever by the name it was created under, and a worker serves many trials.
+    A placement group takes a name, costs two milliseconds, and one byte of memory here.
+    """
+    return placement_group([{"memory": 1}], name=title)
+
+
+def _signal_key(attempt: Attempt) -> str:
+    return f"{attempt.home} attempt {attempt.attempt}"
+
+
+def _cause(trial: TuneTrial) -> tuple[Failure, str]:
+    """Return class and message of what ended a Tune trial."""
+    error = bridge.error_of(trial)
+    text = str(error) if error is not None else "the worker could not be used again"
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+        return Failure.OOM, text
+    if isinstance(error, RayActorError):
+        return Failure.CRASH, text
+    return Failure.ERROR, text

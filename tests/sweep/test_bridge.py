@@ -1,0 +1,158 @@
+"""Whether the installed Ray still has what ``bridge.py`` takes of it: a word for each thing."""
+
+import inspect
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+from ray.experimental import internal_kv
+from ray.tune.experiment import Trial
+
+from kdsweep.sweep.ray import bridge
+
+VARIABLES = [
+    *bridge.QUIET,
+    *bridge.OWN_CLUSTER,
+    bridge.MAX_PENDING,
+    bridge.ADDRESS,
+    bridge.TEMP,
+    bridge.TOKEN_MODE,
+    bridge.TOKEN,
+    bridge.TOKEN_PATH,
+]
+
+
+def check(found, thing):
+    """Fail with the one line that says what to look for in ``bridge.py``."""
+    if not found:
+        pytest.fail(f"Ray {ray.__version__} has moved: {thing}", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def code():
+    """All that Ray can have a variable's name in: Python files, and the programs in C++."""
+    root = Path(ray.__file__).parent
+    files = [root / "_raylet.so", root / "core" / "src" / "ray" / "raylet" / "raylet"]
+    for folder in ("_common", "_private", "air", "train", "tune"):
+        files += (root / folder).rglob("*.py")
+    return [file.read_bytes() for file in files if file.exists()]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_variables(variable, code):
+    # Settings of the daemons have their names without the first word.
+    names = [variable.encode()]
+    if not variable.isupper():
+        names.append(b"\0" + variable.removeprefix("RAY_").encode() + b"\0")
+    check(any(name in text for name in names for text in code), f"the variable {variable}")
+
+
+def test_options_of_the_start(tmp_path):
+    known = inspect.getsource(ray.init)
+    for option in bridge.start_options(tmp_path, tmp_path):
+        check(f'"{option}"' in known or f"    {option}:" in known, f"ray.init({option}=…)")
+
+
+def test_key_value_store():
+    for name, arguments in (
+        ("put", {"value": b"", "overwrite": True}),
+        ("get", {}),
+        ("del", {}),
+    ):
+        function = getattr(internal_kv, f"_internal_kv_{name}", None)
+        check(function is not None, f"the key-value store ({name})")
+        try:
+            inspect.signature(function).bind(b"key", namespace=b"", **arguments)
+        except TypeError as error:
+            check(False, f"the key-value store ({name}: {error})")
+
+
+def test_process_title():
+    script = (
+        "from kdsweep.sweep.ray import bridge\n"
+        "bridge.name_process('0007 a trial')\n"
+        "print(open('/proc/self/cmdline').read())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    check("ray::0007 a trial" in done.stdout, "the process title")
+
+
+def test_error_file(tmp_path):
+    check(hasattr(Trial, "pickled_error_file"), "a trial's error file")
+
+    class Failed:
+        pickled_error_file = str(tmp_path / "error.pkl")
+
+    assert bridge.error_of(Failed) is None
+    Path(Failed.pickled_error_file).write_bytes(pickle.dumps(RayActorError(error_msg="it died")))
+    assert isinstance(bridge.error_of(Failed), RayActorError)
+
+
+def test_statistics():
+    trial = Trial("none", stub=True)
+    trial.update_last_result({"training_iteration": 1, "loss": 0.5})
+    kept = getattr(trial, "run_metadata", None)
+    for name in ("metric_analysis", "metric_n_steps"):
+        check(getattr(kept, name, None), f"a trial's statistics ({name})")
+    bridge.drop_statistics(trial)
+    assert not kept.metric_analysis
+    assert not kept.metric_n_steps
+
+
+RUNNING = """
+import json, socket
+from pathlib import Path
+from kdsweep.sweep.machine import check_machine
+from kdsweep.sweep.ray import bridge, cluster
+from kdsweep.user_folders import home_folder
+
+machine = check_machine(Path("."))
+found = {}
+with bridge.environment(), cluster.start(machine, dashboard=False) as joined:
+    import psutil
+
+    bridge.put_text("key", "first")
+    bridge.put_text("key", "second")
+    found["the key-value store"] = bridge.get_text("key") == "second"
+    bridge.delete_text("key")
+    found["the key-value store (no key)"] = bridge.get_text("key") is None
+    sockets = [p for p in joined.scratch.rglob("*") if p.is_socket()]
+    longest = max(len(str(p.relative_to(joined.scratch))) for p in sockets) if sockets else 999
+    found["the paths of sockets"] = longest <= len(bridge.LONGEST_SOCKET)
+    found["the files of logs"] = bool(bridge.log_files(joined.scratch))
+    token = machine.variables.get(bridge.TOKEN_PATH) or home_folder() / bridge.HOME_TOKEN
+    found["the token's file"] = Path(token).is_file()
+    names = " ".join(word for p in psutil.Process().children() for word in p.cmdline())
+    found["the folder in command lines"] = str(joined.scratch) in names
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.ray
+def test_a_running_ray(tmp_path, monkeypatch):
+    for name in (bridge.TOKEN_MODE, bridge.TOKEN, bridge.TOKEN_PATH):
+        monkeypatch.delenv(name, raising=False)
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNING], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for thing, found in json.loads(done.stdout).items():
+        check(found, thing)
+
+
+def test_variables_are_put_back(monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    monkeypatch.delenv("TUNE_RESULT_BUFFER_LENGTH", raising=False)
+    with bridge.environment(TUNE_MAX_PENDING_TRIALS_PG="3"):
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert os.environ["TUNE_RESULT_BUFFER_LENGTH"] == "1"
+        assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "3"
+    assert "TUNE_MAX_PENDING_TRIALS_PG" not in os.environ
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
+    assert "TUNE_RESULT_BUFFER_LENGTH" not in os.environ

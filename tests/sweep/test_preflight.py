@@ -1,0 +1,186 @@
+"""What happens before the first trial."""
+
+import os
+import socket
+import sys
+
+import fake_training
+import pytest
+from simulation import make_space
+
+from kdsweep.errors import DataError, KdsweepError, ResourceError, SpecError
+from kdsweep.sweep.ray.preflight import (
+    PATIENCE_SECONDS,
+    Preflight,
+    keep_error,
+    restore_error,
+    run_task,
+)
+
+
+@pytest.fixture
+def clock():
+    return [0.0]
+
+
+@pytest.fixture
+def preflight(clock):
+    return Preflight(make_space().jobs_to_check(), slots=3, clock=lambda: clock[0])
+
+
+def tasks(preflight):
+    found = []
+    while (task := preflight.next_task()) is not None:
+        found.append(task)
+    return found
+
+
+def outcome(*arguments, **options):
+    """What a worker sends in the end, after where it is and what it is doing."""
+    for result in run_task(*arguments, **options):
+        if not {"host", "stage"} & result.keys():
+            return result
+    raise AssertionError("nothing was sent")
+
+
+def test_one_worker_checks_and_the_others_only_import(preflight):
+    found = tasks(preflight)
+    assert [e.slot for e in found] == [0, 1, 2]
+    assert [bool(e.jobs) for e in found] == [True, False, False]
+
+
+def test_no_worker_goes_on_before_the_data_are_there_and_all_workers_up(preflight):
+    first, second, third = tasks(preflight)
+    preflight.started(first)
+    preflight.started(second)
+    assert not preflight.reported(second, {"ready": True})
+    assert not preflight.reported(
+        first,
+        {
+            "prepared": {"source": "roadscenes"},
+            "measured": None,
+            "static_costs": [],
+            "warning": None,
+        },
+    )
+    assert preflight.data == {"source": "roadscenes"}
+    assert not preflight.reported(second, {"ready": True})
+    preflight.started(third)
+    assert all(preflight.reported(e, {"ready": True}) for e in (first, second, third))
+
+
+def test_the_worker_that_checks_also_measures_if_it_is_asked_to(preflight):
+    assert not any(task.measure for task in tasks(preflight))
+    preflight = Preflight(make_space().jobs_to_check(), slots=2, measure=True)
+    first, second = tasks(preflight)
+    assert (first.measure, second.measure) == (True, False)
+    resources = {"device": "cpu", "num_threads": 1, "share": 0.5}
+    result = outcome("fake_training", first.jobs, resources)
+    assert result["measured"] == fake_training.measure([], **resources)
+    preflight.reported(first, result)
+    assert preflight.measured == result["measured"]
+
+
+def test_memory_is_looked_at_where_trials_have_gpus(preflight, monkeypatch):
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    asked = []
+
+    def check_memory(checked, gpus_per_trial, students):
+        asked.append((len(checked), gpus_per_trial, students))
+        return "warning: memory may run out"
+
+    monkeypatch.setattr(fake_training, "check_memory", check_memory)
+    assert outcome("fake_training", jobs)["warning"] is None
+    assert asked == []
+    result = outcome("fake_training", jobs, gpus=0.5, num_heads=8)
+    assert asked == [(len(jobs), 0.5, 8)]
+    preflight.reported(preflight.next_task(), result)
+    assert preflight.warning == "warning: memory may run out"
+
+
+def test_trials_that_cannot_fit_on_a_gpu_never_start(preflight, monkeypatch):
+    def check_memory(checked, gpus_per_trial, students):
+        raise ResourceError("4 trials on one GPU cannot fit")
+
+    monkeypatch.setattr(fake_training, "check_memory", check_memory)
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    assert not preflight.reported(preflight.next_task(), outcome("fake_training", jobs, gpus=0.25))
+    assert isinstance(preflight.error, ResourceError)
+    assert preflight.error.exit_code == 2
+    assert not preflight.is_over
+
+
+def test_a_worker_that_does_not_come_up_is_not_waited_for(preflight, clock):
+    first = preflight.next_task()
+    preflight.started(first)
+    preflight.reported(
+        first, {"prepared": {}, "measured": None, "static_costs": [], "warning": None}
+    )
+    clock[0] += PATIENCE_SECONDS - 0.1
+    assert not preflight.is_over
+    clock[0] += 0.2
+    assert preflight.is_over
+
+
+def test_a_worker_that_dies_matters_only_if_it_was_to_check(preflight):
+    first, second, third = tasks(preflight)
+    preflight.started(first)
+    preflight.started(second)
+    preflight.crashed(third, "killed")
+    assert preflight.error is None
+    assert preflight.reported(
+        first, {"prepared": {}, "measured": None, "static_costs": [], "warning": None}
+    )
+    preflight.crashed(first, "killed")
+    assert "killed" in str(preflight.error)
+
+
+def test_the_task_checks_prepares_and_then_waits():
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    results = run_task("fake_training", jobs)
+    assert next(results) == {"host": socket.gethostname(), "niceness": os.nice(0)}
+    assert [next(results) for _ in range(2)] == [{"stage": "networks"}, {"stage": "data"}]
+    assert next(results) == {
+        "prepared": fake_training.DATA,
+        "measured": None,
+        "static_costs": [],
+        "warning": None,
+    }
+    assert next(results) == next(results) == {"ready": True}
+    assert outcome("fake_training", []) == {"ready": True}
+
+
+def test_static_costs_are_those_of_the_students_that_were_asked_for():
+    students = [architecture.job for architecture in make_space().architectures()]
+    preflight = Preflight(make_space().jobs_to_check(), slots=1, students=students)
+    task = preflight.next_task()
+    result = outcome("fake_training", task.jobs, None, task.students)
+    preflight.reported(task, result)
+    assert preflight.static_costs == fake_training.static_costs(students, 2)
+    assert [cost["student/params_m"] for cost in preflight.static_costs] == [14.0, 6.0]
+
+
+def test_what_is_refused_reaches_the_driver_as_it_was_raised(preflight):
+    bad = make_space(student={"encoder": "unheard-of"})
+    jobs = [job.model_dump(mode="json") for job in bad.jobs_to_check()]
+    result = outcome("fake_training", jobs)
+    assert not preflight.reported(preflight.next_task(), result)
+    assert isinstance(preflight.error, SpecError)
+    assert preflight.error.path == ("student", "encoder")
+    assert preflight.error.value == "unheard-of"
+    assert not restore_error(keep_error(SpecError("no value"))).has_value
+    assert str(restore_error(keep_error(DataError("three files")))) == "three files"
+
+
+def test_what_is_a_bug_reaches_the_driver_in_words(monkeypatch):
+    def broken(jobs):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(fake_training, "prepare", broken)
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    error = restore_error(outcome("fake_training", jobs)["refused"])
+    assert type(error) is KdsweepError
+    assert "ZeroDivisionError: a bug" in str(error)
+    missing = restore_error(outcome("no_such_module", [])["refused"])
+    assert "no_such_module" in str(missing)
+    assert "no_such_module" not in sys.modules
