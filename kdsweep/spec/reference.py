@@ -1,9 +1,9 @@
 """The schema for people and editors: tables of all keys, and a JSON Schema of search spaces.
 
 Both are made from the specs and their docstrings, so that neither can go stale. To bring the
-user's guide up to date::
+tables up to date::
 
-    python -m kdsweep.spec.reference docs/search-spaces.md
+    python -m kdsweep.spec.reference docs/reference.md
 """
 
 from __future__ import annotations

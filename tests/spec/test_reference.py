@@ -21,17 +21,17 @@ from kdsweep.spec.reference import all_sections, json_schema, meanings, with_tab
 from kdsweep.spec.wandb_sweep import to_wandb
 
 ROOT = Path(__file__).parents[2]
-GUIDE = ROOT / "docs" / "search-spaces.md"
+REFERENCE = ROOT / "docs" / "reference.md"
 SCHEMA = jsonschema.Draft202012Validator(json_schema())
 
 
-def test_the_tables_of_the_guide_are_up_to_date() -> None:
-    text = GUIDE.read_text(encoding="utf-8")
-    assert with_tables(text) == text, "run: python -m kdsweep.spec.reference docs/search-spaces.md"
+def test_the_tables_of_the_reference_are_up_to_date() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python -m kdsweep.spec.reference docs/reference.md"
 
 
-def test_the_guide_has_every_key() -> None:
-    text = GUIDE.read_text(encoding="utf-8")
+def test_the_reference_has_every_key() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
     shown = dict(re.findall(r"<!-- keys of (\w+)(?: beyond (\w+))? -->", text))
     for name, section in all_sections().items():
         if name in shown or not section.model_fields:
@@ -49,7 +49,7 @@ def test_every_key_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```yaml\n(name:.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    "block", re.findall(r"```yaml\n(name:.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)
 )
 def test_examples_of_the_guide_are_valid(block: str) -> None:
     tree = parse_document(block, "guide").tree
@@ -58,7 +58,7 @@ def test_examples_of_the_guide_are_valid(block: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```yaml\n(distill:.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    "block", re.findall(r"```yaml\n(distill:.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)
 )
 def test_pieces_of_the_guide_are_valid(block: str) -> None:
     tree = {**space_tree(), **parse_document(block, "guide").tree}
@@ -71,7 +71,7 @@ def test_pieces_of_the_guide_are_valid(block: str) -> None:
 
 def test_the_changes_in_the_guide_work() -> None:
     changes = re.findall(
-        r"^--set (\S+|'.*?')(?: +#.*)?$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE
+        r"^--set (\S+|'.*?')(?: +#.*)?$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE
     )
     assert len(changes) == 6
     for change in changes:
