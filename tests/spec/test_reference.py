@@ -21,24 +21,25 @@ from kdsweep.spec.reference import all_sections, json_schema, meanings, with_tab
 from kdsweep.spec.wandb_sweep import to_wandb
 
 ROOT = Path(__file__).parents[2]
-REFERENCE = ROOT / "docs" / "reference.md"
+GUIDE = (ROOT / "docs" / "search-spaces.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 SCHEMA = jsonschema.Draft202012Validator(json_schema())
 
 
 def test_the_tables_of_the_reference_are_up_to_date() -> None:
-    text = REFERENCE.read_text(encoding="utf-8")
-    assert with_tables(text) == text, "run: python -m kdsweep.spec.reference docs/reference.md"
+    assert with_tables(REFERENCE) == REFERENCE, (
+        "run: python -m kdsweep.spec.reference docs/reference.md"
+    )
 
 
 def test_the_reference_has_every_key() -> None:
-    text = REFERENCE.read_text(encoding="utf-8")
-    shown = dict(re.findall(r"<!-- keys of (\w+)(?: beyond (\w+))? -->", text))
+    shown = dict(re.findall(r"<!-- keys of (\w+)(?: beyond (\w+))? -->", REFERENCE))
     for name, section in all_sections().items():
         if name in shown or not section.model_fields:
             continue
         assert issubclass(section, BaseDataSpec), f"{name} has no table"
         assert section.model_fields.keys() == BaseDataSpec.model_fields.keys()
-    assert all(distribution in text for distribution in DISTRIBUTIONS)
+    assert all(distribution in GUIDE for distribution in DISTRIBUTIONS)
 
 
 def test_every_key_has_a_meaning() -> None:
@@ -48,18 +49,14 @@ def test_every_key_has_a_meaning() -> None:
         assert all(texts.values()), name
 
 
-@pytest.mark.parametrize(
-    "block", re.findall(r"```yaml\n(name:.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)
-)
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(name:.*?)```", GUIDE, re.DOTALL))
 def test_examples_of_the_guide_are_valid(block: str) -> None:
     tree = parse_document(block, "guide").tree
     SCHEMA.validate(tree)
     assert load_space(tree).num_points() is None
 
 
-@pytest.mark.parametrize(
-    "block", re.findall(r"```yaml\n(distill:.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)
-)
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(distill:.*?)```", GUIDE, re.DOTALL))
 def test_pieces_of_the_guide_are_valid(block: str) -> None:
     tree = {**space_tree(), **parse_document(block, "guide").tree}
     SCHEMA.validate(tree)
@@ -70,9 +67,7 @@ def test_pieces_of_the_guide_are_valid(block: str) -> None:
 
 
 def test_the_changes_in_the_guide_work() -> None:
-    changes = re.findall(
-        r"^--set (\S+|'.*?')(?: +#.*)?$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    changes = re.findall(r"^--set (\S+|'.*?')(?: +#.*)?$", GUIDE, re.MULTILINE)
     assert len(changes) == 6
     for change in changes:
         load_space(space_tree(), [change.strip("'")])
