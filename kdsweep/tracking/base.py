@@ -193,9 +193,9 @@ class RunWriter(ABC):
     """A tracker's own side: writes trials as runs, in a process of its own.
 
     Any method may raise, which is one warning and the end of the run that it was about; take its
-    time, which costs the sweep nothing; or hang, after which the process is killed. Every message
-    about a run comes between a :meth:`trial` and a :meth:`trial_end`; when the driver ends or dies,
-    runs that are open get a ``trial_end`` with the state ``interrupted``.
+    time, which costs the sweep nothing; or hang: the process ends a minute after the driver. Every
+    message about a run comes between a :meth:`trial` and a :meth:`trial_end`; when the driver ends
+    or dies, runs that are open get a ``trial_end`` with the state ``interrupted``.
 
     Args:
         options: The tracker's keys in ``tracking:``, with ``dir``, the folder to write to, and

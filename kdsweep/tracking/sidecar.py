@@ -38,6 +38,8 @@ class Sidecar:
         writer: Its :class:`~kdsweep.tracking.base.RunWriter`, as ``module:Class``.
         options: What the writer is built with; must hold ``group``.
         left: What becomes of messages that are left when time is up, in words.
+        kill: Whether the process is killed then. It is left to itself otherwise: it has all
+            messages, and ends soon after its input.
         environ: Environment of the process; this one's if left out.
         warn: Tells the user what went wrong; a Python warning if left out.
         close_seconds: How long :meth:`close` may take.
@@ -50,7 +52,8 @@ class Sidecar:
         writer: str,
         options: Mapping[str, Any],
         *,
-        left: str = "what is left is lost",
+        left: str = "it goes on by itself, for a minute at most",
+        kill: bool = False,
         environ: Mapping[str, str] | None = None,
         warn: Callable[[str], None] | None = None,
         close_seconds: float = 20.0,
@@ -60,6 +63,7 @@ class Sidecar:
         self._writer = writer
         self._options = dict(options)
         self._left = left
+        self._kill = kill
         self._environ = environ
         self._warn = warn or _python_warning
         self._close_seconds = close_seconds
@@ -124,9 +128,9 @@ class Sidecar:
             self._thread.join(max(0.0, deadline - time.monotonic()))
             if self._thread.is_alive():
                 self._fail(f"not done after {self._close_seconds:.0f} s, {self._left}")
-                if self._process is not None:
+                if self._kill and self._process is not None:
                     self._process.kill()
-                self._thread.join(1.0)
+                    self._thread.join(1.0)
         self._show_problem()
 
     def _begin(self) -> None:

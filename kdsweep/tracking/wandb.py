@@ -96,6 +96,8 @@ class WandbTracker(Sidecar):
             "kdsweep.tracking.wandb_writer:WandbWriter",
             options,
             left=f"what is left stays on the disk; send it with: kdsweep wandb sync {place}",
+            # wandb's own process writes down what it could not send when it finds ours gone.
+            kill=True,
             environ=_environ(agent),
             warn=warn,
             close_seconds=close_seconds,

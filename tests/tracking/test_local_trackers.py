@@ -3,10 +3,12 @@
 import csv
 import importlib.util
 import io
+import os
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -45,7 +47,10 @@ def open_local(experiment, **tracking):
         "train": {"epochs": 3},
         "tracking": {"wandb": {"mode": "off"}, **tracking},
     }
-    return open_tracker(load_space(space), experiment)
+    tracker = open_tracker(load_space(space), experiment)
+    for member in getattr(tracker, "members", [tracker]):
+        member._close_seconds = 200.0  # MLflow takes seconds to start, more on a busy machine
+    return tracker
 
 
 def details_of(experiment, epochs):
@@ -222,6 +227,23 @@ def test_a_tracker_that_fails_is_one_warning_and_leaves_the_others_alone(experim
     assert "nothing is tracked (the sweep itself goes on)" in warning
     (folder,) = experiment.tracker("tensorboard").glob("0007-*")
     assert [event.step for event in events_of(folder).Scalars("student/miou")] == [1, 2, 3]
+
+
+def test_a_tracker_that_is_behind_is_left_to_itself(experiment, monkeypatch, tmp_path):
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    (fake / "tensorboardX.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(fake), prepend=os.pathsep)
+    tracker = open_local(experiment, tensorboard={})
+    tracker._close_seconds = 0.5
+    train(tracker, 1, 1)
+    begin = time.monotonic()
+    (warning,) = warnings_of(tracker.close)
+    assert time.monotonic() - begin < 10
+    assert "TensorBoard: not done after 0 s, it goes on by itself" in warning
+    assert tracker._process.poll() is None
+    tracker._process.kill()
+    tracker._thread.join()
 
 
 def test_an_experiment_of_ones_own_in_a_database_of_ones_own(experiment, tmp_path, monkeypatch):
