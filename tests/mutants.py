@@ -40,7 +40,7 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["ledger/file.py", "ledger/state.py", "ledger/ranking.py"],
         ["tests/ledger"],
     ),
-    "schedulers": (["sweep/schedulers/*.py"], ["tests/sweep/test_asha.py"]),
+    "schedulers": (["sweep/schedulers/*.py"], ["tests/sweep/test_schedulers.py"]),
     "sampler": (["sweep/study.py"], ["tests/sweep/test_study.py"]),
     "objective": (
         ["distill/objective.py", "distill/ramp.py", "distill/gate.py"],

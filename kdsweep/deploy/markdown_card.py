@@ -288,7 +288,7 @@ def _limits(
         )
     if progress is not None and progress.epochs < job.train.epochs:
         why: dict[str | None, str] = {
-            Stop.ASHA: "its sweep went on with better ones",
+            Stop.EARLY: "its sweep went on with better ones",
             Stop.CONSTRAINT: "it costs more than its sweep allows",
             Stop.UNNEEDED: "its sweep had no more use for it",
             None: "it was still in training, or had been interrupted, when it was exported",

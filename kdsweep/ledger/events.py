@@ -41,7 +41,7 @@ class Stop(StrEnum):
     """Why a trial ended with an epoch."""
 
     COMPLETE = "complete"
-    ASHA = "asha"
+    EARLY = "asha"  # by whichever scheduler; the word is that of the first one
     CONSTRAINT = "constraint"  # it costs more than the sweep allows
     UNNEEDED = "unneeded"  # a control, of which nobody is left to be compared with it
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from kdsweep.errors import did_you_mean
+from kdsweep.registry import Registry
 from kdsweep.spec.base import Spec, broken_rule
 from kdsweep.spec.objectives import (
     STATIC_COSTS,
@@ -34,6 +36,24 @@ def _share_or_whole(gpus: float) -> float:
     return gpus
 
 
+SCHEDULERS: Registry[Any] = Registry("scheduler", "kdsweep.schedulers")
+"""Rules that stop weak trials: classes that inherit from
+:class:`kdsweep.sweep.schedulers.base.Scheduler`, or where one is, as ``module:name``."""
+
+SCHEDULERS.register("asha")("kdsweep.sweep.schedulers.asha:Asha")
+SCHEDULERS.register("none")("kdsweep.sweep.schedulers.none:RunToTheEnd")
+
+
+def _known_scheduler(name: str) -> str:
+    if name not in SCHEDULERS:
+        names = SCHEDULERS.names()
+        raise broken_rule(
+            "unknown scheduler", allowed=", ".join(names), hint=did_you_mean(name, names)
+        )
+    return name
+
+
+SchedulerName = Annotated[str, AfterValidator(_known_scheduler)]
 Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
 
 
@@ -51,7 +71,8 @@ class SweepSpec(Spec):
         sampler: Optuna sampler that draws the trials (``grid`` walks all combinations, ``nsga2`` is
             NSGA-II).
         scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end. With
-            several metrics a trial that no other beats in all of them goes on.
+            several metrics a trial that no other beats in all of them goes on. Other packages may
+            add rules.
         grace_period: First rung, in epochs.
         reduction_factor: At each rung about one trial in this many goes on.
         controls: ``shared`` trains each student architecture of the space once without a teacher;
@@ -71,7 +92,7 @@ class SweepSpec(Spec):
     metric: ScoreName | Objectives = "student/miou"
     constraints: Bounds = Field(default_factory=dict)
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp", "nsga2"] = "tpe"
-    scheduler: Literal["asha", "none"] = "asha"
+    scheduler: SchedulerName = "asha"
     grace_period: PositiveInt = 1
     reduction_factor: int = Field(default=3, ge=2)
     controls: Literal["shared", "paired", "none"] = "shared"
@@ -92,6 +113,11 @@ class SweepSpec(Spec):
     def score(self) -> str:
         """The metric by which epochs are compared and trials are stopped."""
         return self.objectives[0].metric
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether weak trials may end before their last epoch."""
+        return self.scheduler != "none"
 
     @property
     def bounds(self) -> dict[str, float]:

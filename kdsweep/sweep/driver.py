@@ -35,10 +35,10 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State, Trial
 from kdsweep.spec import Job, JobList, Space
 from kdsweep.spec.objectives import STATIC_COSTS, excess
-from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
+from kdsweep.sweep.schedulers import make_scheduler
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
 
@@ -378,12 +378,11 @@ class Driver:
                 return None
             # Nobody is left whom it could be compared with at a later epoch.
             was_stopped = any(t.state is State.STOPPED for t in partners)
-            return Stop.ASHA if was_stopped else Stop.UNNEEDED
-        if sweep.scheduler == "none":
-            return None
+            return Stop.EARLY if was_stopped else Stop.UNNEEDED
         further = [costs[objective.metric] for objective in sweep.objectives[1:]]
-        asha = Asha(self.sweep.rungs, sweep.objectives)
-        return Stop.ASHA if asha.should_stop(trial.number, epoch, value, further) else None
+        scheduler = make_scheduler(sweep.scheduler, self.sweep.rungs, sweep.objectives)
+        is_weak = scheduler.should_stop(trial.number, epoch, value, further)
+        return Stop.EARLY if is_weak else None
 
     def _fail(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
         """The whole attempt has failed, whoever's fault it was."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.sweep.asha import Asha
+from kdsweep.sweep.schedulers.asha import Asha
 from kdsweep.training.step_cost import StepCost
 
 # Played so often with other luck, and averaged. Long sweeps are their own average, and only the

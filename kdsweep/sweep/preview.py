@@ -126,7 +126,7 @@ class Preview:
         """What the sweep takes as it is asked for, with the smallest and the largest job."""
         for estimate in self.estimates:
             if estimate.asked:
-                asha = self.space.sweep.scheduler == "asha"
+                asha = self.space.sweep.stops_early
                 return estimate.asha if asha else estimate.complete
         return None
 
@@ -252,7 +252,7 @@ def preview(
         num_controls=num_trials if space.sweep.controls == "paired" else num_controls,
         num_points=num_points,
         epochs=(min(epochs), max(epochs)),
-        rungs=tuple(rungs(work(longest))) if space.sweep.scheduler == "asha" else (),
+        rungs=tuple(rungs(work(longest))) if space.sweep.stops_early else (),
         data=tuple(
             DataRow(count.name, spec.image_size, count.num_train, count.num_val, count.notice)
             for count, spec in zip(counts, specs, strict=True)
@@ -459,7 +459,7 @@ def _notes(
             f"the largest job needs about {needed / 1e9:.1f} GB, and {room / 1e9:.1f} GB are there "
             f"for each: try a smaller train.batch_size"
         )
-    efforts = asked.asha if sweep.scheduler == "asha" else asked.complete
+    efforts = asked.asha if sweep.stops_early else asked.complete
     gpu_hours = efforts[1].slot_hours * resources.gpus_per_trial
     for name, budget, most in (
         ("max_hours", sweep.max_hours, efforts[1].hours),

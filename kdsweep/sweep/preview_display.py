@@ -154,7 +154,7 @@ def _show_estimates(preview: Preview, console: Console) -> None:
     expected = preview.expected
     assert expected is not None
     share = f"{100 * expected[1].epochs_share:.0f} % of the trials' epochs"
-    tail = f", {share} trained" if preview.space.sweep.scheduler == "asha" else ""
+    tail = f", {share} trained" if preview.space.sweep.stops_early else ""
     _say(console, f"Expected: {_hours(expected)}{tail}", "bold")
     console.print()
 

@@ -278,7 +278,7 @@ class Study:
             return
         # The best epoch's student is the one that is kept, so its values are the trial's.
         best = max(values.values(), key=lambda found: found[0])
-        if stop == Stop.COMPLETE or (stop == Stop.ASHA and len(best) > 1):
+        if stop == Stop.COMPLETE or (stop == Stop.EARLY and len(best) > 1):
             # Of several metrics, samplers learn from complete trials only; what a stopped trial has
             # reached is a lower bound of its score, and its costs are what they are.
             self._tell(trial_id, TrialState.COMPLETE, best)
@@ -328,7 +328,7 @@ def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
                 seed=seed,
                 warn_independent_sampling=False,
                 # Halving leaves few complete trials, too few to learn from alone.
-                consider_pruned_trials=space.sweep.scheduler == "asha",
+                consider_pruned_trials=space.sweep.stops_early,
             )
         if name == "gp":
             return samplers.GPSampler(seed=seed, warn_independent_sampling=False)

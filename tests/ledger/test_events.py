@@ -76,6 +76,6 @@ def test_what_an_event_must_have_is_asked_for(read):
 
 
 def test_words_are_text_in_a_line():
-    line = encode_line(to_json(EpochEvent(trial=1, epoch=2, stop=Stop.ASHA)))
+    line = encode_line(to_json(EpochEvent(trial=1, epoch=2, stop=Stop.EARLY)))
     assert b'"stop":"asha"' in line
-    assert decode(line).stop == Stop.ASHA
+    assert decode(line).stop == Stop.EARLY

@@ -14,9 +14,9 @@ from kdsweep.errors import ExperimentError, SpecError
 from kdsweep.ledger import Ledger
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
-from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.outcome import exit_code
 from kdsweep.sweep.run import _extend
+from kdsweep.sweep.schedulers.asha import Asha
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
 

@@ -19,10 +19,10 @@ from kdsweep.ledger.trials import State
 from kdsweep.spec import Job, load_space
 from kdsweep.spec.architectures import architecture_key
 from kdsweep.spec.objectives import dominates, excess, front, objective
-from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.run import _extend
+from kdsweep.sweep.schedulers.asha import Asha
 from kdsweep.sweep.study import Study
 
 FRONT = ["student/miou", "student/latency_ms"]

@@ -21,11 +21,11 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.spec import load_space
 from kdsweep.sweep import jobs_to_confirm, resume_sweep, run_sweep
-from kdsweep.sweep.asha import Asha
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import cluster
 from kdsweep.sweep.ray.cluster import Cluster
 from kdsweep.sweep.resources import Node
+from kdsweep.sweep.schedulers.asha import Asha
 from kdsweep.sweep.study import Study
 
 pytestmark = [

@@ -29,7 +29,7 @@ _COSTLY = "too costly"
 _MOST_BEST, _MOST_OTHERS = 5, 120
 # What ended a trial before its time: name, words and colour.
 _MARKS = (
-    (Stop.ASHA, "stopped early", "stopped here", MUTED),
+    (Stop.EARLY, "stopped early", "stopped here", MUTED),
     (Stop.CONSTRAINT, "too costly", "costs more than allowed", TOO_COSTLY),
 )
 _FEW_TRIALS = 40  # up to here every trial has a line of its own and needs no band

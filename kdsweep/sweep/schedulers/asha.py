@@ -18,9 +18,10 @@ import numpy as np
 
 from kdsweep.ledger.rungs import Rungs
 from kdsweep.spec.objectives import Objective, front
+from kdsweep.sweep.schedulers.base import Scheduler
 
 
-class Asha:
+class Asha(Scheduler):
     """The rule that stops trials at the rungs of a sweep. Higher values are better.
 
     At each rung about one trial in ``reduction_factor`` goes on.
@@ -31,13 +32,12 @@ class Asha:
     """
 
     def __init__(self, rungs: Rungs, objectives: Sequence[Objective] = ()) -> None:
-        self._rungs = rungs
-        self._objectives = objectives if len(objectives) > 1 else ()
+        super().__init__(rungs, objectives if len(objectives) > 1 else ())
 
     def should_stop(
         self, trial: int, epoch: int, value: float, further: Sequence[float] = ()
     ) -> bool:
-        """Whether a trial that reports ``value`` at ``epoch`` would be stopped; records nothing.
+        """Return whether a trial that reports ``value`` at ``epoch`` is stopped.
 
         A trial is never compared with its own earlier record, so asking again after a crash gives
         the same answer.

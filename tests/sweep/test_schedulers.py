@@ -1,12 +1,18 @@
 """Halving: its rule worked by hand, and against Ray Tune's own scheduler."""
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from simulation import SPACE, make_space
 
+from kdsweep.errors import SpecError
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.sweep.asha import Asha
+from kdsweep.sweep.schedulers.asha import Asha
 
 
 def test_rungs_are_powers_of_the_reduction_factor():
@@ -77,3 +83,57 @@ def test_decisions_are_those_of_ray(grace_period, reduction_factor, epochs):
                 alive.remove(number)
         assert num_stops > 0
     assert num_decisions > 1000
+
+
+PLUGIN = """
+from kdsweep.sweep.schedulers import Scheduler
+
+
+class OneEpoch(Scheduler):
+    def should_stop(self, trial, epoch, value, further=()):
+        return True
+"""
+USE = """
+from pathlib import Path
+import sys
+
+from simulation import Simulation, make_space
+
+for name in ("one_epoch", "none"):
+    folder = Path(sys.argv[1], name)
+    folder.mkdir()
+    simulation = Simulation(folder, make_space(sweep={"scheduler": name, "trials": 2}))
+    trials = simulation.run().sweep.trials.values()
+    print("result", sorted((len(t.values), str(t.stop)) for t in trials if not t.is_control))
+"""
+
+
+def test_a_scheduler_of_another_package_decides(tmp_path):
+    site = tmp_path / "site"
+    facts = site / "extra-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (site / "extra.py").write_text(PLUGIN)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[kdsweep.schedulers]\none_epoch = extra:OneEpoch\n")
+    here = Path(__file__).parent
+    paths = [str(site), str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-c", USE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+    )
+    assert done.returncode == 0, done.stderr
+    epochs = SPACE["train"]["epochs"]
+    expected = [[(1, "asha")] * 2, [(epochs, "complete")] * 2]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("result")]
+    assert lines == [f"result {trials}" for trials in expected]
+
+
+def test_an_unknown_scheduler_is_a_slip_of_one_that_is_there():
+    with pytest.raises(SpecError) as raised:
+        make_space(sweep={"scheduler": "ashas"})
+    assert raised.value.path == ("sweep", "scheduler")
+    assert "allowed: asha, none" in str(raised.value)
+    assert "did you mean `asha`?" in str(raised.value)
+    assert make_space(sweep={"scheduler": "none"}).sweep.stops_early is False

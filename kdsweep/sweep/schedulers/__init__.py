@@ -1,0 +1,30 @@
+"""Rules that stop weak trials early: one file each, registered in ``kdsweep.spec.sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdsweep.ledger.rungs import Rungs
+from kdsweep.registry import named
+from kdsweep.spec.objectives import Objective
+from kdsweep.spec.sweep import SCHEDULERS
+from kdsweep.sweep.schedulers.base import Scheduler
+
+
+def make_scheduler(name: str, rungs: Rungs, objectives: Sequence[Objective] = ()) -> Scheduler:
+    """Return a sweep's scheduler.
+
+    Args:
+        name: Its name in a space.
+        rungs: What trials have reached.
+        objectives: What is optimised, the score first.
+
+    Raises:
+        SpecError: There is none of that name.
+    """
+    member = SCHEDULERS.get(name, ("sweep", "scheduler"))
+    make: type[Scheduler] = named(member) if isinstance(member, str) else member
+    return make(rungs, objectives)
+
+
+__all__ = ["Scheduler", "make_scheduler"]
