@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def fake_wandb(monkeypatch, tmp_path, init, top=""):
     body += "def init(**kwargs):\n" + textwrap.indent(init, "    ")
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(body)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"), prepend=os.pathsep)
 
 
 def tracker_of(experiment, mode="offline", **kwargs):
