@@ -414,6 +414,7 @@ def postprocess(
 
 def new_single_folder(name: str, experiments: Path = DEFAULT_EXPERIMENTS) -> Path:
     """A folder for one training outside any sweep that is not there yet."""
+    # Not beside the sweeps: it holds no ledger, and experiments/latest must stay a sweep.
     stem = experiments / "single" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     folder, number = stem, 1
     while folder.exists():

@@ -212,6 +212,7 @@ def _page(results: Results, experiment: Path) -> Path | None:
     try:
         if page.is_file() and page.stat().st_mtime > folder.ledger.stat().st_mtime:
             return page
+        # 1.2 s of CPU for four trials, 3 to 4 s for 10,000; tables are left to `kdsweep report`.
         return write_page(results, folder.report)
     except Exception as error:  # the sweep is over and safe, whatever a page stumbles on
         say_warning(f"the report's page could not be drawn: {type(error).__name__}: {error}")

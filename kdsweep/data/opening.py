@@ -147,6 +147,7 @@ def open_data(spec: DataSpec, progress: Progress | None = None) -> SegmentationD
 
 def _outputs(source: Source, num_classes: int | None) -> tuple[tuple[str, ...], np.ndarray]:
     """Names and colours of a network's outputs: the source's classes and unused ones after them."""
+    # The labels stay as they are, and with them the decode cache.
     num_known = len(source.classes)
     num_outputs = _num_outputs(source.name, num_known, num_classes)
     if num_outputs == num_known:

@@ -64,6 +64,7 @@ def to_wandb_agents(space: Space) -> dict[str, Any]:
     wandb = space.tracking.wandb
     place = {"project": wandb.project} | ({"entity": wandb.entity} if wandb.entity else {})
     name = f"name={json.dumps(space.name)}"
+    # A file and not flags, which would flatten nested parameters into Python's notation.
     command = ["kdsweep", "train", "${args_json_file}", "--set", name, "--wandb"]
     return {**place, "program": "kdsweep", "command": command, **to_wandb(space)}
 

@@ -153,6 +153,7 @@ class WandbWriter(RunWriter):
         options = self.options
         try:
             project = wandb.Api().project(options["project"], options["entity"])
+            # All of them: only new servers filter sweeps by name.
             listed = project.sweeps(per_page=100)
             # The items of this list ask the server once more for each sweep; the page that they
             # are made of says enough.

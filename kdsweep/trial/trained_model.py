@@ -68,6 +68,7 @@ def save_trained(
     with new_directory(folder) as temporary:
         (temporary / WEIGHTS).write_bytes(save(student.weights()))
         (temporary / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
+        # Here and not in the ledger: one matrix for each trial instead of one for each epoch.
         counts = {name: matrix.tolist() for name, matrix in confusions.items()}
         kept = {"epoch": report.epoch, "classes": list(data.classes), **counts}
         (temporary / CONFUSION).write_text(json.dumps(kept), encoding="utf-8")

@@ -20,6 +20,7 @@ def publish(key: str, epoch: int, stopped: Collection[int]) -> None:
         epoch: The epoch that was judged.
         stopped: Numbers of the trials.
     """
+    # Every node reads the store alike; a file would depend on how fresh a shared file system is.
     bridge.put_text(key, json.dumps({"epoch": epoch, "stopped": sorted(stopped)}))
 
 
