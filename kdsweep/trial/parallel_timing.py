@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GO = "go"
 
 
-def measure_side_by_side(
+def measure_in_parallel(
     jobs: Sequence[Job],
     num_processes: int,
     *,
