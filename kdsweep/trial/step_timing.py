@@ -84,18 +84,14 @@ def measure_step_cost(
         # A worker that has built such networks before is faster.
         untrained_cohort(job, counts, device=device).close()
         started = time.perf_counter()
-        cohort = untrained_cohort(job, counts, device=device)
+        cohort = _begun(job, counts, device)
+        start_s = time.perf_counter() - started
         try:
-            teacher, engine = cohort.engine.teacher, cohort.engine
-            for learner in [*engine.students, *([] if teacher is None else [teacher.learner])]:
-                size, precision = job.data.image_size, engine.settings.precision
-                measure_inference(learner.network, size, precision=precision)
-            start_s = time.perf_counter() - started
             cost = _timed(job, cohort, counts, torch.device(device), num_rounds, seconds, scratch)
             return replace(cost, start_s=start_s)
         finally:
             cohort.close()
-            del cohort, engine, teacher
+            del cohort
             if device.startswith("cuda"):
                 torch.cuda.empty_cache()
     finally:
@@ -125,6 +121,16 @@ def measure(
         "cost": cost.to_json(),
         "memory_bytes": None if memory is None else int(memory * share),
     }
+
+
+def _begun(job: Job, counts: FrameCounts, device: str) -> Cohort:
+    """A cohort before its first step."""
+    cohort = untrained_cohort(job, counts, device=device)
+    teacher, engine = cohort.engine.teacher, cohort.engine
+    for learner in [*engine.students, *([] if teacher is None else [teacher.learner])]:
+        precision = engine.settings.precision
+        measure_inference(learner.network, job.data.image_size, precision=precision)
+    return cohort
 
 
 def _timed(
@@ -274,7 +280,7 @@ class _Epochs:
         val = slice(2 * num_frames if is_end else 1)
         self.num_frames = num_frames
         self._is_end = is_end
-        # Two batches show what an update costs that several share.
+        # More batches to an update would tell little more of what it costs each.
         self._num_batches = min(job.train.accumulate, 2)
         self._device = device
         self._loader = TrainLoader(
