@@ -308,7 +308,7 @@ def _measured(
     """Smallest and largest job, and what their steps cost."""
     from kdsweep.trial import check_job
     from kdsweep.trial.extremes import smallest_and_largest
-    from kdsweep.trial.side_by_side import measure_side_by_side
+    from kdsweep.trial.parallel_timing import measure_in_parallel
 
     jobs = smallest_and_largest(corners)
     try:
@@ -317,7 +317,7 @@ def _measured(
     except SpecError as error:
         raise space.locate(error) from None
     differ = jobs[0].model_dump() != jobs[1].model_dump()
-    costs = measure_side_by_side(
+    costs = measure_in_parallel(
         jobs if differ else jobs[:1],
         _num_processes(machine, resources),
         device=resources.device,

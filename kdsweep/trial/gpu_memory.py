@@ -11,11 +11,13 @@ import torch
 
 from kdsweep.data import count_frames
 from kdsweep.errors import ResourceError
+from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
-from kdsweep.trial.cohort import autocast_dtype, build_cohort
+from kdsweep.trial.cohort import autocast_dtype
 from kdsweep.trial.extremes import smallest_and_largest
 from kdsweep.trial.machine import this_machine
-from kdsweep.trial.step_timing import StepTimer, gradient_bytes, module_bytes, noise, untrained
+from kdsweep.trial.training_memory import activation_bytes, gradient_bytes, module_bytes
+from kdsweep.trial.untrained import untrained_cohort
 
 if TYPE_CHECKING:
     from kdsweep.spec.job import Job
@@ -80,7 +82,7 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
         students: Students of its teacher, controls that ride along counted.
     """
     counts = count_frames(job.data)
-    cohort = build_cohort([untrained(job)], noise(job, counts))
+    cohort = untrained_cohort(job, counts)
     meta = torch.device("meta")
     engine = cohort.engine
     try:
@@ -89,7 +91,8 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
         for learner in engine.students:
             learner.to(meta)
         engine.settings.supervised.to(meta)
-        activations = StepTimer(job, cohort, counts, meta).planned_activation_bytes()
+        num_frames = min(job.train.batch_size, counts.num_train)
+        activations = _planned_activation_bytes(job, engine, num_frames)
     finally:
         cohort.close()
     (student,) = engine.students
@@ -118,6 +121,18 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
         half=half,
         compiled=job.train.compile_mode is not None,
     )
+
+
+def _planned_activation_bytes(job: Job, engine: Engine, num_frames: int) -> int:
+    """What a step keeps at its peak, with networks on a device without memory."""
+    labels_BHW = torch.zeros((num_frames, *job.data.image_size), dtype=torch.int64, device="meta")
+    images_BHWC = torch.zeros((*labels_BHW.shape, 3), dtype=torch.uint8, device="meta")
+    most = activation_bytes(engine, images_BHWC, labels_BHW)
+    teacher = engine.teacher
+    if teacher is not None and teacher.in_head_start:
+        teacher.head_start_done = teacher.head_start_epochs
+        most = max(most, activation_bytes(engine, images_BHWC, labels_BHW))
+    return most
 
 
 def _weights(learner: Learner) -> int:

@@ -1,36 +1,39 @@
-"""Times a few steps of a job's training on noise, before anything of it is trained.
+"""Times a job's training on noise, before anything of it is trained.
 
-The steps are the engine's own. They neither depend on what the pictures show nor on trained
-weights, so no frame is decoded for it, and no weights are fetched.
+Whole steps of the engine are timed, with a student, with two, and with a control alone, and the end
+of an epoch with a student and with the control. What two of these differ in, a student or the
+teacher, costs what their times differ by.
 """
 
 from __future__ import annotations
 
+import operator
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from kdsweep.data import FrameCounts, HostBatch, SegmentationData, Split, TrainLoader, count_frames
-from kdsweep.ledger.checkpoints import CheckpointFolder
+from kdsweep.data import FrameCounts, Split, TrainLoader, count_frames
+from kdsweep.ledger.layout import TrialFolder
 from kdsweep.models.inference_cost import device_name, measure_inference
-from kdsweep.training.checkpoint import save_state
+from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
-from kdsweep.training.online_step import TrainingBatch, online_step
+from kdsweep.training.report import EpochReport
 from kdsweep.training.step_cost import StepCost
 from kdsweep.training.teacher import Teacher
-from kdsweep.trial.activation_memory import ActivationMeter
-from kdsweep.trial.cohort import Cohort, build_cohort
+from kdsweep.trial.cohort import Cohort
+from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
 from kdsweep.trial.extremes import smallest_and_largest
 from kdsweep.trial.machine import this_machine
+from kdsweep.trial.training_memory import activation_bytes, learner_bytes, teacher_bytes
+from kdsweep.trial.untrained import untrained_cohort
 
 if TYPE_CHECKING:
     from kdsweep.spec.job import Job
@@ -39,7 +42,9 @@ if TYPE_CHECKING:
 _LEAST_FRAMES = 2
 _LEAST_ROUNDS = 2
 # A whole batch is measured even if that takes so much longer than it should.
-_PATIENCE = 3
+_PATIENCE = 4
+# About what the first rounds take, in steps of a teacher with a student, and of a control alone.
+_PAIR_ROUND, _CONTROL_ROUND = 6, 3
 
 
 def measure_step_cost(
@@ -47,7 +52,7 @@ def measure_step_cost(
     *,
     device: str = "auto",
     num_threads: int | None = None,
-    num_rounds: int = 12,
+    num_rounds: int = 8,
     seconds: float = 5.0,
     scratch: Path | None = None,
 ) -> StepCost:
@@ -76,19 +81,14 @@ def measure_step_cost(
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     try:
-        data = noise(job, counts)
-        jobs = [untrained(job)]
         # A worker that has built such networks before is faster.
-        build_cohort(jobs, data, device=device).close()
+        untrained_cohort(job, counts, device=device).close()
         started = time.perf_counter()
-        cohort = build_cohort(jobs, data, device=device)
+        cohort = _begun(job, counts, device)
+        start_s = time.perf_counter() - started
         try:
-            for learner in _learners(cohort):
-                precision = cohort.engine.settings.precision
-                measure_inference(learner.network, job.data.image_size, precision=precision)
-            start_s = time.perf_counter() - started
-            timing = StepTimer(job, cohort, counts, torch.device(device))
-            return replace(timing.run(num_rounds, seconds, scratch), start_s=start_s)
+            cost = _timed(job, cohort, counts, torch.device(device), num_rounds, seconds, scratch)
+            return replace(cost, start_s=start_s)
         finally:
             cohort.close()
             del cohort
@@ -123,355 +123,227 @@ def measure(
     }
 
 
-def untrained(job: Job) -> Job:
-    """The job without what would have to be fetched, compiled or learned."""
-    plain = {"encoder_weights": None}
-    teacher = None if job.teacher is None else job.teacher.model_copy(update=plain)
-    same_rate = {"lr": None}
-    train = job.train.model_copy(
-        update={
-            # Noise must not drive the weights to infinity.
-            "lr": 1e-6,
-            "teacher": job.train.teacher.model_copy(update=same_rate),
-            "student": job.train.student.model_copy(update=same_rate),
-            "compile": False,
-        }
+def _begun(job: Job, counts: FrameCounts, device: str) -> Cohort:
+    """A cohort before its first step."""
+    cohort = untrained_cohort(job, counts, device=device)
+    teacher, engine = cohort.engine.teacher, cohort.engine
+    for learner in [*engine.students, *([] if teacher is None else [teacher.learner])]:
+        precision = engine.settings.precision
+        measure_inference(learner.network, job.data.image_size, precision=precision)
+    return cohort
+
+
+def _timed(
+    job: Job,
+    cohort: Cohort,
+    counts: FrameCounts,
+    device: torch.device,
+    num_rounds: int,
+    seconds: float,
+    scratch: Path | None,
+) -> StepCost:
+    teacher, (student,) = cohort.engine.teacher, cohort.engine.students
+    if teacher is not None:
+        # Timed by itself.
+        teacher.head_start_done = teacher.head_start_epochs
+    batch_size = min(job.train.batch_size, counts.num_train)
+    epochs = partial(_Epochs, job, cohort, device)
+    num_frames = batch_size
+    if device.type == "cpu":
+        few = epochs(teacher, [student], min(batch_size, _LEAST_FRAMES))
+        num_frames = _affordable_frames(few, batch_size, seconds)
+    scale = batch_size / num_frames
+    # The same network, learning from its labels alone.
+    control = Learner(
+        student.network, student.optimizer, student.schedule, clip_norm=student.clip_norm
     )
-    return job.model_copy(
-        update={
-            "teacher": teacher,
-            "student": job.student.model_copy(update=plain),
-            "distill": job.distill.model_copy(update={"checkpoint": None}),
-            "train": train,
-        }
+    one = alone = epochs(None, [control], num_frames)
+    end = alone_end = epochs(None, [control], num_frames, is_end=True)
+    steps, ends = [alone], [alone_end]
+    if teacher is not None:
+        one = epochs(teacher, [student], num_frames)
+        # One student twice works like two, and takes no more memory.
+        two = epochs(teacher, [student, student], num_frames)
+        end = epochs(teacher, [student], num_frames, is_end=True)
+        steps, ends = [one, two, alone], [end, alone_end]
+    rounds = 0
+    started = time.perf_counter()
+    while rounds < num_rounds and (
+        rounds < _LEAST_ROUNDS or time.perf_counter() - started < seconds
+    ):
+        # The ends come first, to warm up.
+        for kind in [*ends, *steps] if rounds < _LEAST_ROUNDS else steps:
+            kind.train()
+        rounds += 1
+    one_s, control_s = scale * median(one.step_s), scale * median(alone.step_s)
+    student_s, shares_s, head_start_s = control_s, 0.0, 0.0
+    if teacher is not None:
+        # Round by round, so that what slowed the machine for both does not count.
+        student_s = scale * median(map(operator.sub, two.step_s, one.step_s))
+        student_s = min(max(student_s, control_s), one_s)
+        shares_s = end.step_s[-1] - one.step_s[_LEAST_ROUNDS - 1]
+        shares_s = scale * len(end) * max(shares_s, 0.0)
+        head_start_s = scale * _head_start(teacher, epochs(teacher, [], num_frames))
+    # The first time warms up.
+    pair_val_s, student_val_s = min(end.frame_s), min(alone_end.frame_s)
+    student_save_s = _save(job, alone.engine, scratch)
+    pair_save_s = student_save_s if teacher is None else _save(job, one.engine, scratch)
+    making_s, workers = scale * median(one.making_s), cohort.loader.workers
+    if workers:  # they are at work while the step is
+        making_s = max(0.0, making_s / workers - one_s)
+    return StepCost(
+        start_s=0.0,
+        teacher_s=one_s - student_s,
+        head_start_s=head_start_s,
+        student_s=student_s,
+        control_s=control_s,
+        shares_s=shares_s,
+        batch_s=making_s + scale * median(one.finishing_s),
+        teacher_val_s=max(pair_val_s - student_val_s, 0.0),
+        student_val_s=student_val_s,
+        teacher_save_s=max(pair_save_s - student_save_s, 0.0),
+        student_save_s=student_save_s,
+        num_batches=counts.num_train // batch_size,
+        num_val=counts.num_val,
+        teacher_bytes=teacher_bytes(teacher),
+        student_bytes=learner_bytes(student),
+        activation_bytes=int(scale * one.activation_bytes()),
+        num_frames=num_frames,
+        num_rounds=rounds,
+        spread=_spread(one.step_s),
+        device=device_name(device),
+        threads=torch.get_num_threads(),
     )
 
 
-def noise(job: Job, counts: FrameCounts) -> SegmentationData:
-    """As many random frames as the steps need, in memory."""
-    rng = np.random.default_rng(0)
-    height, width = job.data.image_size
-
-    def split(num: int) -> Split:
-        return Split(
-            rng.integers(0, 256, (num, height, width, 3), np.uint8),
-            rng.integers(0, counts.num_classes, (num, height, width), np.uint8),
-            tuple(map(str, range(num))),
-        )
-
-    return SegmentationData(
-        name=counts.name,
-        classes=tuple(f"class {number}" for number in range(counts.num_classes)),
-        palette=np.zeros((counts.num_classes, 3), np.uint8),
-        train=split(min(counts.num_train, job.train.batch_size)),
-        val=split(min(counts.num_val, 2 * job.train.batch_size)),
-        test=None,
-        embedded=True,
-        notice=None,
-        source_path=Path(),
-    )
+def _affordable_frames(few: _Epochs, most: int, seconds: float) -> int:
+    """Frames with which the first rounds take about as long as they may."""
+    for _ in range(2):  # the first time warms up
+        few.train()
+    round_s = (_CONTROL_ROUND if few.engine.teacher is None else _PAIR_ROUND) * few.step_s[-1]
+    wanted = int(_PATIENCE * seconds / _LEAST_ROUNDS / (round_s / few.num_frames))
+    return min(max(wanted, few.num_frames), most)
 
 
-class StepTimer:
-    """Steps of one cohort, timed."""
+def _head_start(teacher: Teacher, epochs: _Epochs) -> float:
+    """Time of a teacher's step in its head start, if it has one."""
+    if not teacher.head_start_epochs:
+        return 0.0
+    for _ in range(_LEAST_ROUNDS):
+        teacher.head_start_done = 0
+        next(epochs.engine.head_start())
+    teacher.head_start_done = teacher.head_start_epochs
+    return min(epochs.step_s)
 
-    def __init__(self, job: Job, cohort: Cohort, counts: FrameCounts, device: torch.device) -> None:
-        self._job = job
-        self._cohort = cohort
-        self._counts = counts
-        self._device = device
-        self._teacher: Teacher | None = cohort.engine.teacher
-        self._student: Learner = cohort.engine.students[0]
-        self._settings = cohort.engine.settings
-        self._batch_size = min(job.train.batch_size, counts.num_train)
-        self._epoch = self._busiest_epoch()
-        self._times: dict[str, list[float]] = {}
 
-    def run(self, num_rounds: int, seconds: float, scratch: Path | None) -> StepCost:
-        """Time everything."""
-        accumulate = self._job.train.accumulate
-        num_frames = self._affordable_frames(seconds)
-        batches = self._batches(num_frames)
-        head_start_s = self._head_start(batches)
-        if num_frames > _LEAST_FRAMES:
-            self._round(batches, measured=False)  # warms up
-        self._times.clear()
-        started = time.perf_counter()
-        rounds = 0
-        while rounds < num_rounds and (
-            rounds < _LEAST_ROUNDS or time.perf_counter() - started < seconds
-        ):
-            # What the measured batch costs matters once an epoch.
-            self._round(batches, measured=rounds == 0)
-            rounds += 1
-        scale = self._batch_size / num_frames
-        control_s = scale * self._median("control") + self._median("student update") / accumulate
-        teacher_s = student_s = shares_s = 0.0
-        student_s = control_s
-        if self._teacher is not None:
-            teacher_s = (
-                scale * self._median("teacher") + self._median("teacher update") / accumulate
-            )
-            # Pair by pair, so that what slowed the machine for both does not count.
-            taught = scale * self._median("pair", minus="teacher")
-            student_s = max(taught + self._median("student update") / accumulate, control_s)
-            shares_s = max(scale * self._median("measured", minus="pair"), 0.0)
-        teacher_save_s, student_save_s = self._save(scratch)
-        teacher_val_s, student_val_s = self._validation(2 * num_frames)
-        return StepCost(
-            start_s=0.0,
-            teacher_s=teacher_s,
-            head_start_s=scale * head_start_s,
-            student_s=student_s,
-            control_s=control_s,
-            shares_s=shares_s,
-            batch_s=self._wait(scale * self._median("batch"), teacher_s + student_s)
-            + scale * self._median("augment"),
-            teacher_val_s=teacher_val_s,
-            student_val_s=student_val_s,
-            teacher_save_s=teacher_save_s,
-            student_save_s=student_save_s,
-            num_batches=self._counts.num_train // self._batch_size,
-            num_val=self._counts.num_val,
-            teacher_bytes=self._teacher_bytes(),
-            student_bytes=_learner_bytes(self._student),
-            activation_bytes=int(scale * self._activation_bytes(batches)),
-            num_frames=num_frames,
-            num_rounds=rounds,
-            spread=_spread(self._times["control" if self._teacher is None else "pair"]),
-            device=device_name(self._device),
-            threads=torch.get_num_threads(),
-        )
+def _save(job: Job, engine: Engine, scratch: Path | None) -> float:
+    """Time of a checkpoint."""
+    state = engine.state_dict()
+    (learner,) = state.pop("students")
+    seconds = []
+    with tempfile.TemporaryDirectory(prefix=".kdsweep-", dir=scratch) as name:
+        folder = TrialFolder(Path(name))
+        checkpoint = CohortCheckpoint(folder, keep=2)
+        for epoch in range(2):
+            started = time.perf_counter()
+            checkpoint.save(epoch, state, [(job, folder, {"learner": learner})])
+            seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
-    def planned_activation_bytes(self) -> int:
-        """What a step keeps for its backward pass at its peak; nothing is timed.
 
-        On a device without memory (``meta``) it takes none.
-        """
-        batches = self._batches(self._batch_size)
-        most = self._activation_bytes(batches)
-        teacher = self._teacher
-        if teacher is not None and teacher.in_head_start:
-            teacher.head_start_done = teacher.head_start_epochs
-            most = max(most, self._activation_bytes(batches))
-        return most
+class _Epochs:
+    """Epochs of a cohort, of few batches and validation frames; serves and times the batches.
 
-    # -- what is timed ---------------------------------------------------------------------------
+    Args:
+        job: Whose batches.
+        cohort: Whose data and settings.
+        device: Where the networks are.
+        teacher: The teacher that trains.
+        students: The students that train.
+        num_frames: Frames in a batch.
+        is_end: Whether the batches are the last of an epoch, with one in which gradients are
+            measured, and as many frames are scored as a validation scores at once.
+    """
 
-    def _round(self, batches: Iterator[HostBatch], *, measured: bool) -> None:
-        made = self._timed("batch", partial(next, batches))
-        images_BHWC, labels_BHW, _ = self._timed(
-            "augment", partial(self._cohort.loader.finished, made)
-        )
-        images_BHWC = images_BHWC.to(self._device)
-        labels_BHW = labels_BHW.to(self._device).long()
-        make = partial(TrainingBatch, images_BHWC, labels_BHW, epoch=self._epoch, step=0)
-        teacher, student = self._teacher, self._student
-        self._train_mode()
-        if teacher is not None:
-            self._step("teacher", teacher, [], make())
-            self._timed("teacher update", self._update_teacher)
-            self._step("pair", teacher, [student], make())
-            self._update_teacher()
-            student.update(self._epoch)
-            if measured:
-                self._step("measured", teacher, [student], make(measure=True))
-                self._update_teacher()
-                student.update(self._epoch)
-        self._step("control", None, [student], make())
-        self._timed("student update", partial(student.update, self._epoch))
-
-    def _step(
+    def __init__(
         self,
-        name: str,
+        job: Job,
+        cohort: Cohort,
+        device: torch.device,
         teacher: Teacher | None,
         students: Sequence[Learner],
-        batch: TrainingBatch,
+        num_frames: int,
+        *,
+        is_end: bool = False,
     ) -> None:
-        self._timed(name, partial(online_step, teacher, students, batch, self._settings))
-
-    def _head_start(self, batches: Iterator[HostBatch]) -> float:
-        """Time of a teacher's step in its head start; the teacher then has it behind it."""
-        teacher = self._teacher
-        if teacher is None or not teacher.in_head_start:
-            return 0.0
-        self._train_mode()
-        for _ in range(1 + _LEAST_ROUNDS):
-            images_BHWC, labels_BHW, _ = self._cohort.loader.finished(next(batches))
-            batch = TrainingBatch(
-                images_BHWC.to(self._device), labels_BHW.to(self._device).long(), 0.0, 0
-            )
-            self._step("head start", teacher, [], batch)
-            self._update_teacher()
-        teacher.head_start_done = teacher.head_start_epochs
-        return statistics.median(self._times["head start"][1:])
-
-    def _validation(self, num_frames: int) -> tuple[float, float]:
-        """Time of a validation frame, of the teacher and a student."""
-        val = self._cohort.data.val
-        split = Split(
-            val.images_NHWC[:num_frames], val.labels_NHW[:num_frames], val.names[:num_frames]
+        data = cohort.data
+        val = slice(2 * num_frames if is_end else 1)
+        self.num_frames = num_frames
+        self._is_end = is_end
+        # More batches to an update would tell little more of what it costs each.
+        self._num_batches = min(job.train.accumulate, 2)
+        self._device = device
+        self._loader = TrainLoader(
+            data.train, num_frames, job.data.augment, seed=0, device=cohort.loader.device
         )
-        networks = [self._student.network]
-        if self._teacher is not None:
-            networks.insert(0, self._teacher.network)
-        for name, network in zip(("student", "teacher"), reversed(networks), strict=False):
-            for _ in range(_LEAST_ROUNDS):
-                self._timed(f"{name} frames", partial(self._cohort.score, network, split))
-        # The first time warms up.
-        student_s = min(self._times["student frames"]) / len(split)
-        if self._teacher is None:
-            return 0.0, student_s
-        return min(self._times["teacher frames"]) / len(split), student_s
+        frames = Split(data.val.images_NHWC[val], data.val.labels_NHW[val], data.val.names[val])
+        self._num_val = len(frames)
+        self.engine = Engine(
+            teacher=teacher,
+            students=students,
+            batches=self,
+            validation=cohort.frames(frames),
+            settings=cohort.engine.settings,
+            num_classes=len(data.classes),
+            epochs=job.train.epochs,
+            accumulate=self._num_batches,
+            device=device,
+        )
+        self.step_s: list[float] = []
+        self.making_s: list[float] = []
+        self.finishing_s: list[float] = []
+        self.frame_s: list[float] = []
 
-    def _save(self, scratch: Path | None) -> tuple[float, float]:
-        """Time of a checkpoint, the teacher's part and the student's."""
-        state = self._cohort.engine.state_dict()
-        with tempfile.TemporaryDirectory(prefix=".kdsweep-", dir=scratch) as folder:
-            checkpoints = CheckpointFolder(Path(folder))
-            for epoch in range(2):
-                write = partial(save_state, state=state)
-                self._timed("save", partial(checkpoints.save, epoch, write))
-        teacher = _tensor_bytes(state["teacher"])
-        share = teacher / max(teacher + _tensor_bytes(state["students"]), 1)
-        whole = min(self._times["save"])
-        return share * whole, (1 - share) * whole
+    def train(self) -> None:
+        """Train an epoch."""
+        # Always the first: terms may end later, and none begins.
+        self.engine.epochs_done = 0
+        report = next(self.engine.epochs())[0]
+        if not isinstance(report, EpochReport):
+            raise report
+        self.frame_s.append(report.metrics["time/val_s"] / self._num_val)
 
-    # -- how -------------------------------------------------------------------------------------
+    def __len__(self) -> int:
+        # Short of the end, a last batch is awaited that never comes.
+        return self._num_batches if self._is_end else self._num_batches + 1
 
-    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
-        self._finish()
-        started = time.perf_counter()
-        result = work()
-        self._finish()
-        self._times.setdefault(name, []).append(time.perf_counter() - started)
-        return result
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Serve the batches."""
+        step_s = 0.0
+        for number in range(self._num_batches):
+            asked = self._now()
+            made = next(self._loader.host_batches(number))
+            taken = self._now()
+            batch = self._loader.finished(made)
+            given = self._now()
+            yield batch
+            step_s += self._now() - given
+            self.making_s.append(taken - asked)
+            self.finishing_s.append(given - taken)
+        self.step_s.append(step_s / self._num_batches)
 
-    def _finish(self) -> None:
+    def _now(self) -> float:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+        return time.perf_counter()
 
-    def _median(self, name: str, *, minus: str | None = None) -> float:
-        times = self._times[name]
-        if minus is not None:
-            times = [a - b for a, b in zip(times, self._times[minus], strict=False)]
-        return statistics.median(times)
-
-    def _train_mode(self) -> None:
-        if self._teacher is not None:
-            self._teacher.train_mode()
-        self._student.train_mode()
-
-    def _update_teacher(self) -> None:
-        if self._teacher is not None and self._teacher.trains:
-            self._teacher.update(self._epoch)
-
-    def _busiest_epoch(self) -> float:
-        """A time at which most of the student's terms count."""
-        objective = self._student.objective
-        times = [epoch + 0.5 for epoch in range(self._job.train.epochs)]
-        if objective is None:
-            return times[0]
-        return max(times, key=lambda time: sum(map(bool, objective.factors(time).values())))
-
-    def _affordable_frames(self, seconds: float) -> int:
-        """Frames with which the rounds take about as long as they may."""
-        most, least = self._batch_size, min(self._batch_size, _LEAST_FRAMES)
-        batches = self._batches(least)
-        for _ in range(2):  # the first time warms up
-            self._round(batches, measured=False)
-        if self._device.type != "cpu":
-            return most
-        spent = sum(times[-1] for name, times in self._times.items() if "update" not in name)
-        self._times.clear()
-        wanted = int(_PATIENCE * seconds / (1 + _LEAST_ROUNDS) / (spent / least))
-        return min(max(wanted, least), most)
-
-    def _batches(self, num_frames: int) -> Iterator[HostBatch]:
-        """Batches that are made here, when they are asked for."""
-        loader = TrainLoader(
-            self._cohort.data.train,
-            num_frames,
-            self._job.data.augment,
-            seed=0,
-            workers=0,
-            device=self._cohort.loader.device,
-        )
-        epoch = 0
-        while True:
-            yield from loader.host_batches(epoch)
-            epoch += 1
-
-    def _wait(self, making_s: float, step_s: float) -> float:
-        """How long a step waits for its batch."""
-        workers = self._cohort.loader.workers
-        # Loader processes are at work while the step is.
-        return making_s if workers == 0 else max(0.0, making_s / workers - step_s)
-
-    # -- memory ----------------------------------------------------------------------------------
-
-    def _activation_bytes(self, batches: Iterator[HostBatch]) -> int:
+    def activation_bytes(self) -> int:
         """What a step needs at its peak beyond weights, gradients and optimiser state."""
-        images_BHWC, labels_BHW, _ = self._cohort.loader.finished(next(batches))
-        batch = TrainingBatch(
-            images_BHWC.to(self._device), labels_BHW.to(self._device).long(), self._epoch, 0
-        )
-        self._train_mode()
-        step = partial(online_step, self._teacher, [self._student], batch, self._settings)
-        if self._device.type == "cuda":
-            before = torch.cuda.memory_allocated(self._device)
-            torch.cuda.reset_peak_memory_stats(self._device)
-            step()
-            peak = torch.cuda.max_memory_allocated(self._device)
-            gradients = sum(gradient_bytes(learner) for learner in _learners(self._cohort))
-            return max(0, peak - before - gradients)
-        with ActivationMeter(self._weights()) as meter:
-            step()
-        return meter.peak_bytes
-
-    def _weights(self) -> list[nn.Module]:
-        modules = list(self._student.modules)
-        if self._teacher is not None:
-            modules += [*self._teacher.learner.modules, self._teacher.network]
-        return modules
-
-    def _teacher_bytes(self) -> int:
-        teacher = self._teacher
-        if teacher is None:
-            return 0
-        average = 0 if teacher.average is None else module_bytes(teacher.average)
-        return _learner_bytes(teacher.learner) + average
-
-
-def _learners(cohort: Cohort) -> list[Learner]:
-    teacher = cohort.engine.teacher
-    return [*([] if teacher is None else [teacher.learner]), *cohort.engine.students]
-
-
-def _learner_bytes(learner: Learner) -> int:
-    weights = sum(map(module_bytes, learner.modules))
-    return weights + gradient_bytes(learner) + _tensor_bytes(learner.optimizer.state_dict())
-
-
-def gradient_bytes(learner: Learner) -> int:
-    """Bytes of a learner's gradients."""
-    trained = (p for module in learner.modules for p in module.parameters() if p.requires_grad)
-    return sum(p.nbytes for p in trained)
-
-
-def module_bytes(module: nn.Module) -> int:
-    """Bytes of a module's weights and buffers."""
-    return sum(value.nbytes for value in (*module.parameters(), *module.buffers()))
-
-
-def _tensor_bytes(node: Any) -> int:
-    if isinstance(node, torch.Tensor):
-        return node.nbytes
-    if isinstance(node, dict):
-        return sum(map(_tensor_bytes, node.values()))
-    return sum(map(_tensor_bytes, node)) if isinstance(node, list | tuple) else 0
+        images_BHWC, labels_BHW, _ = self._loader.finished(next(self._loader.host_batches(0)))
+        images_BHWC, labels_BHW = images_BHWC.to(self._device), labels_BHW.to(self._device)
+        return activation_bytes(self.engine, images_BHWC, labels_BHW.long())
 
 
 def _spread(times: Sequence[float]) -> float:
     low, _, high = statistics.quantiles(times, n=4, method="inclusive")
-    return (high - low) / statistics.median(times)
+    return (high - low) / median(times)

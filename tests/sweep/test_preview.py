@@ -16,7 +16,7 @@ from kdsweep.spec import Space, load_space
 from kdsweep.sweep.preview import Preview, preview
 from kdsweep.sweep.preview_display import show_preview
 from kdsweep.trial import machine as machines
-from kdsweep.trial import side_by_side
+from kdsweep.trial import parallel_timing
 from kdsweep.trial.gpu_memory import CONTEXT_BYTES
 from kdsweep.trial.machine import Machine
 
@@ -72,7 +72,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return noted["costs"][-len(jobs) :]
 
     monkeypatch.setattr(machines, "this_machine", lambda: noted["machine"])
-    monkeypatch.setattr(side_by_side, "measure_side_by_side", measure)
+    monkeypatch.setattr(parallel_timing, "measure_in_parallel", measure)
     return noted
 
 

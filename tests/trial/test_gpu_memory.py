@@ -16,7 +16,7 @@ from tiny_job import make_job
 from kdsweep.data import open_data
 from kdsweep.errors import ResourceError
 from kdsweep.spec import Job
-from kdsweep.trial import build_cohort, gpu_memory, step_timing
+from kdsweep.trial import build_cohort, gpu_memory
 from kdsweep.trial.gpu_memory import (
     CONTEXT_BYTES,
     PackedTrials,
@@ -26,7 +26,7 @@ from kdsweep.trial.gpu_memory import (
     trials_per_gpu,
 )
 from kdsweep.trial.machine import Machine
-from kdsweep.trial.step_timing import StepTimer
+from kdsweep.trial.training_memory import activation_bytes
 
 GB = 10**9
 
@@ -43,10 +43,10 @@ def job(tiny_data: Path, tmp_path: Path) -> Callable[..., Job]:
 
 def test_activations_are_counted_to_the_byte(job: Callable[..., Job]) -> None:
     for distill in (None, {"pixel_kl": {}, "teacher": "ema"}, {"mutual": {"weight": 1.0}}):
-        counts = step_timing.count_frames(job().data)
-        cohort = build_cohort([job(distill)], step_timing.noise(job(), counts))
-        timer = StepTimer(job(distill), cohort, counts, torch.device("cpu"))
-        measured = timer.planned_activation_bytes()
+        engine = build_cohort([job(distill)], open_data(job().data)).engine
+        images_BHWC = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+        labels_BHW = torch.randint(0, 3, (4, 32, 32))
+        measured = activation_bytes(engine, images_BHWC, labels_BHW)
         assert estimate_memory(job(distill), half=False).activation_bytes == measured > 0
 
 

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from tiny_job import make_job
 from torch import nn
 
+from kdsweep.data import TrainLoader, count_frames
 from kdsweep.errors import DataError, KdsweepError
+from kdsweep.ledger.checkpoints import CheckpointFolder
+from kdsweep.models import SegmentationNetwork
 from kdsweep.spec import Job
-from kdsweep.trial import build_cohort, measure_step_cost, step_timing
-from kdsweep.trial.activation_memory import ActivationMeter
-from kdsweep.trial.side_by_side import measure_side_by_side
+from kdsweep.training import engine
+from kdsweep.training.gradients import GradientShares
+from kdsweep.training.learner import Learner
+from kdsweep.trial import measure_step_cost, step_timing
+from kdsweep.trial.parallel_timing import measure_in_parallel
+from kdsweep.trial.training_memory import ActivationMeter
+from kdsweep.trial.untrained import untrained_cohort
 
 
 def measure(job: Job, **options):
-    return measure_step_cost(job, device="cpu", num_rounds=2, seconds=60.0, **options)
+    options = {"num_rounds": 2, "seconds": 60.0, "num_threads": 1, **options}
+    return measure_step_cost(job, device="cpu", **options)
 
 
 @pytest.fixture
@@ -39,9 +50,10 @@ def test_a_pair_is_measured_part_by_part(tiny_data: Path, tmp_path: Path) -> Non
     assert (cost.num_batches, cost.num_val, cost.num_frames) == (2, 4, 4)
     assert (cost.threads, cost.num_rounds, cost.num_processes) == (1, 2, 1)
     assert torch.get_num_threads() == threads
-    timed = ["start_s", "teacher_s", "student_s", "control_s", "batch_s", "teacher_val_s"]
-    timed += ["student_val_s", "teacher_save_s", "student_save_s"]
+    timed = ["start_s", "student_s", "control_s", "batch_s", "student_val_s", "student_save_s"]
     assert all(getattr(cost, name) > 0 for name in timed)
+    # Differences are lost in noise where a step takes so little.
+    assert all(getattr(cost, name) >= 0 for name in ("teacher_s", "teacher_val_s", "shares_s"))
     assert cost.student_s >= cost.control_s
     assert cost.head_start_s == 0.0
     # The checkpoint that was timed is gone, and nothing was decoded.
@@ -52,8 +64,7 @@ def test_a_pair_is_measured_part_by_part(tiny_data: Path, tmp_path: Path) -> Non
 def test_memory_is_weights_gradients_and_two_moments(tiny_data: Path, tmp_path: Path) -> None:
     job = make_job(tiny_data, tmp_path, distill={"pixel_kl": {"weight": 1.0}})
     cost = measure(job)
-    noise = step_timing.noise(job, step_timing.count_frames(job.data))
-    engine = build_cohort([job], noise).engine
+    engine = untrained_cohort(job, count_frames(job.data)).engine
     assert engine.teacher is not None
     for num_bytes, network in (
         (cost.teacher_bytes, engine.teacher.network),
@@ -73,28 +84,92 @@ def test_a_control_has_no_teacher_to_pay(tiny_data: Path, tmp_path: Path) -> Non
     assert cost.student_s == cost.control_s > 0
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_frozen_teacher_is_measured_before_and_after_its_head_start(
+class Clock:
+    """Time that passes only in what it is told to follow."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._now = 0.0
+        for module in (step_timing, engine):
+            monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: self._now))
+
+    def follow(self, owner: type, name: str, seconds: Callable[..., float]) -> None:
+        """Let calls of a method take so many seconds."""
+        plain = getattr(owner, name)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            self._now += seconds(*args)
+            return plain(*args, **options)
+
+        self._monkeypatch.setattr(owner, name, timed)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock on which a frame takes the teacher 2 s, the student 1 s, and all else its own."""
+
+    def frames_s(network: SegmentationNetwork, images_BHWC: torch.Tensor) -> float:
+        is_teacher = type(network.model.encoder).__name__.startswith("ResNet")
+        return (2.0 if is_teacher else 1.0) * len(images_BHWC)
+
+    clock = Clock(monkeypatch)
+    clock.follow(SegmentationNetwork, "forward", frames_s)
+    clock.follow(Learner, "update", lambda *_: 2.0)
+    clock.follow(GradientShares, "after_backward", lambda *_: 7.0)
+    clock.follow(CheckpointFolder, "save", lambda *_: 5.0)
+    return clock
+
+
+@pytest.mark.usefixtures("quick", "clock")
+def test_what_cohorts_differ_in_costs_what_their_times_differ_by(
     tiny_data: Path, tmp_path: Path
 ) -> None:
+    cost = measure(make_job(tiny_data, tmp_path), seconds=1e3)
+    assert (cost.num_frames, cost.num_rounds, cost.spread) == (4, 2, 0.0)
+    # Four frames and an update.
+    assert (cost.teacher_s, cost.student_s, cost.control_s) == (10.0, 6.0, 6.0)
+    assert (cost.shares_s, cost.batch_s, cost.head_start_s) == (7.0, 0.0, 0.0)
+    assert (cost.teacher_val_s, cost.student_val_s) == (2.0, 1.0)
+    # The student's part, and the one that it would share with others.
+    assert (cost.student_save_s, cost.teacher_save_s) == (10.0, 0.0)
+
+
+@pytest.mark.usefixtures("quick", "clock")
+def test_batches_share_an_update(tiny_data: Path, tmp_path: Path) -> None:
+    train = {"epochs": 3, "batch_size": 4, "accumulate": 2}
+    cost = measure(make_job(tiny_data, tmp_path, train=train), seconds=1e3)
+    assert (cost.teacher_s, cost.student_s, cost.shares_s) == (9.0, 5.0, 7.0)
+
+
+@pytest.mark.usefixtures("quick", "clock")
+def test_slow_steps_are_measured_on_fewer_frames(tiny_data: Path, tmp_path: Path) -> None:
+    cost = measure(make_job(tiny_data, tmp_path), seconds=1.0)
+    assert (cost.num_frames, cost.num_rounds) == (2, 2)
+    # Twice two frames and an update.
+    assert (cost.teacher_s, cost.student_s, cost.control_s) == (12.0, 8.0, 8.0)
+    assert (cost.teacher_val_s, cost.student_val_s) == (2.0, 1.0)
+
+
+@pytest.mark.usefixtures("quick", "clock")
+def test_a_head_start_is_the_teachers_alone(tiny_data: Path, tmp_path: Path) -> None:
     distill = {"pixel_kl": {"weight": 1.0}, "teacher": "frozen", "head_start_epochs": 2}
-    cost = measure(make_job(tiny_data, tmp_path, distill=distill))
-    # Forward alone, against forward and backward.
-    assert 0 < cost.teacher_s < cost.head_start_s
-
-
-def test_terms_that_end_or_begin_later_are_measured_while_they_count(
-    tiny_data: Path, tmp_path: Path
-) -> None:
-    distill = {
-        "pixel_kl": {"weight": 1.0, "until_epoch": 2},
-        "hint": {"weight": 1.0, "taps": ["encoder.2"]},
-    }
     job = make_job(tiny_data, tmp_path, distill=distill)
-    counts = step_timing.count_frames(job.data)
-    cohort = build_cohort([job], step_timing.noise(job, counts))
-    timing = step_timing.StepTimer(job, cohort, counts, torch.device("cpu"))
-    assert timing._busiest_epoch() < 2
+    cost = measure(job, seconds=1e3)
+    # A frozen teacher makes no updates beside its students.
+    assert (cost.head_start_s, cost.teacher_s, cost.student_s) == (10.0, 8.0, 6.0)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("making_s", "batch_s"), [(20.0, 0.0), (40.0, 4.0)])
+def test_loader_processes_are_waited_for_only_if_they_are_slower(
+    making_s: float, batch_s: float, clock: Clock, tiny_data: Path, tmp_path: Path
+) -> None:
+    clock.follow(TrainLoader, "host_batches", lambda *_: making_s)
+    tree = make_job(tiny_data, tmp_path).model_dump(mode="json")
+    tree["data"]["workers"] = 2
+    job = Job.model_validate_json(json.dumps(tree))
+    # Two of them, and steps of 16 s.
+    assert measure(job, seconds=1e3).batch_s == batch_s
 
 
 def test_neither_weights_nor_checkpoints_are_fetched_or_compiled(
@@ -107,34 +182,9 @@ def test_neither_weights_nor_checkpoints_are_fetched_or_compiled(
         distill={"pixel_kl": {}, "teacher": "frozen", "checkpoint": str(tmp_path / "none")},
         train={"epochs": 3, "batch_size": 4, "lr": 10.0, "compile": True},
     )
-    plain = step_timing.untrained(job)
-    assert plain.teacher is not None
-    assert plain.teacher.encoder_weights is None
-    assert plain.distill.checkpoint is None
-    assert not plain.train.compile
-    assert plain.train.lr < 1e-5
-
-
-def test_slow_steps_are_measured_on_fewer_frames(tiny_data: Path, tmp_path: Path) -> None:
-    job = make_job(tiny_data, tmp_path)
-    counts = step_timing.count_frames(job.data)
-    cohort = build_cohort([job], step_timing.noise(job, counts))
-    timing = step_timing.StepTimer(job, cohort, counts, torch.device("cpu"))
-    assert timing._affordable_frames(1e-3) == 2
-    assert timing._affordable_frames(1e3) == 4
-
-
-def test_loader_processes_are_waited_for_only_if_they_are_slower(
-    tiny_data: Path, tmp_path: Path
-) -> None:
-    tree = make_job(tiny_data, tmp_path).model_dump(mode="json")
-    tree["data"]["workers"] = 2
-    job = Job.model_validate_json(json.dumps(tree))
-    counts = step_timing.count_frames(job.data)
-    cohort = build_cohort([job], step_timing.noise(job, counts))
-    timing = step_timing.StepTimer(job, cohort, counts, torch.device("cpu"))
-    assert timing._wait(1.0, step_s=0.2) == pytest.approx(0.3)
-    assert timing._wait(1.0, step_s=0.6) == 0.0
+    cohort = untrained_cohort(job, count_frames(job.data))
+    assert not cohort.compilation.mode
+    assert cohort.engine.students[0].schedule.at(0.0) < 1e-5
 
 
 def test_missing_data_are_an_error(tiny_data: Path, tmp_path: Path) -> None:
@@ -160,9 +210,9 @@ def test_kept_tensors_are_counted_once_and_until_they_are_freed() -> None:
 
 
 @pytest.mark.slow
-def test_processes_measure_side_by_side(tiny_data: Path, tmp_path: Path) -> None:
+def test_processes_measure_in_parallel(tiny_data: Path, tmp_path: Path) -> None:
     job = make_job(tiny_data, tmp_path)
-    costs = measure_side_by_side(
+    costs = measure_in_parallel(
         [job, job.as_control()], 2, device="cpu", seconds=0.0, scratch=tmp_path
     )
     assert [cost.num_processes for cost in costs] == [2, 2]
@@ -175,4 +225,4 @@ def test_processes_measure_side_by_side(tiny_data: Path, tmp_path: Path) -> None
 def test_a_process_that_fails_says_why(tiny_data: Path, tmp_path: Path) -> None:
     says = r"(?s)could not be measured: .*is not there.*--no-measure"
     with pytest.raises(KdsweepError, match=says):
-        measure_side_by_side([make_job(tmp_path / "nowhere", tmp_path)], 1, device="cpu")
+        measure_in_parallel([make_job(tmp_path / "nowhere", tmp_path)], 1, device="cpu")

@@ -23,10 +23,8 @@ from kdsweep.training.step_cost import StepCost
 if TYPE_CHECKING:
     from kdsweep.spec.job import Job
 
-_GO = "go"
 
-
-def measure_side_by_side(
+def measure_in_parallel(
     jobs: Sequence[Job],
     num_processes: int,
     *,
@@ -51,36 +49,20 @@ def measure_side_by_side(
     Raises:
         KdsweepError: A process failed.
     """
-    with tempfile.TemporaryDirectory(prefix=".kdsweep-", dir=scratch) as folder:
-        return _measure(jobs, num_processes, device, num_threads, seconds, folder)
-
-
-def _measure(
-    jobs: Sequence[Job],
-    num_processes: int,
-    device: str,
-    num_threads: int,
-    seconds: float,
-    folder: str,
-) -> list[StepCost]:
-    order = {
-        "jobs": [job.model_dump(mode="json") for job in jobs],
-        "device": device,
-        "num_threads": num_threads,
-        "seconds": seconds,
-        "scratch": folder,
-    }
-    with _processes(num_processes, num_threads) as processes:
+    costs = []
+    with (
+        tempfile.TemporaryDirectory(prefix=".kdsweep-", dir=scratch) as folder,
+        _processes(num_processes, num_threads) as processes,
+    ):
+        options = {"device": device, "num_threads": num_threads, "seconds": seconds}
         for process in processes:
-            _tell(process, json.dumps(order))
-        for process in processes:
-            _hear(process)
-        costs = []
-        for _ in jobs:
+            _hear(process)  # all have loaded what they need
+        for job in jobs:
+            order = {"job": job.model_dump(mode="json"), "scratch": folder, **options}
             for process in processes:
-                _tell(process, _GO)
+                _tell(process, order)
             costs.append(_mean([StepCost.from_json(_hear(process)) for process in processes]))
-        return costs
+    return costs
 
 
 @contextmanager
@@ -106,10 +88,10 @@ def _processes(number: int, num_threads: int) -> Iterator[list[subprocess.Popen[
             process.communicate()
 
 
-def _tell(process: subprocess.Popen[str], line: str) -> None:
+def _tell(process: subprocess.Popen[str], order: dict[str, Any]) -> None:
     assert process.stdin is not None
     try:
-        process.stdin.write(line + "\n")
+        process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
     except BrokenPipeError:
         raise _broken(process) from None
@@ -150,32 +132,24 @@ def _mean(costs: Sequence[StepCost]) -> StepCost:
 
 
 def _serve() -> None:
-    """What one of the processes does."""
-    order = json.loads(sys.stdin.readline())
+    """Answer orders, as one of the processes."""
     from kdsweep.spec import Job
     from kdsweep.trial.step_timing import measure_step_cost
 
     # Only the measurements go to the parent; libraries may print what they like.
     answers, sys.stdout = sys.stdout, sys.stderr
     print(json.dumps({}), file=answers, flush=True)
-    for job in order["jobs"]:
-        if sys.stdin.readline().strip() != _GO:
-            return
+    for line in sys.stdin:
+        order = json.loads(line)
+        job = Job.model_validate_json(json.dumps(order.pop("job")))
+        order["scratch"] = Path(order["scratch"])
         try:
-            cost = measure_step_cost(
-                Job.model_validate_json(json.dumps(job)),
-                device=order["device"],
-                num_threads=order["num_threads"],
-                seconds=order["seconds"],
-                scratch=Path(order["scratch"]),
-            )
+            answer = measure_step_cost(job, **order).to_json()
         except KdsweepError as error:
             answer = {"problem": str(error)}
         except Exception as error:
             # What runs out of memory, for one, has a name that says more than its message.
             answer = {"problem": f"{type(error).__name__}: {error}"}
-        else:
-            answer = cost.to_json()
         print(json.dumps(answer), file=answers, flush=True)
 
 
