@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdsweep.data import FrameCounts, Split, TrainLoader, count_frames
+from kdsweep.data import Batch, FrameCounts, Split, TrainLoader, count_frames
 from kdsweep.ledger.layout import TrialFolder
 from kdsweep.models.inference_cost import device_name, measure_inference
 from kdsweep.training.engine import Engine
