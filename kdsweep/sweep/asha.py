@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.spec.objectives import Objective, front
+from kdsweep.spec.metrics import Metric
+from kdsweep.spec.objectives import front
 
 
 class Asha:
@@ -30,7 +31,7 @@ class Asha:
         objectives: What is optimised; values are those of the first.
     """
 
-    def __init__(self, rungs: Rungs, objectives: Sequence[Objective] = ()) -> None:
+    def __init__(self, rungs: Rungs, objectives: Sequence[Metric] = ()) -> None:
         self._rungs = rungs
         self._objectives = objectives if len(objectives) > 1 else ()
 

@@ -360,7 +360,7 @@ class Driver:
     def _costs(self) -> dict[str, None]:
         """Metrics besides the score that decide on something, in order."""
         sweep = self.space.sweep
-        further = [objective.metric for objective in sweep.objectives[1:]]
+        further = [objective.key for objective in sweep.objectives[1:]]
         return dict.fromkeys([*further, *sweep.bounds])
 
     def _verdict(
@@ -381,7 +381,7 @@ class Driver:
             return Stop.ASHA if was_stopped else Stop.UNNEEDED
         if sweep.scheduler == "none":
             return None
-        further = [costs[objective.metric] for objective in sweep.objectives[1:]]
+        further = [costs[objective.key] for objective in sweep.objectives[1:]]
         asha = Asha(self.sweep.rungs, sweep.objectives)
         return Stop.ASHA if asha.should_stop(trial.number, epoch, value, further) else None
 
@@ -443,7 +443,7 @@ class Driver:
             SweepEvent(
                 name=self.space.name,
                 metric=sweep.score,
-                metrics=[objective.metric for objective in sweep.objectives],
+                metrics=[objective.key for objective in sweep.objectives],
                 constraints=sweep.bounds,
                 static_costs={key: dict(costs) for key, costs in self._static_costs.items()},
                 sampler=sweep.sampler,

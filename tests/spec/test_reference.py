@@ -58,7 +58,8 @@ def test_examples_of_the_guide_are_valid(block: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```yaml\n(distill:.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)
+    "block",
+    re.findall(r"```yaml\n(distill:.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL),
 )
 def test_pieces_of_the_guide_are_valid(block: str) -> None:
     tree = {**space_tree(), **parse_document(block, "guide").tree}
