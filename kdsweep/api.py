@@ -48,7 +48,9 @@ class Training:
     @property
     def best(self) -> EpochReport:
         """The report with the highest student mIoU."""
-        return max(self.reports, key=lambda report: report.metrics["student/miou"])
+        from kdsweep.spec.metrics import MIOU
+
+        return max(self.reports, key=lambda report: report.metrics[MIOU])
 
 
 def run(

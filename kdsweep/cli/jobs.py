@@ -91,11 +91,13 @@ class _EpochLines:
 
     def print(self, report: EpochReport) -> None:
         """Show a report."""
+        from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
+
         metrics = report.metrics
-        miou = metrics["student/miou"]
+        miou = metrics[MIOU]
         mark = "best" if miou > self._best else "    "
         self._best = max(self._best, miou)
-        teacher = f"  teacher {metrics['teacher/miou']:.3f}" if "teacher/miou" in metrics else ""
+        teacher = f"  teacher {metrics[TEACHER_MIOU]:.3f}" if TEACHER_MIOU in metrics else ""
         width = len(str(self._epochs))
         self.console.print(
             f"epoch {report.epoch:{width}}/{self._epochs}  student mIoU {miou:.3f} {mark}{teacher}"

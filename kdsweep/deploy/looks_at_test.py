@@ -13,6 +13,7 @@ from kdsweep.ledger import iter_ledger
 from kdsweep.ledger.atomic import write_json
 from kdsweep.ledger.events import EpochEvent
 from kdsweep.ledger.layout import EvaluationFolder
+from kdsweep.spec.metrics import TEST_MIOU
 
 
 def scorings(folder: EvaluationFolder) -> list[dict[str, Any]]:
@@ -54,7 +55,7 @@ def score_of_training(chosen: ChosenStudent) -> float | None:
     found, trial = None, int(chosen.folder.path.name)
     for event in iter_ledger(chosen.experiment.ledger):
         if isinstance(event, EpochEvent) and event.trial == trial:
-            found = event.metrics.get("test/miou", found)
+            found = event.metrics.get(TEST_MIOU, found)
     return None if found is None else float(found)
 
 

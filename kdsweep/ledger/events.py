@@ -24,6 +24,8 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from kdsweep.spec.metrics import MIOU
+
 PARAMS_M = "student/params_m"
 
 
@@ -90,7 +92,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
 
     schema: int = 1
     name: str | None = None
-    metric: str = "student/miou"
+    metric: str = MIOU
     mode: str = "max"
     metrics: list[str] = []
     constraints: dict[str, float] = {}

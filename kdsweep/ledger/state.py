@@ -37,7 +37,8 @@ from kdsweep.ledger.rungs import Rungs
 from kdsweep.ledger.slot_time import SlotTime
 from kdsweep.ledger.trials import State, Trial, best_first
 from kdsweep.spec.architectures import architecture_key
-from kdsweep.spec.objectives import Objective, front, objective
+from kdsweep.spec.metrics import Metric, metric_of
+from kdsweep.spec.objectives import front
 
 _DONE = "done"
 
@@ -112,9 +113,9 @@ class Sweep:
         return tuple(self.header.metrics) or (self.header.metric,)
 
     @property
-    def objectives(self) -> list[Objective]:
+    def objectives(self) -> list[Metric]:
         """The same with their directions."""
-        return [objective(metric) for metric in self.metrics]
+        return [metric_of(metric) for metric in self.metrics]
 
     @property
     def num_trials(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
-from kdsweep.spec.units import unit, written
+from kdsweep.spec.metrics import metric_of, written
 
 _MOST_NAMED = 4
 
@@ -80,7 +80,7 @@ def nothing_within(bounds: Mapping[str, float]) -> str:
 
 def allowed(bounds: Mapping[str, float]) -> str:
     """The bounds of a sweep: ``at most 8 M parameters and 30 ms``; empty without any."""
-    every = [f"{most:g} {unit(metric).after}" for metric, most in bounds.items()]
+    every = [f"{most:g} {metric_of(metric).after}" for metric, most in bounds.items()]
     return f"at most {joined(every)}" if every else ""
 
 

@@ -15,8 +15,8 @@ from kdsweep.ledger.trials import FINAL
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import allowed
 from kdsweep.reporting.columns import Column, print_bullet, print_table
-from kdsweep.reporting.overview import metric_label
 from kdsweep.reporting.results import Results, load
+from kdsweep.spec.metrics import metric_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def compare(paths: Sequence[Path | str]) -> list[Compared]:
 def render_comparison(found: Sequence[Compared], console: Console) -> None:
     """Print a comparison."""
     unit, factor, form = formats.time_unit(max(one.hours for one in found))
-    label = metric_label(found[0].metric)
+    label = metric_of(found[0].metric).name
     columns = [
         Column("experiment", [Path(one.path).name for one in found], text=True, least=24),
         Column("state", [one.state for one in found], keep=3, text=True, least=7),

@@ -12,9 +12,9 @@ from kdsweep.ledger.events import Kind
 from kdsweep.ledger.trials import State
 from kdsweep.reporting.statistics import PairedGain, claim, paired_gain
 from kdsweep.reporting.tables import PARAM
+from kdsweep.spec.metrics import TEST_MIOU, metric_of
 
 JOB_COLUMN = f"{PARAM}job"
-_TEST = "test/miou"
 _COLUMNS = (
     "job", "teacher", "student", "split", "seeds", "mean", "sd", "control_mean", "control_sd",
     "gain", "gain_sd", "low", "high", "boot_low", "boot_high", "rank_p", "claim", "rank_note",
@@ -42,8 +42,8 @@ def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) 
         return _table([])
     test = epochs.groupby("trial").tail(1).set_index("trial")
     scores = {"validation": trials.set_index("number")["value"]}
-    if _TEST in test:
-        scores["test"] = test[_TEST]
+    if TEST_MIOU in test:
+        scores["test"] = test[TEST_MIOU]
     complete = set(trials.loc[trials["state"] == State.COMPLETE, "number"])
     search = trials[(trials["kind"] == Kind.SEARCH) & trials["control"].notna()]
     both = search["number"].isin(complete) & search["control"].isin(complete)
@@ -54,7 +54,7 @@ def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) 
             students = [_number(values.get(n)) for n in done["number"]]
             controls = [_number(values.get(n)) for n in done["control"]]
             gain = paired_gain(students, controls)
-            unit = "mIoU points" if split == "test" or metric.endswith("miou") else "points"
+            unit = metric_of(TEST_MIOU if split == "test" else metric).points
             first = group.iloc[0]
             rows.append(
                 {

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.spec import metrics
+
 MISSING = "–"
 STATE_STYLES = {
     "done": "green",
@@ -59,10 +61,7 @@ def number(value: Any, form: str) -> str:
 
 def form_of(values: Iterable[Any]) -> str:
     """The format that gives the largest of some amounts three digits or so: ``.1f`` for 55.1."""
-    largest = max((abs(v) for v in values if v is not None and not pd.isna(v)), default=0.0)
-    return next(
-        (f for limit, f in ((99.95, ".0f"), (9.995, ".1f"), (1, ".2f")) if largest >= limit), ".3f"
-    )
+    return metrics.form_of([v for v in values if v is not None and not pd.isna(v)])
 
 
 def amount(value: Any) -> str:

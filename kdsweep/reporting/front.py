@@ -10,7 +10,7 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import joined
 from kdsweep.reporting.tables import COSTS
-from kdsweep.spec.units import unit, written
+from kdsweep.spec.metrics import metric_of, written
 
 _COLUMNS = ("trial", "label", "student", "teacher")
 
@@ -52,7 +52,7 @@ def front_sentence(points: Sequence[Mapping[str, float]]) -> str:
     if len(points) == 1:
         return f"One student is ahead in everything: {_at(best)}."
     lead = f"{len(points)} students are compromises:"
-    if len(metrics) == 2 and unit(metrics[1]).after:
+    if len(metrics) == 2 and metric_of(metrics[1]).after:
         value = formats.score(last[metrics[0]])
         return f"{lead} from {_at(best)} to {value} at {written(metrics[1], last[metrics[1]])}."
     return f"{lead} {', '.join(_range(metric, [p[metric] for p in points]) for metric in metrics)}."
@@ -86,7 +86,7 @@ def names_of(metrics: Sequence[str], word: str = "and") -> str:
         metrics: Metrics.
         word: What stands before the last one.
     """
-    return joined((unit(metric).name for metric in metrics), word)
+    return joined((metric_of(metric).name for metric in metrics), word)
 
 
 def _at(point: Mapping[str, float]) -> str:
@@ -97,7 +97,7 @@ def _at(point: Mapping[str, float]) -> str:
 def _range(metric: str, values: Sequence[float]) -> str:
     """``mIoU 0.48 to 0.62``, ``9.1 to 41.2 ms``."""
     low, high = written(metric, min(values)), written(metric, max(values))
-    after = unit(metric).after
+    after = metric_of(metric).after
     if after:
         return f"{low.removesuffix(after).rstrip()} to {high}"
-    return f"{low} to {high.removeprefix(unit(metric).name).lstrip()}"
+    return f"{low} to {high.removeprefix(metric_of(metric).name).lstrip()}"

@@ -9,7 +9,7 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.columns import Column, print_table, print_text
 from kdsweep.reporting.front import front_sentence, front_title, further_costs
 from kdsweep.reporting.results import Results
-from kdsweep.spec.units import unit
+from kdsweep.spec.metrics import metric_of
 
 _TEACHER, _STUDENT = 14, 24  # terminal cells that tell most networks apart
 
@@ -52,7 +52,7 @@ def print_front(results: Results, console: Console, top: int) -> None:
 
 def _column(metric: str, values: pd.Series, *, keep: int = 9, style: str = "") -> Column:
     """A metric's values in its unit."""
-    known = unit(metric)
+    known = metric_of(metric)
     header = "\n".join([*known.name.split(", "), *([known.unit] if known.unit else [])])
     form = formats.form_of(values) if known.unit else ".3f"
     return Column(header, [formats.number(v, form) for v in values], keep=keep, style=style)

@@ -8,7 +8,7 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.bounds import bound_sentences
 from kdsweep.reporting.front import names_of
 from kdsweep.reporting.results import Results
-from kdsweep.spec.objectives import objective
+from kdsweep.spec.metrics import metric_of
 
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
@@ -73,7 +73,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
 
 def _of_front(metrics: Sequence[str]) -> list[str]:
     """By what difference one student is better than another."""
-    noisy = {m: objective(m).noise for m in metrics if objective(m).noise}
+    noisy = {m: metric_of(m).noise for m in metrics if metric_of(m).noise}
     if not noisy:
         return []
     percent = formats.percent(max(noisy.values()))

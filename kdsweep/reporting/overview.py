@@ -14,6 +14,7 @@ from kdsweep.reporting.bounds import bound_sentences, nothing_within
 from kdsweep.reporting.columns import Column, print_table, print_text, printable
 from kdsweep.reporting.front import front_sentence
 from kdsweep.reporting.glance import Damaged, Glance, RunningTrial
+from kdsweep.spec.metrics import metric_of
 
 
 def render_list(found: Sequence[Glance | Damaged], folder: Path, console: Console) -> None:
@@ -29,7 +30,7 @@ def render_list(found: Sequence[Glance | Damaged], folder: Path, console: Consol
         return
     metrics = {seen.metric for seen in found if isinstance(seen, Glance)}
     one_metric = metrics.pop() if len(metrics) == 1 else None
-    heading = "best" if one_metric is None else f"best\n{metric_label(one_metric)}"
+    heading = "best" if one_metric is None else f"best\n{metric_of(one_metric).name}"
     rows = [_list_row(seen) for seen in found]
     columns = [
         Column("experiment", [Path(seen.path).name for seen in found], text=True, least=48),
@@ -76,11 +77,6 @@ def render_status(seen: Glance, console: Console) -> None:
         print_text(console, line, wrap=False)
 
 
-def metric_label(metric: str) -> str:
-    """A metric as a heading."""
-    return "mIoU" if metric == "student/miou" else metric
-
-
 def ago(seconds: float) -> str:
     """A time gone by, in the unit that suits it."""
     return f"{seconds / 86400:.1f} days" if seconds >= 172_800 else formats.duration(seconds / 3600)
@@ -99,7 +95,7 @@ def _list_row(seen: Glance | Damaged) -> dict[str, str]:
         "trials": _ended(seen),
         "failed": str(seen.states["failed"]),
         "best": formats.score(seen.best["value"] if seen.best else None),
-        "metric": metric_label(seen.metric),
+        "metric": metric_of(seen.metric).name,
         "label": seen.best["label"] if seen.best else formats.MISSING,
         "time": formats.duration(seen.hours),
     }
@@ -124,7 +120,7 @@ def _status_lines(seen: Glance) -> list[str]:
             lines.append(nothing_within(seen.constraints))
     else:
         lines.append(
-            f"best: {metric_label(seen.metric)} {formats.score(seen.best['value'])}, "
+            f"best: {metric_of(seen.metric).name} {formats.score(seen.best['value'])}, "
             f"trial {seen.best['number']}, {seen.best['label']}"
         )
     if seen.front:
@@ -151,7 +147,7 @@ def _running_columns(running: Sequence[RunningTrial], metric: str) -> list[Colum
         Column("trial", [str(trial.number) for trial in running]),
         Column("teacher→student", [trial.label for trial in running], text=True, least=20),
         Column("epoch", [f"{t.epoch}/{formats.number(t.epochs, 'd')}" for t in running]),
-        Column(f"last\n{metric_label(metric)}", [formats.score(t.value) for t in running]),
+        Column(f"last\n{metric_of(metric).name}", [formats.score(t.value) for t in running]),
         Column("best", [formats.score(t.best) for t in running], style="bold", keep=6),
         Column("attempt", [str(t.attempt) for t in running], keep=2),
         Column("last word\nbefore", [ago(t.silent_s) for t in running], keep=4),

@@ -18,10 +18,7 @@ from kdsweep.reporting.columns import printable
 from kdsweep.reporting.front import front_title, further_costs
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
-from kdsweep.spec.objectives import objective
-from kdsweep.spec.units import unit
-
-_SHARES = ("miou", "iou", "pixel_accuracy")  # metrics from 0 to 1 that are given in per cent
+from kdsweep.spec.metrics import metric_of
 
 
 @dataclass(frozen=True)
@@ -134,8 +131,9 @@ class _Scores:
     """How values of the sweep's metric are written: mIoU in per cent, its differences in points."""
 
     def __init__(self, metric: str) -> None:
-        is_share = metric.rsplit("/", maxsplit=1)[-1] in _SHARES
-        self.name = "mIoU" if metric == "student/miou" else metric
+        known = metric_of(metric)
+        is_share = known.is_share
+        self.name = known.name
         self.factor = 100.0 if is_share else 1.0
         self.unit = " (%)" if is_share else ""
         self.points = " (points)" if is_share else ""
@@ -248,7 +246,7 @@ def _front(results: Results, scores: _Scores, top: int) -> _Made:
 
 def _metric(metric: str, values: pd.Series) -> PaperColumn:
     """A metric of the sweep, its best value in bold: the highest score, the lowest cost."""
-    if not objective(metric).is_cost:
+    if not metric_of(metric).is_cost:
         scores = _Scores(metric)
         return scores.column(scores.name, values)
     column = _cost(metric, values)
@@ -259,7 +257,7 @@ def _metric(metric: str, values: pd.Series) -> PaperColumn:
 
 
 def _cost(metric: str, values: pd.Series) -> PaperColumn:
-    known = unit(metric)
+    known = metric_of(metric)
     return _numbers(f"{known.name} ({known.unit})", values, formats.form_of(values))
 
 

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from kdsweep.spec.metrics import MIOU, metric_of
+
 LEVEL = 0.95
-POINTS = "mIoU points"  # 1 mIoU point is 0.01 of mIoU
+_POINTS = metric_of(MIOU).points
 # Below it even equal signs throughout have a two-sided p above 5 %: 2 / 2**5 is 6.25 %.
 LEAST_FOR_RANK_TEST = 6
 
@@ -82,7 +84,7 @@ class PairedGain:
         """Whether the t interval lies above zero."""
         return self.interval is not None and self.interval.low > 0
 
-    def claim(self, unit: str = POINTS, scale: float = 100.0) -> str:
+    def claim(self, unit: str = _POINTS, scale: float = 100.0) -> str:
         """What may be claimed, in words; see :func:`claim`."""
         return claim(self, unit, scale)
 
@@ -170,7 +172,7 @@ def signed_rank_p(differences: np.ndarray) -> float | None:
     return float(np.mean(distance >= seen - 1e-9))
 
 
-def claim(gain: PairedGain, unit: str = POINTS, scale: float = 100.0) -> str:
+def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
     """What may be claimed of a gain: ``+1.2 mIoU points, 95 % interval 0.3 to 2.1, 5 seeds``.
 
     Args:

@@ -14,6 +14,7 @@ from kdsweep.ledger.events import ClassIoUs, Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import CANDIDATES, State, merit
 from kdsweep.reporting.epochs import EpochColumns
+from kdsweep.spec.metrics import TEACHER_MIOU
 
 PARAM = "param:"
 # What a frame costs a student, as its reports name it.
@@ -74,7 +75,7 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
             "best_epoch": at(best, "epoch").astype("Int64"),
             "last": at(last, "value").astype("float64"),
             "epochs": at(last, "epoch").fillna(0).astype("int64"),
-            "teacher_miou": at(best, "teacher/miou").astype("float64"),
+            "teacher_miou": at(best, TEACHER_MIOU).astype("float64"),
             "agreement": at(best, "student/agreement").astype("float64"),
             "gain": np.nan,
             "control": pd.Series([t.control for t in records], dtype="Int64"),

@@ -23,6 +23,7 @@ from kdsweep.reporting.front_display import print_front
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
+from kdsweep.spec.metrics import metric_of
 
 _NAME = 14  # terminal cells that tell most encoders apart
 
@@ -142,8 +143,7 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
 
 def metric_name(results: Results) -> str:
     """The sweep's metric as a heading."""
-    metric = results.summary["metric"]
-    return "mIoU" if metric == "student/miou" else str(metric)
+    return metric_of(results.summary["metric"]).name
 
 
 def _print_head(results: Results, console: Console) -> None:

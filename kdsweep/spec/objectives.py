@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
 from kdsweep.errors import did_you_mean
 from kdsweep.spec.base import broken_rule
+from kdsweep.spec.metrics import Metric
 
 # Only what a control has as well: a gain compares the two.
 ScoreName = Literal["student/miou", "student/pixel_accuracy", "student/seed_compat_iou"]
@@ -26,41 +26,12 @@ CostName = Literal[
     "student/inference_mb",
 ]
 MetricName = Literal[ScoreName, CostName]
-Direction = Literal["maximize", "minimize"]
 SCORES: tuple[str, ...] = get_args(ScoreName)
 COSTS: tuple[str, ...] = get_args(CostName)
 # Known from the network's architecture alone, before anything is trained.
 STATIC_COSTS = ("student/params_m", "student/macs_g")
 
-# Measured beside other trainings: the same network measured twice differs by some percent.
-_NOISE = 0.05
 _BOUND = re.compile(r"\s*<=\s*([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)\s*")
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A metric that a sweep optimises.
-
-    Attributes:
-        metric: Key of an epoch report.
-        is_cost: Whether less is better.
-        noise: Relative difference below which two values count as equal.
-    """
-
-    metric: str
-    is_cost: bool
-    noise: float
-
-    @property
-    def direction(self) -> Direction:
-        """``maximize`` or ``minimize``, as Optuna and W&B call it."""
-        return "minimize" if self.is_cost else "maximize"
-
-
-def objective(metric: str) -> Objective:
-    """The objective of a metric's name."""
-    is_cost = metric in COSTS
-    return Objective(metric, is_cost, _NOISE if is_cost and metric not in STATIC_COSTS else 0.0)
 
 
 def most_allowed(bound: str) -> float:
@@ -131,7 +102,7 @@ def excess(costs: Mapping[str, float], bounds: Mapping[str, float]) -> dict[str,
     return {m: costs[m] / most - 1.0 for m, most in bounds.items() if m in costs}
 
 
-def front(points: Mapping[int, Sequence[float]], objectives: Sequence[Objective]) -> list[int]:
+def front(points: Mapping[int, Sequence[float]], objectives: Sequence[Metric]) -> list[int]:
     """Whom nobody beats: as good in everything and better in something.
 
     Values that differ by less than an objective's noise count as equal there. One may then beat
@@ -159,9 +130,7 @@ def front(points: Mapping[int, Sequence[float]], objectives: Sequence[Objective]
     return found
 
 
-def dominates(
-    one: Sequence[float], other: Sequence[float], objectives: Sequence[Objective]
-) -> bool:
+def dominates(one: Sequence[float], other: Sequence[float], objectives: Sequence[Metric]) -> bool:
     """Whether one point is as good as another in everything and better in something.
 
     Args:

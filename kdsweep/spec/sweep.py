@@ -16,14 +16,13 @@ from pydantic import (
 from kdsweep.errors import did_you_mean
 from kdsweep.registry import Registry
 from kdsweep.spec.base import Spec, broken_rule
+from kdsweep.spec.metrics import MIOU, Metric, metric_of
 from kdsweep.spec.objectives import (
     STATIC_COSTS,
     Bounds,
-    Objective,
     Objectives,
     ScoreName,
     most_allowed,
-    objective,
 )
 
 
@@ -89,7 +88,7 @@ class SweepSpec(Spec):
     """
 
     trials: PositiveInt = 20
-    metric: ScoreName | Objectives = "student/miou"
+    metric: ScoreName | Objectives = MIOU
     constraints: Bounds = Field(default_factory=dict)
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp", "nsga2"] = "tpe"
     scheduler: SchedulerName = "asha"
@@ -104,15 +103,15 @@ class SweepSpec(Spec):
     crash_retries: NonNegativeInt = 2
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
+    def objectives(self) -> tuple[Metric, ...]:
         """What is optimised, the score that decides on epochs first."""
         metrics = (self.metric,) if isinstance(self.metric, str) else self.metric
-        return tuple(objective(metric) for metric in metrics)
+        return tuple(metric_of(metric) for metric in metrics)
 
     @property
     def score(self) -> str:
         """The metric by which epochs are compared and trials are stopped."""
-        return self.objectives[0].metric
+        return self.objectives[0].key
 
     @property
     def stops_early(self) -> bool:

@@ -11,7 +11,7 @@ from kdsweep.ledger import Event
 from kdsweep.ledger.events import EpochEvent, FailEvent, RejectedEvent, StartEvent, Stop
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
-from kdsweep.spec.units import written
+from kdsweep.spec.metrics import metric_of, written
 from kdsweep.sweep.outcome import duration
 
 _ENDINGS: dict[str, str] = {
@@ -66,8 +66,7 @@ def _rejected_line(sweep: Sweep, event: RejectedEvent) -> str:
 
 def metric_name(sweep: Sweep) -> str:
     """Short name of the sweep's metric."""
-    name = sweep.header.metric.rsplit("/", 1)[-1]
-    return "mIoU" if name == "miou" else name
+    return metric_of(sweep.header.metric).short
 
 
 def time_left(sweep: Sweep, now: float) -> float | None:

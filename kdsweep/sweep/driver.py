@@ -360,7 +360,7 @@ class Driver:
     def _costs(self) -> dict[str, None]:
         """Metrics besides the score that decide on something, in order."""
         sweep = self.space.sweep
-        further = [objective.metric for objective in sweep.objectives[1:]]
+        further = [objective.key for objective in sweep.objectives[1:]]
         return dict.fromkeys([*further, *sweep.bounds])
 
     def _verdict(
@@ -379,7 +379,7 @@ class Driver:
             # Nobody is left whom it could be compared with at a later epoch.
             was_stopped = any(t.state is State.STOPPED for t in partners)
             return Stop.EARLY if was_stopped else Stop.UNNEEDED
-        further = [costs[objective.metric] for objective in sweep.objectives[1:]]
+        further = [costs[objective.key] for objective in sweep.objectives[1:]]
         scheduler = make_scheduler(sweep.scheduler, self.sweep.rungs, sweep.objectives)
         is_weak = scheduler.should_stop(trial.number, epoch, value, further)
         return Stop.EARLY if is_weak else None
@@ -442,7 +442,7 @@ class Driver:
             SweepEvent(
                 name=self.space.name,
                 metric=sweep.score,
-                metrics=[objective.metric for objective in sweep.objectives],
+                metrics=[objective.key for objective in sweep.objectives],
                 constraints=sweep.bounds,
                 static_costs={key: dict(costs) for key, costs in self._static_costs.items()},
                 sampler=sweep.sampler,

@@ -83,5 +83,5 @@ class StudyMirror:
             with warnings.catch_warnings():
                 # Optuna calls this experimental; it has been in place for years.
                 warnings.simplefilter("ignore")
-                study.set_metric_names([objective.metric for objective in objectives])
+                study.set_metric_names([objective.key for objective in objectives])
         return study

@@ -44,7 +44,7 @@ def _show_sweep(preview: Preview, console: Console) -> None:
     fewest, most = preview.epochs
     parts.append(_counted(most, "epoch") if fewest == most else f"{fewest} to {most} epochs")
     parts.append(f"sampler {sweep.sampler}")
-    metrics = [objective.metric for objective in sweep.objectives]
+    metrics = [objective.key for objective in sweep.objectives]
     parts.append(f"metric{'' if len(metrics) == 1 else 's'} {', '.join(metrics)}")
     parts += [f"{metric} {bound}" for metric, bound in sweep.constraints.items()]
     _say(console, " · ".join(parts))

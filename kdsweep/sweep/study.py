@@ -43,7 +43,8 @@ from kdsweep.ledger.events import (
     trial_of,
 )
 from kdsweep.spec import Draw, JobList, Space
-from kdsweep.spec.objectives import Direction, excess
+from kdsweep.spec.metrics import Direction
+from kdsweep.spec.objectives import excess
 from kdsweep.spec.ranges import Given
 from kdsweep.sweep.feasibility import Feasibility
 
@@ -271,7 +272,7 @@ class Study:
         sweep = self.space.sweep
         if not values:
             self._constrain(trial_id, excess(event.costs, sweep.bounds))
-        further = (event.costs[objective.metric] for objective in sweep.objectives[1:])
+        further = (event.costs[objective.key] for objective in sweep.objectives[1:])
         values[epoch] = (value, *further)
         self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         if stop is None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import wandb
 
 from kdsweep.labels import VOID
+from kdsweep.spec.metrics import MIOU
 from kdsweep.tracking.base import (
     Host,
     RunWriter,
@@ -78,10 +79,10 @@ class WandbWriter(RunWriter):
         run, _ = self._open[number]
         # With a step of one's own, wandb holds a row back until the next one comes unless told so.
         run.log({"epoch": epoch, **metrics}, step=epoch, commit=True)
-        value = metrics.get("student/miou", math.nan)
+        value = metrics.get(MIOU, math.nan)
         if value > self._best.get(number, -math.inf):
             self._best[number] = value
-            run.summary.update({"best/student/miou": value, "best/epoch": epoch})
+            run.summary.update({f"best/{MIOU}": value, "best/epoch": epoch})
 
     def trial_end(
         self, number: int, state: str, summary: Mapping[str, Any], details: TrialDetails | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 from kdsweep.training.report import EpochReport, judge_share
 
 _WEIGHTED = "student/weighted/"
@@ -15,10 +16,10 @@ def epoch_line(report: EpochReport, num_epochs: int) -> str:
     parts = [
         f"epoch {report.epoch}/{num_epochs}",
         f"{report.seconds:.1f} s",
-        f"student mIoU {metrics['student/miou']:.4f}",
+        f"student mIoU {metrics[MIOU]:.4f}",
     ]
-    if "teacher/miou" in metrics:
-        parts.append(f"teacher mIoU {metrics['teacher/miou']:.4f}")
+    if TEACHER_MIOU in metrics:
+        parts.append(f"teacher mIoU {metrics[TEACHER_MIOU]:.4f}")
     if "student/agreement" in metrics:
         parts.append(f"agreement {metrics['student/agreement']:.3f}")
     parts.append(f"loss {metrics['student/loss']:.4g}")

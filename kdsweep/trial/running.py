@@ -13,6 +13,7 @@ import torch
 from kdsweep.data import open_data
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import choose_device
+from kdsweep.spec.metrics import MIOU
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
@@ -38,7 +39,7 @@ def run_job(
     device: str = "auto",
     num_threads: int | None = None,
     keep_checkpoints: int = 2,
-    metric: str = "student/miou",
+    metric: str = MIOU,
 ) -> Iterator[EpochReport]:
     """Train a job in a folder, going on from its last checkpoint if there is one.
 
@@ -70,7 +71,7 @@ def run_jobs(
     device: str = "auto",
     num_threads: int | None = None,
     keep_checkpoints: int = 2,
-    metric: str = "student/miou",
+    metric: str = MIOU,
     score_test: bool = False,
     leaving: Callable[[], Collection[int]] = tuple,
 ) -> Generator[dict[int, EpochOutcome]]:

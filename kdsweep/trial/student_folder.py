@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from kdsweep.ledger.atomic import write_bytes, write_text
 from kdsweep.spec import dump_yaml
+from kdsweep.spec.metrics import TEST_MIOU
 from kdsweep.training.samples import image_png, label_png, sample_sheet
 from kdsweep.trial.epoch_log import LopsidedTerms, epoch_line
 from kdsweep.trial.trained_model import WEIGHTS, save_trained
@@ -82,7 +83,7 @@ class StudentFolder:
         network.load_state_dict(load_file(self.folder.best / WEIGHTS))
         scores = cohort.score(network, test)
         metrics = {
-            "test/miou": scores.miou,
+            TEST_MIOU: scores.miou,
             "test/pixel_accuracy": scores.pixel_accuracy,
             "test/num_classes": float(scores.num_classes),
         }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger.checkpoints import CheckpointFolder
+from kdsweep.spec.metrics import MIOU
 from kdsweep.tracking import Tracker, TrialDetails
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.trained_model import CARD
@@ -15,8 +16,6 @@ from kdsweep.trial.trained_model import CARD
 if TYPE_CHECKING:
     from kdsweep.ledger.layout import TrialFolder
     from kdsweep.spec.job import Job
-
-METRIC = "student/miou"
 
 
 def tracked(
@@ -48,7 +47,7 @@ def tracked(
             if not told:
                 tracker.epoch(0, last.epoch, last.to_json()["metrics"])
             told = False
-            if best is None or last.metrics[METRIC] > best.metrics[METRIC]:
+            if best is None or last.metrics[MIOU] > best.metrics[MIOU]:
                 best = last
             yield last
     except KdsweepError:
@@ -75,4 +74,4 @@ def _found(
         ious=best.classes if seen else {},
         frames=folder.frame_pictures(),
     )
-    return {f"best/{METRIC}": card["miou"], "best/epoch": card["epoch"]}, details
+    return {f"best/{MIOU}": card["miou"], "best/epoch": card["epoch"]}, details

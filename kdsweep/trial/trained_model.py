@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 from kdsweep.errors import SpecError
 from kdsweep.ledger.atomic import new_directory
 from kdsweep.ledger.layout import CARD, CONFUSION, WEIGHTS
+from kdsweep.spec.metrics import MIOU
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +62,7 @@ def save_trained(
         "mean": [m / 255.0 for m in network.shift_C11.flatten().tolist()],
         "std": [1.0 / (255.0 * s) for s in network.scale_C11.flatten().tolist()],
         "epoch": report.epoch,
-        "miou": report.metrics.get("student/miou"),
+        "miou": report.metrics.get(MIOU),
         "source": job.data.source,
         "notice": data.notice,
     }

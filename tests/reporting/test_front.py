@@ -30,7 +30,8 @@ from kdsweep.reporting.page import render_page
 from kdsweep.reporting.page.answer import cards, sentences, warnings_of
 from kdsweep.reporting.page.rows import front_rows
 from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
-from kdsweep.spec.objectives import dominates, objective
+from kdsweep.spec.metrics import metric_of
+from kdsweep.spec.objectives import dominates
 
 TWO = ["student/miou", "student/latency_ms"]
 THREE = [*TWO, "student/params_m"]
@@ -93,7 +94,7 @@ def test_the_front_is_that_of_the_objectives_rule(story, metrics):
     results = results_of(tell(story, found, metrics=metrics).events)
     points = results.trials[["value", *(m.removeprefix("student/") for m in metrics[1:])]]
     values = [tuple(row) for row in points.itertuples(index=False)]
-    rule = [objective(metric) for metric in metrics]
+    rule = [metric_of(metric) for metric in metrics]
     front = results.front["trial"].tolist()
     assert 1 < len(front) < 60
     for number, own in enumerate(values):

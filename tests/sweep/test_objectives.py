@@ -18,7 +18,8 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.spec import Job, load_space
 from kdsweep.spec.architectures import architecture_key
-from kdsweep.spec.objectives import dominates, excess, front, objective
+from kdsweep.spec.metrics import metric_of
+from kdsweep.spec.objectives import COSTS, SCORES, dominates, excess, front
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.run import _extend
@@ -46,7 +47,7 @@ def test_scores_are_maximised_and_costs_minimised():
     assert [o.direction for o in sweep.objectives] == ["maximize", "minimize"]
     assert sweep.score == "student/miou"
     assert sweep.bounds == sweep.static_bounds == {"student/macs_g": 15.0}
-    assert make_space().sweep.objectives == (objective("student/miou"),)
+    assert make_space().sweep.objectives == (metric_of("student/miou"),)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_a_report_without_a_bounded_cost_fails_its_trial(tmp_path):
 
 
 def test_one_dominates_another_by_being_better_in_something_and_worse_in_nothing():
-    score, exact, noisy = map(objective, ("student/miou", "student/params_m", "student/latency_ms"))
+    score, exact, noisy = map(metric_of, ("student/miou", "student/params_m", "student/latency_ms"))
     assert dominates((0.5, 7.9), (0.5, 8.0), (score, exact))
     assert not dominates((0.5, 8.0), (0.5, 8.0), (score, exact))
     assert not dominates((0.6, 8.1), (0.5, 8.0), (score, exact))
@@ -245,7 +246,7 @@ def test_one_dominates_another_by_being_better_in_something_and_worse_in_nothing
 
 
 def test_a_row_of_students_within_the_noise_of_each_other_keeps_its_ends():
-    objectives = [objective("student/miou"), objective("student/latency_ms")]
+    objectives = [metric_of("student/miou"), metric_of("student/latency_ms")]
     # Each is beaten by the next: 4 % slower, and better.
     points = {number: (0.1 + 0.01 * number, 10 * 1.04**number) for number in range(8)}
     kept = front(points, objectives)
@@ -256,7 +257,7 @@ def test_a_row_of_students_within_the_noise_of_each_other_keeps_its_ends():
 
 
 def test_halving_spares_whom_no_other_beats_in_all_objectives():
-    objectives = [objective("student/miou"), objective("student/params_m")]
+    objectives = [metric_of("student/miou"), metric_of("student/params_m")]
     rungs = Rungs(1, 2)
     asha, plain = Asha(rungs, objectives), Asha(rungs)
     for number, point in enumerate([(0.6, 20.0), (0.5, 14.0), (0.4, 14.0)]):
@@ -401,3 +402,9 @@ def test_excess_is_relative_and_knows_only_what_has_a_bound():
 def test_the_job_of_an_architecture_is_a_job():
     for architecture in searching().architectures():
         assert Job.model_validate_json(architecture.job.model_dump_json()) == architecture.job
+
+
+def test_what_costs_is_named_with_its_unit_and_scores_are_not():
+    known = {metric: metric_of(metric) for metric in (*SCORES, *COSTS)}
+    assert [metric for metric, named in known.items() if named.is_cost] == list(COSTS)
+    assert [metric for metric, named in known.items() if named.unit and named.after] == list(COSTS)

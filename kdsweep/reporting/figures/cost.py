@@ -28,6 +28,7 @@ from kdsweep.reporting.figures.figure import (
 )
 from kdsweep.reporting.front import names_of
 from kdsweep.reporting.results import Results
+from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 
 _MOST_NAMED = 12
 _MOST_NETWORKS = 150  # of each role
@@ -130,10 +131,10 @@ def networks(results: Results) -> pd.DataFrame:
     }
     parts = [_grouped(trials[rows], "value").assign(role=role) for role, rows in roles.items()]
     measured = [trials]
-    if "teacher/params_m" in results.epochs and results.summary["metric"] == "student/miou":
+    if "teacher/params_m" in results.epochs and results.summary["metric"] == MIOU:
         taught = _taught(results)
         measured.append(taught)
-        parts.append(_grouped(taught, "teacher/miou").assign(role="teacher"))
+        parts.append(_grouped(taught, TEACHER_MIOU).assign(role="teacher"))
     table = pd.concat(parts, ignore_index=True).merge(_measured(measured), on=_NETWORK, how="left")
     for panel in _PANELS:
         if panel.front in FRONTS:
@@ -150,7 +151,7 @@ def _taught(results: Results) -> pd.DataFrame:
     epochs = results.epochs
     costs = ("params_m", "macs_g")
     known = {f"teacher/{cost}": cost for cost in costs if f"teacher/{cost}" in epochs}
-    by_trial = epochs.groupby("trial").agg({"teacher/miou": "max", **dict.fromkeys(known, "last")})
+    by_trial = epochs.groupby("trial").agg({TEACHER_MIOU: "max", **dict.fromkeys(known, "last")})
     taught = results.trials.join(by_trial, on="number")
     taught = taught[taught["teacher"].notna()]
     nothing = dict.fromkeys(("macs_g", *_MEASURED), float("nan"))

@@ -22,8 +22,8 @@ from kdsweep.reporting.figures.figure import (
 from kdsweep.reporting.figures.response import has_steps
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
+from kdsweep.spec.metrics import metric_of
 from kdsweep.spec.objectives import COSTS
-from kdsweep.spec.units import unit
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -241,7 +241,7 @@ def parallel_figures(results: Results, metric: str) -> list[Figure]:
 
 
 def _with_unit(cost: str) -> str:
-    known = unit(cost)
+    known = metric_of(cost)
     return f"{known.name} ({known.unit})"
 
 

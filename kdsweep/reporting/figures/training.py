@@ -24,6 +24,7 @@ from kdsweep.reporting.figures.figure import (
     safe,
 )
 from kdsweep.reporting.results import Results
+from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 
 _COSTLY = "too costly"
 _MOST_BEST, _MOST_OTHERS = 5, 120
@@ -112,8 +113,8 @@ def cohort_course(results: Results) -> pd.DataFrame:
     epochs = results.epochs
     student = epochs[epochs["trial"] == number].set_index("epoch")
     table = pd.DataFrame({"student": student["value"]})
-    with_teacher = "teacher/miou" in epochs and results.summary["metric"] == "student/miou"
-    table["teacher"] = student["teacher/miou"] if with_teacher else np.nan
+    with_teacher = TEACHER_MIOU in epochs and results.summary["metric"] == MIOU
+    table["teacher"] = student[TEACHER_MIOU] if with_teacher else np.nan
     control = results.trials.loc[results.trials["number"] == number, "control"]
     known = control.dropna()
     rows = epochs[epochs["trial"] == (-1 if known.empty else int(known.iloc[0]))]

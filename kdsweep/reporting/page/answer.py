@@ -14,6 +14,7 @@ from kdsweep.reporting.notes import notes
 from kdsweep.reporting.page.confirmed import claims_of
 from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
 from kdsweep.reporting.results import Results
+from kdsweep.spec.metrics import TEST_MIOU
 
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 
@@ -334,9 +335,9 @@ def _is_matched(results: Results) -> bool:
 
 
 def _test_score(results: Results, number: int) -> float | None:
-    if "test/miou" not in results.epochs:
+    if TEST_MIOU not in results.epochs:
         return None
-    scores = results.epochs.loc[results.epochs["trial"] == number, "test/miou"].dropna()
+    scores = results.epochs.loc[results.epochs["trial"] == number, TEST_MIOU].dropna()
     return None if scores.empty else float(scores.iloc[-1])
 
 

@@ -15,7 +15,7 @@ from kdsweep.reporting.figures import FRONTS, class_ious, networks
 from kdsweep.reporting.front import front_title, further_costs
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
-from kdsweep.spec.units import unit
+from kdsweep.spec.metrics import metric_of
 
 _MOST_ROWS = 200
 _MOST_SETTINGS = 12
@@ -131,7 +131,7 @@ def front_rows(results: Results) -> Table:
 
 
 def _metric(metric: str, values: pd.Series) -> _Column:
-    known = unit(metric)
+    known = metric_of(metric)
     return _numbers(
         known.name, known.unit, values, formats.form_of(values) if known.unit else ".3f"
     )

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from kdsweep.ledger.rungs import Rungs
 from kdsweep.registry import named
-from kdsweep.spec.objectives import Objective
+from kdsweep.spec.metrics import Metric
 from kdsweep.spec.sweep import SCHEDULERS
 from kdsweep.sweep.schedulers.base import Scheduler
 
 
-def make_scheduler(name: str, rungs: Rungs, objectives: Sequence[Objective] = ()) -> Scheduler:
+def make_scheduler(name: str, rungs: Rungs, objectives: Sequence[Metric] = ()) -> Scheduler:
     """Return a sweep's scheduler.
 
     Args:

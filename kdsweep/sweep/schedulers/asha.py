@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.spec.objectives import Objective, front
+from kdsweep.spec.metrics import Metric
+from kdsweep.spec.objectives import front
 from kdsweep.sweep.schedulers.base import Scheduler
 
 
@@ -31,7 +32,7 @@ class Asha(Scheduler):
         objectives: What is optimised; values are those of the first.
     """
 
-    def __init__(self, rungs: Rungs, objectives: Sequence[Objective] = ()) -> None:
+    def __init__(self, rungs: Rungs, objectives: Sequence[Metric] = ()) -> None:
         super().__init__(rungs, objectives if len(objectives) > 1 else ())
 
     def should_stop(

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.spec.objectives import Objective
+from kdsweep.spec.metrics import Metric
 
 
 class Scheduler(ABC):
@@ -20,7 +20,7 @@ class Scheduler(ABC):
         objectives: What is optimised, the score that decides on epochs first.
     """
 
-    def __init__(self, rungs: Rungs, objectives: Sequence[Objective] = ()) -> None:
+    def __init__(self, rungs: Rungs, objectives: Sequence[Metric] = ()) -> None:
         self._rungs = rungs
         self._objectives = objectives
 
