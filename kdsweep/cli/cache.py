@@ -36,8 +36,8 @@ def cache_command(
     as_json: Json = False,
 ) -> None:
     """List decoded frames and generated scenes, with sizes and last use, or remove them."""
+    from kdsweep.data.cache_admin import cache_entries, clear_cache
     from kdsweep.data.fingerprint import default_cache
-    from kdsweep.data.upkeep import cache_entries, clear_cache
 
     if older_than is not None and not clear:
         raise SpecError("--older-than says what to remove", hint="kdsweep cache --clear")

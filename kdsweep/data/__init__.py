@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdsweep.data.opening import FrameCounts, SegmentationData, count_frames, open_data
+from kdsweep.data.dataset import FrameCounts, SegmentationData, count_frames, open_data
 from kdsweep.data.source import Progress
 from kdsweep.data.sources.folder import listed_classes
 from kdsweep.data.split import Split, class_frequencies

@@ -25,9 +25,9 @@ from pathlib import Path
 import cv2
 from filelock import FileLock, Timeout
 
+from kdsweep.data.file_errors import Problems
 from kdsweep.data.fingerprint import file_facts, fingerprint
 from kdsweep.data.pictures import FrameError, resize_image, resize_labels
-from kdsweep.data.problems import Problems
 from kdsweep.data.source import Frame, Progress, Source, SplitName
 from kdsweep.data.split import Split
 from kdsweep.errors import DataError

@@ -10,7 +10,7 @@ import numpy as np
 
 from kdsweep.data import Split
 from kdsweep.deploy.steps import Steps, views_of
-from kdsweep.deploy.views import FramePredictor, Views
+from kdsweep.deploy.tta import FramePredictor, Views
 
 
 @dataclass(frozen=True, eq=False)

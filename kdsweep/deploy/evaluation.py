@@ -22,7 +22,7 @@ from kdsweep.deploy.chain import apply_chains, median_ms, warm_up
 from kdsweep.deploy.frame_counts import FrameCounts
 from kdsweep.deploy.steps import Steps, step_text
 from kdsweep.deploy.trained_student import TrainedStudent
-from kdsweep.deploy.views import FramePredictor, plain_predictions
+from kdsweep.deploy.tta import FramePredictor, plain_predictions
 from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.models.inference_cost import device_name
 

@@ -15,9 +15,9 @@ from kdsweep.data.source import Progress
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.export_check import ExportCheck, Written, compare
-from kdsweep.deploy.extra import require_extra
 from kdsweep.deploy.loading import load
 from kdsweep.deploy.markdown_card import model_card
+from kdsweep.deploy.optional_dependencies import require_extra
 from kdsweep.deploy.torch_model import TorchModel
 from kdsweep.deploy.trained_student import open_training
 from kdsweep.errors import KdsweepError, SpecError

@@ -11,10 +11,10 @@ from kdsweep.deploy.bootstrap import Estimate
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.choosing import ChosenStudent, TrialProgress
 from kdsweep.deploy.export_check import ExportCheck, Written
-from kdsweep.deploy.looks_at_test import score_of_training, scorings
 from kdsweep.deploy.onnx_writing import OPSET
 from kdsweep.deploy.quantizing import CALIBRATION_FRAMES
 from kdsweep.deploy.tables import milliseconds
+from kdsweep.deploy.test_split_log import score_of_training, scorings
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger.events import Stop
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from kdsweep.deploy.card import Card
-from kdsweep.deploy.extra import require_extra
 from kdsweep.deploy.model import DeployedModel
+from kdsweep.deploy.optional_dependencies import require_extra
 from kdsweep.errors import ModelFileError, SpecError
 
 IMAGES, CLASSES, LOGITS = "images", "classes", "logits"

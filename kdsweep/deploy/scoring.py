@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.deploy import looks_at_test
+from kdsweep.deploy import test_split_log
 from kdsweep.deploy.choosing import choose_student
 from kdsweep.deploy.evaluation import Evaluation, evaluate_student
 from kdsweep.deploy.search import Choice, Say, Search, read_choice, search_postprocessing
@@ -90,13 +90,13 @@ def score(
     student.split(split)
     network = _teacher_for(steps, student, teacher)
     if split == "test":
-        before = looks_at_test.scorings(home)
-        said = looks_at_test.warning(before, looks_at_test.score_of_training(chosen))
+        before = test_split_log.scorings(home)
+        said = test_split_log.warning(before, test_split_log.score_of_training(chosen))
         if said is not None:
             warn(said)
     found = evaluate_student(student, split, steps=steps, teacher=network)
     if split == "test":
-        looks_at_test.record(home, found)
+        test_split_log.record(home, found)
     place = home.scores(split, postprocessed=bool(steps))
     return Scored(found, tuple(found.write(place if out is None else out / place.name)))
 

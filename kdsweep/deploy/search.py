@@ -33,7 +33,7 @@ from kdsweep.deploy.steps import (
     step_text,
 )
 from kdsweep.deploy.trained_student import TrainedStudent
-from kdsweep.deploy.views import FramePredictor, Views
+from kdsweep.deploy.tta import FramePredictor, Views
 from kdsweep.errors import SpecError
 from kdsweep.models.inference_cost import device_name
 

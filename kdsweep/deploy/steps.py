@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from kdsweep.deploy.views import Views
+from kdsweep.deploy.tta import Views
 from kdsweep.errors import SpecError
 from kdsweep.registry import Registry
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from kdsweep.errors import ConfigPath, SpecError, did_you_mean, shown
 from kdsweep.spec.base import RULE, Spec
 from kdsweep.spec.document import parse_value
-from kdsweep.spec.places import Place, homes_of
+from kdsweep.spec.schema_node import SchemaNode, homes_of
 
 S = TypeVar("S", bound=Spec)
 _NOTHING = object()
@@ -46,7 +46,7 @@ _PROBLEMS = {
 
 
 def check(
-    model: type[S], tree: Mapping[str, Any], more_keys: Mapping[str, Place] | None = None
+    model: type[S], tree: Mapping[str, Any], more_keys: Mapping[str, SchemaNode] | None = None
 ) -> S:
     """``tree`` as a ``model``.
 
@@ -61,7 +61,9 @@ def check(
     try:
         return model.model_validate(dict(tree))
     except ValidationError as error:
-        raise FindingsError(list(_findings(error, Place(model), tree, more_keys or {}))) from None
+        raise FindingsError(
+            list(_findings(error, SchemaNode(model), tree, more_keys or {}))
+        ) from None
 
 
 class FindingsError(Exception):
@@ -79,8 +81,8 @@ def unknown_key(
     path: ConfigPath,
     known: Sequence[str],
     *,
-    root: Mapping[str, Place] | None = None,
-    tagged: Place | None = None,
+    root: Mapping[str, SchemaNode] | None = None,
+    tagged: SchemaNode | None = None,
 ) -> SpecError:
     """The error about a key that its mapping does not have.
 
@@ -103,7 +105,7 @@ def unknown_key(
 
 
 def _findings(
-    error: ValidationError, root: Place, tree: Any, more_keys: Mapping[str, Place]
+    error: ValidationError, root: SchemaNode, tree: Any, more_keys: Mapping[str, SchemaNode]
 ) -> Iterator[SpecError]:
     top = {**root.keys(tree), **more_keys} if root.sections else {}
     judged: set[ConfigPath] = set()
@@ -129,11 +131,11 @@ def _is_echo(finding: Mapping[str, Any], value: Any) -> bool:
 class _Spot:
     """A walk through the schema and the tree at once, along the location of a finding."""
 
-    def __init__(self, place: Place, value: Any) -> None:
+    def __init__(self, place: SchemaNode, value: Any) -> None:
         self.place, self.value = place, value
         self.path: ConfigPath = ()
         self.parent, self.parent_value = place, value
-        self.tagged: Place | None = None
+        self.tagged: SchemaNode | None = None
         self.unknown = False
 
     def step(self, part: str | int) -> bool:
@@ -143,7 +145,7 @@ class _Spot:
             if not isinstance(part, str) or part not in place.tags():
                 return False
             self.tagged = place
-            self.place = Place(place.tags()[part])  # pydantic names the member; users do not
+            self.place = SchemaNode(place.tags()[part])  # pydantic names the member; users do not
             return True
         if len(place.kinds) != 1:
             return False
@@ -151,11 +153,11 @@ class _Spot:
         if kind.sections:
             keys = kind.keys(self.value)
             self.unknown = part not in keys
-            self.place = Place(Any) if self.unknown else keys[str(part)]
+            self.place = SchemaNode(Any) if self.unknown else keys[str(part)]
         elif isinstance(part, int) and kind.items is not None:
             self.place = kind.items
         elif kind.is_open and part != "[key]":
-            self.place = Place(Any)
+            self.place = SchemaNode(Any)
         else:
             return False
         self.path = (*self.path, part)
@@ -171,7 +173,7 @@ def _item(value: Any, part: str | int) -> Any:
         return _NOTHING
 
 
-def _in_words(finding: Mapping[str, Any], spot: _Spot, top: Mapping[str, Place]) -> SpecError:
+def _in_words(finding: Mapping[str, Any], spot: _Spot, top: Mapping[str, SchemaNode]) -> SpecError:
     kind, path, value, place = finding["type"], spot.path, spot.value, spot.place
     if kind == RULE:
         rule = finding["ctx"]
@@ -205,7 +207,7 @@ def _in_words(finding: Mapping[str, Any], spot: _Spot, top: Mapping[str, Place])
     return SpecError(problem, path=path, value=value, allowed=allowed, hint=_hint(place, value))
 
 
-def _null_not_allowed(path: ConfigPath, place: Place) -> SpecError:
+def _null_not_allowed(path: ConfigPath, place: SchemaNode) -> SpecError:
     return SpecError(
         "null is not allowed here",
         path=path,
@@ -218,7 +220,7 @@ def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
     """What is wrong with a value that fits none of several types, as the one it is nearest to."""
     section = spot.place.section(spot.value)
     likely = (
-        Place(section)
+        SchemaNode(section)
         if section
         else next((kind for kind in spot.place.kinds if _alike(kind, spot.value)), None)
     )
@@ -249,7 +251,7 @@ def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
             yield inner
 
 
-def _alike(kind: Place, value: object) -> bool:
+def _alike(kind: SchemaNode, value: object) -> bool:
     """Whether ``value`` is at least of the sort that ``kind`` wants."""
     origin = get_origin(kind.annotation)
     if kind.annotation is bool:
@@ -261,7 +263,7 @@ def _alike(kind: Place, value: object) -> bool:
     return isinstance(value, int | float) and kind.annotation in (int, float)
 
 
-def _hint(place: Place, value: object) -> str | None:
+def _hint(place: SchemaNode, value: object) -> str | None:
     """What to write instead, where that can be guessed from the value."""
     wanted = place.kinds[0].annotation
     if place.sections:
@@ -289,7 +291,7 @@ _SWITCHES = {"yes": True, "on": True, "true": True, "no": False, "off": False, "
 _MAIN_KEYS = {str: ("source", "encoder"), float: ("weight",), int: ("weight", "trials", "epochs")}
 
 
-def _section_hint(place: Place, value: object) -> str | None:
+def _section_hint(place: SchemaNode, value: object) -> str | None:
     if isinstance(value, bool):
         return "write {} for its defaults" if value else "write null to leave it out"
     for key in _MAIN_KEYS.get(type(value), ()):

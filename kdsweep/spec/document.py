@@ -23,7 +23,7 @@ class Document:
         tree: Plain mappings, lists and scalars.
         file: The file it came from; ``None`` if it came from Python.
         text: The file as it was, comments and all.
-        marks: Place of each key and list item.
+        marks: SchemaNode of each key and list item.
         blanks: Paths of keys with nothing behind them.
     """
 

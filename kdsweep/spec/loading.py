@@ -17,7 +17,7 @@ from kdsweep.spec.document import Document, read_document
 from kdsweep.spec.grammar import is_range
 from kdsweep.spec.job import Job, folder_name
 from kdsweep.spec.overrides import place_at, set_data, set_value
-from kdsweep.spec.places import Place
+from kdsweep.spec.schema_node import SchemaNode
 from kdsweep.spec.sweep import ResourcesSpec, SweepSpec
 from kdsweep.spec.template import find_ranges
 from kdsweep.spec.tracking import TrackingSpec
@@ -39,8 +39,8 @@ class SweepSections(Spec):
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 
 
-JOB_KEYS = Place(Job).keys({})
-SPACE_KEYS = {**JOB_KEYS, **Place(SweepSections).keys({})}
+JOB_KEYS = SchemaNode(Job).keys({})
+SPACE_KEYS = {**JOB_KEYS, **SchemaNode(SweepSections).keys({})}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def open_document(
     source: Source,
     overrides: Sequence[str],
     data: Sequence[str],
-    keys: Mapping[str, Place],
+    keys: Mapping[str, SchemaNode],
     default_name: str,
 ) -> Document:
     """Read a document and apply the changes from the command line.
@@ -184,7 +184,7 @@ def _read_pipeline(document: Document, value: str, path: ConfigPath) -> dict[str
     return {"file": value, **found.tree}
 
 
-def _refuse_blanks(document: Document, keys: Mapping[str, Place]) -> None:
+def _refuse_blanks(document: Document, keys: Mapping[str, SchemaNode]) -> None:
     """A section with nothing behind its key could mean "off" or "with its defaults"."""
     errors = []
     for path in sorted(document.blanks, key=str):
@@ -206,7 +206,7 @@ def value_at(tree: Any, path: ConfigPath) -> Any:
     return tree
 
 
-def with_defaults(place: Place, value: Any) -> Any:
+def with_defaults(place: SchemaNode, value: Any) -> Any:
     """``value`` with the defaults of all keys that it leaves out, down to the last section.
 
     Where a range decides which section stands somewhere, that section is left as it is.
@@ -230,7 +230,7 @@ def section_with_defaults(section: type[Spec], value: Mapping[str, Any]) -> dict
     dependent = section.dependent_defaults(value)
     for key, field in section.model_fields.items():
         if key in value:
-            filled[key] = with_defaults(Place.of_field(field), value[key])
+            filled[key] = with_defaults(SchemaNode.of_field(field), value[key])
         elif key in dependent:
             # What is left out here is filled in when a job is made.
             filled |= {key: dependent[key]} if dependent[key] is not None else {}

@@ -12,13 +12,13 @@ from kdsweep.spec.checking import unknown_key
 from kdsweep.spec.data import BaseDataSpec
 from kdsweep.spec.document import Document, parse_value
 from kdsweep.spec.grammar import RANGE_KEYS, is_range
-from kdsweep.spec.places import Place
+from kdsweep.spec.schema_node import SchemaNode
 from kdsweep.spec.yaml_reader import Mark
 
-_ANYTHING = Place(Any)
+_ANYTHING = SchemaNode(Any)
 
 
-def set_value(document: Document, text: str, keys: Mapping[str, Place]) -> None:
+def set_value(document: Document, text: str, keys: Mapping[str, SchemaNode]) -> None:
     """Put ``--set path=value`` into the document.
 
     Sections that are not there yet are made. A path may lead into a range
@@ -46,7 +46,7 @@ def set_value(document: Document, text: str, keys: Mapping[str, Place]) -> None:
         raise error.located(origin, None) from None
 
 
-def set_data(document: Document, text: str, place: Place) -> None:
+def set_data(document: Document, text: str, place: SchemaNode) -> None:
     """Put ``--data SOURCE=PATH`` into the document.
 
     Where the source changes, keys that all sources share (such as ``image_size``) stay, and those
@@ -94,7 +94,7 @@ def parse_path(text: str) -> ConfigPath:
     )
 
 
-def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, Place]) -> Place:
+def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, SchemaNode]) -> SchemaNode:
     """What may stand at ``path`` of a document.
 
     Args:
@@ -132,8 +132,11 @@ def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, Place]) -> Place:
 
 
 def _child(
-    known: Mapping[str, Place], path: ConfigPath, root: Mapping[str, Place], parent: Place | None
-) -> Place:
+    known: Mapping[str, SchemaNode],
+    path: ConfigPath,
+    root: Mapping[str, SchemaNode],
+    parent: SchemaNode | None,
+) -> SchemaNode:
     part = path[-1]
     if part not in known:
         tagged = parent if parent is not None and parent.tag else None
@@ -141,7 +144,7 @@ def _child(
     return known[str(part)]
 
 
-def _in_range(place: Place, node: Mapping[str, Any], path: ConfigPath) -> Place:
+def _in_range(place: SchemaNode, node: Mapping[str, Any], path: ConfigPath) -> SchemaNode:
     part, parent = path[-1], dotted(path[:-1])
     if part not in RANGE_KEYS:
         choice = f"{parent}.values[0]" if "values" in node else f"{parent}.min"
@@ -156,7 +159,7 @@ def _in_range(place: Place, node: Mapping[str, Any], path: ConfigPath) -> Place:
 
 
 def _put(
-    document: Document, path: ConfigPath, value: Any, keys: Mapping[str, Place], mark: Mark
+    document: Document, path: ConfigPath, value: Any, keys: Mapping[str, SchemaNode], mark: Mark
 ) -> None:
     place_at(document.tree, path, keys)
     node: Any = document.tree

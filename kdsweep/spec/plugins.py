@@ -14,7 +14,7 @@ from pydantic import create_model, model_validator
 from kdsweep.errors import SpecError
 from kdsweep.registry import Registry, named
 from kdsweep.spec.base import Spec, broken_rule
-from kdsweep.spec.places import Place
+from kdsweep.spec.schema_node import SchemaNode
 
 
 class PluggedSpec(Spec):
@@ -66,9 +66,9 @@ def family(name: str, group: str, base: type[M], reserved: Callable[[str], bool]
         if not isinstance(getattr(member, "implementation", None), str):
             raise TypeError(f"{member.__name__} has no `implementation`")
         for field in member.model_fields.values():
-            Place.of_field(field).describe()
+            SchemaNode.of_field(field).describe()
         member.model_json_schema()
-        if "source" in base.model_fields and Place.of_field(
+        if "source" in base.model_fields and SchemaNode.of_field(
             member.model_fields["source"]
         ).names() != [member_name]:
             raise TypeError(f'{member.__name__}.source is not Literal["{member_name}"]')

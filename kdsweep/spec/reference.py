@@ -25,7 +25,7 @@ from kdsweep.spec.grammar import DISTRIBUTIONS
 from kdsweep.spec.job import Job
 from kdsweep.spec.loading import SweepSections
 from kdsweep.spec.losses import LossSpec
-from kdsweep.spec.places import Place
+from kdsweep.spec.schema_node import SchemaNode
 
 REQUIRED = "required"
 _TABLE = re.compile(r"(<!-- keys of (\w+)(?: beyond (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -44,7 +44,7 @@ def _sections_of(section: type[Spec]) -> list[type[Spec]]:
     """A section and all that may stand in it, each once."""
     found = [section]
     for field in section.model_fields.values():
-        for inner in Place.of_field(field).sections:
+        for inner in SchemaNode.of_field(field).sections:
             found += _sections_of(inner)
     return list(dict.fromkeys(found))
 
@@ -82,7 +82,7 @@ def keys_of(section: type[Spec]) -> list[Key]:
     """The keys of a section, in its order."""
     texts = meanings(section)
     return [
-        Key(name, _default(field), _allowed(Place.of_field(field)), texts[name])
+        Key(name, _default(field), _allowed(SchemaNode.of_field(field)), texts[name])
         for name, field in section.model_fields.items()
     ]
 
@@ -133,7 +133,7 @@ def _default(field: FieldInfo) -> str:
     return shown([default])[1:-1]
 
 
-def _allowed(place: Place) -> str:
+def _allowed(place: SchemaNode) -> str:
     if place.sections:
         return "a mapping" + (" or null" if place.nullable else "")
     return place.describe()

@@ -26,7 +26,7 @@ from kdsweep.deploy.evaluation_display import show_evaluation, show_search
 from kdsweep.deploy.search import read_choice, search_postprocessing
 from kdsweep.deploy.steps import parse_steps
 from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
-from kdsweep.deploy.views import FramePredictor, Views
+from kdsweep.deploy.tta import FramePredictor, Views
 from kdsweep.errors import ExperimentError, KdsweepError, SpecError
 from kdsweep.ledger import Experiment, Ledger, TrialFolder
 from kdsweep.ledger.events import EpochEvent, TrialEvent

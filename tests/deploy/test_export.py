@@ -257,9 +257,9 @@ def test_nothing_is_written_over(trained: Get, tmp_path: Path) -> None:
 
 
 def test_missing_packages_are_named(trained: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kdsweep.deploy import extra
+    from kdsweep.deploy import optional_dependencies
 
-    monkeypatch.setattr(extra.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(optional_dependencies.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SpecError, match=r"pip install 'kdsweep\[deploy\]'"):
         export(trained("unet"), format="onnx")
 

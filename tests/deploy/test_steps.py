@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdsweep.deploy.steps import KINDS, STAGES, Step, missing_for, parse_steps, step_text, views_of
-from kdsweep.deploy.views import Views
+from kdsweep.deploy.tta import Views
 from kdsweep.errors import SpecError
 
 SIZE = (40, 60)

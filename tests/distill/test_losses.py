@@ -34,7 +34,7 @@ from kdsweep.labels import VOID
 from kdsweep.models import Activations
 from kdsweep.spec.distill import DistillSpec
 from kdsweep.spec.losses import OTHER_KEYS
-from kdsweep.spec.places import Place
+from kdsweep.spec.schema_node import SchemaNode
 
 EXPECTED = logit_formulas.EXPECTED | feature_formulas.EXPECTED
 SECTIONS = ("Averaged over", "Defaults", "Taps", "Reference")
@@ -62,7 +62,7 @@ def on_grids(
 def test_every_registered_loss_has_a_case_a_formula_and_a_spec() -> None:
     names = set(LOSSES.names())
     assert names == {case.name for case in CASES} == set(EXPECTED)
-    fields = {n: Place.of_field(f).sections for n, f in DistillSpec.model_fields.items()}
+    fields = {n: SchemaNode.of_field(f).sections for n, f in DistillSpec.model_fields.items()}
     assert names == {name for name, sections in fields.items() if sections}
     assert set(DistillSpec.model_fields) == names | set(OTHER_KEYS)
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from kdsweep.data.file_errors import Problems
 from kdsweep.data.pictures import PICTURE_SUFFIXES
-from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
     Frame,
     Progress,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdsweep.data.problems import Problems
+from kdsweep.data.file_errors import Problems
 from kdsweep.data.source import (
     Frame,
     Progress,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from kdsweep.data.classes_file import ClassTable, default_palette, read_classes
+from kdsweep.data.file_errors import Problems
 from kdsweep.data.fingerprint import file_facts, fingerprint
 from kdsweep.data.pictures import (
     LOSSLESS_SUFFIXES,
@@ -25,7 +26,6 @@ from kdsweep.data.pictures import (
     mask_palette,
     read_mask,
 )
-from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
     Frame,
     Progress,

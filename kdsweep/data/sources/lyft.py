@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kdsweep.data import carla
+from kdsweep.data.file_errors import Problems
 from kdsweep.data.pictures import LOSSLESS_SUFFIXES, PICTURE_SUFFIXES
-from kdsweep.data.problems import Problems
 from kdsweep.data.source import (
     Frame,
     Progress,

@@ -14,7 +14,7 @@ import pytest
 from kdsweep.cli import main
 from kdsweep.data import cache as decode_cache
 from kdsweep.data import open_data
-from kdsweep.data.upkeep import cache_entries, clear_cache
+from kdsweep.data.cache_admin import cache_entries, clear_cache
 from kdsweep.spec.data import CamvidData
 
 USE = """

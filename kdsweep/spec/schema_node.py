@@ -29,7 +29,7 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 @dataclass(frozen=True)
-class Place:
+class SchemaNode:
     """What may stand at one place of a document.
 
     Args:
@@ -43,18 +43,18 @@ class Place:
     required: bool = True
 
     @classmethod
-    def of_field(cls, field: FieldInfo) -> Place:
+    def of_field(cls, field: FieldInfo) -> SchemaNode:
         """The place that a field of a spec is."""
         return cls(field.annotation, tuple(field.metadata), field.is_required())
 
     @cached_property
-    def kinds(self) -> tuple[Place, ...]:
+    def kinds(self) -> tuple[SchemaNode, ...]:
         """The types that may stand here, one by one; ``null`` is not among them."""
         origin = get_origin(self.annotation)
         if origin is Annotated:
             inner, *metadata = get_args(self.annotation)
             flat = [m for item in metadata for m in getattr(item, "metadata", [item])]
-            return Place(inner, (*self.constraints, *flat), self.required).kinds
+            return SchemaNode(inner, (*self.constraints, *flat), self.required).kinds
         if origin in (Union, types.UnionType):
             members = (replace(self, annotation=member) for member in get_args(self.annotation))
             return tuple(kind for member in members for kind in member.kinds)
@@ -64,7 +64,7 @@ class Place:
     def nullable(self) -> bool:
         """Whether ``null`` may stand here."""
         if get_origin(self.annotation) is Annotated:
-            return Place(get_args(self.annotation)[0]).nullable
+            return SchemaNode(get_args(self.annotation)[0]).nullable
         return type(None) in get_args(self.annotation) or self.annotation is Any
 
     @cached_property
@@ -73,11 +73,11 @@ class Place:
         return tuple(kind.annotation for kind in self.kinds if _is_spec(kind.annotation))
 
     @cached_property
-    def items(self) -> Place | None:
+    def items(self) -> SchemaNode | None:
         """The place of one item, where lists may stand here."""
         for kind in self.kinds:
             if get_origin(kind.annotation) is tuple:
-                return Place(get_args(kind.annotation)[0])
+                return SchemaNode(get_args(kind.annotation)[0])
         return None
 
     @cached_property
@@ -118,11 +118,11 @@ class Place:
             return self.tags().get(tag) if isinstance(tag, str) else None
         return min(self.sections, key=lambda section: _misfit(section, value))
 
-    def keys(self, value: object) -> dict[str, Place]:
+    def keys(self, value: object) -> dict[str, SchemaNode]:
         """The keys that a mapping here may have, all that are possible if its spec is unknown."""
         known = self.section(value)
         sections = self.sections if known is None else (known,)
-        return {n: Place.of_field(f) for s in sections for n, f in s.model_fields.items()}
+        return {n: SchemaNode.of_field(f) for s in sections for n, f in s.model_fields.items()}
 
     def describe(self) -> str:
         """What may stand here, in words: ``a number > 0``."""
@@ -162,7 +162,7 @@ def _misfit(section: type[Spec], value: Mapping[str, object]) -> tuple[int, int]
     return unknown, 0
 
 
-def _describe(kind: Place) -> str:
+def _describe(kind: SchemaNode) -> str:
     annotation, origin = kind.annotation, get_origin(kind.annotation)
     for note in kind.constraints:
         if isinstance(note, annotated_types.DocInfo):
@@ -182,9 +182,9 @@ def _describe(kind: Place) -> str:
     return f"{_NAMES[annotation]} {bounds}".strip()
 
 
-def _describe_list(kind: Place) -> str:
+def _describe_list(kind: SchemaNode) -> str:
     items = get_args(kind.annotation)
-    item = Place(items[0]).describe()
+    item = SchemaNode(items[0]).describe()
     if items[-1] is not Ellipsis:
         return f"a list of {len(items)}, each {item}"
     least = [c.min_length for c in kind.constraints if isinstance(c, annotated_types.MinLen)]
@@ -198,11 +198,11 @@ def _bounds(constraints: Sequence[Any]) -> Iterator[str]:
                 yield f"{sign} {getattr(constraint, attribute)}"
 
 
-def homes_of(key: str, root: Mapping[str, Place]) -> list[str]:
+def homes_of(key: str, root: Mapping[str, SchemaNode]) -> list[str]:
     """Dotted paths of the places called ``key``, the shortest first."""
     found: list[str] = []
 
-    def walk(keys: Mapping[str, Place], prefix: str) -> None:
+    def walk(keys: Mapping[str, SchemaNode], prefix: str) -> None:
         for name, place in keys.items():
             if name == key:
                 found.append(prefix + name)
