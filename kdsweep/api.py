@@ -103,7 +103,7 @@ def plan(
     slots: int | None = None,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
 ) -> Preview:
-    """What a sweep would train, and how long and how much memory that would take here.
+    """Return what a sweep would train, and how long and how much memory that would take here.
 
     Trains nothing, starts no Ray and makes no experiment.
 
@@ -152,7 +152,7 @@ def resume(experiment: str | Path, *, address: str | None = None) -> Results:
 
 
 def sweep_summary(experiment: Path, session: int) -> SweepSummary:
-    """What trackers are told of a sweep as a whole; draws the report's page for it.
+    """Return what trackers are told of a sweep as a whole; draws the report's page for it.
 
     Args:
         experiment: Its folder.
@@ -286,7 +286,7 @@ def export(
 
 
 def _claims_of(chosen: ChosenStudent) -> list[str]:
-    """What repeated seeds have shown of a trial's job, in words."""
+    """Return what repeated seeds have shown of a trial's job, in words."""
     if chosen.experiment is None:
         return []
     results = load(chosen.experiment.path)

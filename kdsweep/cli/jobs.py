@@ -147,7 +147,7 @@ def validate(
 
 
 def _frames(jobs: Sequence[Job]) -> str:
-    """What there is of the data of some jobs.
+    """Return what there is of the data of some jobs.
 
     Raises:
         DataError: A folder is missing or laid out differently.

@@ -48,7 +48,7 @@ def terminal() -> Console:
 
 
 def output_is_read() -> bool:
-    """Whether standard output has a reader, or is none that could leave."""
+    """Return whether standard output has a reader, or is none that could leave."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)

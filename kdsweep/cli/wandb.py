@@ -49,7 +49,7 @@ def wandb_export(space: SpaceFile, data: Data = None, set_: Set = None) -> None:
 
 
 def _left_out(sweep: SweepSpec) -> list[str]:
-    """What a space asks for that the exported sweep does not do."""
+    """Return what a space asks for that the exported sweep does not do."""
     lost = {
         key: value
         for key, value in sweep.model_dump(mode="json").items()

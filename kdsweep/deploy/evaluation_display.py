@@ -192,7 +192,7 @@ def _verdict(one: Tried) -> str:
 
 
 def _added(one: Tried) -> Steps:
-    """What a chain adds to the one it builds on."""
+    """Return what a chain adds to the one it builds on."""
     return tuple(step for step in one.steps if step not in one.builds_on)
 
 

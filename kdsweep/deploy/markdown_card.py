@@ -200,7 +200,7 @@ def _with_interval(found: Estimate, between: str) -> str:
 
 
 def _test_score(card: Card, chosen: ChosenStudent) -> str | None:
-    """What the student scored on the test split, if it was scored."""
+    """Return what the student scored on the test split, if it was scored."""
     home = chosen.folder.evaluation
     try:
         found = json.loads(home.scores("test").read_text(encoding="utf-8"))

@@ -282,7 +282,7 @@ def read_choice(path: Path) -> Choice:
 def _takes_other_sizes(
     predictor: FramePredictor, image_HWC: np.ndarray, with_teacher: bool
 ) -> bool:
-    """Whether networks run on enlarged and reduced frames; some transformers do not."""
+    """Return whether networks run on enlarged and reduced frames; some transformers do not."""
     scale = KINDS.get("scale").tried[0]
     try:
         predictor.probabilities(image_HWC, Views(scale=scale, teacher=0.5 * with_teacher))
@@ -292,7 +292,7 @@ def _takes_other_sizes(
 
 
 def _options(missing: dict[str, str]) -> tuple[dict[str, list[Steps]], dict[str, str]]:
-    """What is tried at each stage, and which steps cannot be, with the reason."""
+    """Return what is tried at each stage, and which steps cannot be, with the reason."""
     options: dict[str, list[Steps]] = {stage: [] for stage in STAGES}
     not_tried: dict[str, str] = {}
     for name in KINDS:

@@ -130,7 +130,7 @@ def views_of(steps: Sequence[Step]) -> Views:
 
 
 def missing_for(name: str) -> str | None:
-    """What has to be installed for a kind of step, if something has."""
+    """Return what has to be installed for a kind of step, if something has."""
     if name in _SCIKIT_IMAGE and importlib.util.find_spec("skimage") is None:
         return "it needs scikit-image: pip install 'kdsweep[deploy]'"
     return None

@@ -60,7 +60,7 @@ def score_of_training(chosen: ChosenStudent) -> float | None:
 
 
 def warning(before: list[dict[str, Any]], of_training: float | None = None) -> str | None:
-    """What to say before the test split is scored again; ``None`` the first time.
+    """Return what to say before the test split is scored again; ``None`` the first time.
 
     Args:
         before: What :func:`scorings` gave.

@@ -76,7 +76,7 @@ class TrainedStudent:
 def open_training(
     chosen: ChosenStudent, data: Sequence[str] = (), advance: Progress | None = None
 ) -> tuple[Job, Card, SegmentationData]:
-    """What a student was trained by, what it says of itself, and the data it was trained on.
+    """Return what a student was trained by, what it says of itself, and the data it was trained on.
 
     Args:
         chosen: The student.

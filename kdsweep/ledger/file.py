@@ -89,7 +89,7 @@ def scan_ledger(path: Path) -> LedgerScan:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Whether a driver has the ledger open for writing, on whatever machine.
+    """Return whether a driver has the ledger open for writing, on whatever machine.
 
     Returns:
         ``None`` where the file system knows no locks, or the file is not there.

@@ -257,7 +257,7 @@ class Experiment:
         return self.wandb / "sweep.json"
 
     def tracker(self, name: str) -> Path:
-        """What a tracker other than W&B writes."""
+        """Return what a tracker other than W&B writes."""
         return self.path / "tracking" / name
 
     @property

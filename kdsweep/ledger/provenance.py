@@ -98,7 +98,7 @@ def mask_secrets(command: Sequence[str]) -> list[str]:
 
 
 def _output(*command: str) -> str | None:
-    """What a short command prints, or ``None`` if it is missing, fails or hangs."""
+    """Return what a short command prints, or ``None`` if it is missing, fails or hangs."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -25,7 +25,7 @@ class Rungs:
         self.points: dict[int, dict[int, tuple[float, ...]]] = {}
 
     def is_rung(self, epoch: int) -> bool:
-        """Whether trials are compared at ``epoch``."""
+        """Return whether trials are compared at ``epoch``."""
         rung = self.grace_period
         while rung < epoch:
             rung *= self.reduction_factor

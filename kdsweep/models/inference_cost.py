@@ -107,7 +107,7 @@ def measure_inference(
 
 
 def static_cost(network: SegmentationNetwork, image_size: tuple[int, int]) -> dict[str, float]:
-    """What the architecture alone decides: ``params_m`` and ``macs_g`` as reports have them.
+    """Return what the architecture alone decides: ``params_m`` and ``macs_g`` as reports have them.
 
     Args:
         network: The network; without memory (on the device ``meta``) it costs no arithmetic.

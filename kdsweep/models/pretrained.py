@@ -13,7 +13,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def has_weights(encoder: str, weights: str) -> bool:
-    """Whether published weights called ``weights`` exist for an encoder."""
+    """Return whether published weights called ``weights`` exist for an encoder."""
     if encoder.startswith("tu-"):
         return bool(timm.models.is_model_pretrained(encoder.removeprefix("tu-")))
     return weights in smp.encoders.encoders[encoder]["pretrained_settings"]

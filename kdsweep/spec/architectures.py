@@ -33,7 +33,7 @@ class Architecture:
 
 
 def architecture_key(job: Job | Mapping[str, Any]) -> str:
-    """What a job has in common with all whose students cost as much: network and image size.
+    """Return what a job has in common with all whose students cost as much: network and image size.
 
     Args:
         job: The job, or the same as plain JSON.

@@ -252,7 +252,7 @@ def _as_most_likely(spot: _Spot) -> Iterator[SpecError]:
 
 
 def _alike(kind: SchemaNode, value: object) -> bool:
-    """Whether ``value`` is at least of the sort that ``kind`` wants."""
+    """Return whether ``value`` is at least of the sort that ``kind`` wants."""
     origin = get_origin(kind.annotation)
     if kind.annotation is bool:
         return isinstance(value, int) or (isinstance(value, str) and value.lower() in _SWITCHES)
@@ -264,7 +264,7 @@ def _alike(kind: SchemaNode, value: object) -> bool:
 
 
 def _hint(place: SchemaNode, value: object) -> str | None:
-    """What to write instead, where that can be guessed from the value."""
+    """Return what to write instead, where that can be guessed from the value."""
     wanted = place.kinds[0].annotation
     if place.sections:
         return _section_hint(place, value)

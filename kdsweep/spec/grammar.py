@@ -25,7 +25,7 @@ DISTRIBUTIONS = (*_NUMERIC, *_CHOICES, "constant")
 
 
 def is_range(value: object) -> bool:
-    """Whether ``value`` is a mapping in the grammar of ranges."""
+    """Return whether ``value`` is a mapping in the grammar of ranges."""
     return isinstance(value, Mapping) and not _TELLING.isdisjoint(value)
 
 

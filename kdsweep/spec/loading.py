@@ -200,7 +200,7 @@ def _refuse_blanks(document: Document, keys: Mapping[str, SchemaNode]) -> None:
 
 
 def value_at(tree: Any, path: ConfigPath) -> Any:
-    """What stands at ``path`` of a plain tree."""
+    """Return what stands at ``path`` of a plain tree."""
     for part in path:
         tree = tree[part]
     return tree

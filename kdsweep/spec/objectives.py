@@ -131,7 +131,7 @@ def front(points: Mapping[int, Sequence[float]], objectives: Sequence[Metric]) -
 
 
 def dominates(one: Sequence[float], other: Sequence[float], objectives: Sequence[Metric]) -> bool:
-    """Whether one point is as good as another in everything and better in something.
+    """Return whether one point is as good as another in everything and better in something.
 
     Args:
         one: A value for each objective.

@@ -95,7 +95,7 @@ def parse_path(text: str) -> ConfigPath:
 
 
 def place_at(tree: Any, path: ConfigPath, keys: Mapping[str, SchemaNode]) -> SchemaNode:
-    """What may stand at ``path`` of a document.
+    """Return what may stand at ``path`` of a document.
 
     Args:
         tree: The document; it tells which of several sections stands somewhere.

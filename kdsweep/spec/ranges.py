@@ -239,5 +239,5 @@ def _multiple_at(number: Number, step: Number) -> int:
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is a finite number, and not ``true`` or ``false``."""
+    """Return whether ``value`` is a finite number, and not ``true`` or ``false``."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

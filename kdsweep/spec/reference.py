@@ -119,7 +119,7 @@ def with_tables(text: str) -> str:
 
 
 def _differs(field: FieldInfo, base: FieldInfo) -> bool:
-    """Whether a key is of the same kind as in the base, but with a default of its own."""
+    """Return whether a key is of the same kind as in the base, but with a default of its own."""
     return field.annotation == base.annotation and field.default != base.default
 
 

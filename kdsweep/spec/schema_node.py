@@ -125,7 +125,7 @@ class SchemaNode:
         return {n: SchemaNode.of_field(f) for s in sections for n, f in s.model_fields.items()}
 
     def describe(self) -> str:
-        """What may stand here, in words: ``a number > 0``."""
+        """Return what may stand here, in words: ``a number > 0``."""
         texts = [] if self.tag else [_describe(kind) for kind in self.kinds]
         if self.tag:
             texts = [f"a mapping with `{self.tag}`, one of {', '.join(self.tags())}"]

@@ -345,7 +345,7 @@ def _check_search(space: Space) -> None:
 
 
 def _corner_errors(root: Branch, document: Document) -> list[SpecError]:
-    """What is wrong at the corners of a space, each error with its path in the document."""
+    """Return what is wrong at the corners of a space, each error with its path in the document."""
     errors: dict[tuple[ConfigPath, str], SpecError] = {}
     seen = set()
     for pick in corner_picks(root, SCOPES):

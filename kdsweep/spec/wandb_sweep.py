@@ -16,7 +16,7 @@ _ACTING = ("run_cap", "early_terminate")
 
 
 def has_ranges(space: Space) -> bool:
-    """Whether there is anything to search; a plain job is a space too."""
+    """Return whether there is anything to search; a plain job is a space too."""
     return any(True for _ in find_ranges(space.tree))
 
 

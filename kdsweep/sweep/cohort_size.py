@@ -77,7 +77,7 @@ def num_heads(space: Space | JobList, students: int) -> int:
 
 
 def have_one_control(space: Space | JobList) -> bool:
-    """Whether the students of a cohort differ in what a control does not have."""
+    """Return whether the students of a cohort differ in what a control does not have."""
     if isinstance(space, JobList):
         return False
     own = (range_.path[0] for range_, shared in space.ranges() if not shared)

@@ -199,7 +199,7 @@ class Drawing:
 
 
 def _is_reciprocal(job: Mapping[str, Any]) -> bool:
-    """Whether the teacher learns from its student as well."""
+    """Return whether the teacher learns from its student as well."""
     terms = {name: term for name, term in job["distill"].items() if name in LOSSES}
     return job["teacher"] is not None and any(
         LOSSES.get(name).reciprocal and term is not None and term.get("weight", 0) > 0

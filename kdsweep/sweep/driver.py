@@ -211,7 +211,7 @@ class Driver:
         return len(self._active)
 
     def is_active(self, attempt: Attempt) -> bool:
-        """Whether an attempt was handed out and has not ended."""
+        """Return whether an attempt was handed out and has not ended."""
         return self._active.get(attempt.cohort) is attempt
 
     def next_attempt(self) -> Attempt | None:

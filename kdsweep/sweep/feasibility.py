@@ -56,7 +56,7 @@ class Feasibility:
         return excess(costs, self._bounds)
 
     def is_feasible(self, params: Mapping[str, Any]) -> bool:
-        """Whether a draw with these parameters keeps to the bounds."""
+        """Return whether a draw with these parameters keeps to the bounds."""
         items = params.items()
         return not any(excluded <= items for excluded in self._excluded)
 
@@ -91,7 +91,7 @@ class Feasibility:
         ]
 
     def allows(self, control: Job) -> bool:
-        """Whether some student that may be trained is built like a control's."""
+        """Return whether some student that may be trained is built like a control's."""
         wanted = control.student
         return not self._excluded or any(a.job.student == wanted for a in self.architectures)
 

@@ -70,7 +70,7 @@ class Effort:
 
 
 def foresee(work: Workload, cost: StepCost, *, students: int, asha: bool) -> Effort:
-    """What a sweep is expected to take.
+    """Return what a sweep is expected to take.
 
     Trials are taken to be in random order, and each as good at every rung as at the others. A
     sampler that learns, or curves that cross, let more trials through.
@@ -135,7 +135,7 @@ class _Play:
         return Effort(now / 3600, busy / 3600, self._num_epochs / all_epochs)
 
     def _attempts(self) -> Iterator[Iterator[float]]:
-        """What is handed out, in order."""
+        """Return what is handed out, in order."""
         for _ in range(self._work.num_controls):
             yield self._control()
         trials = iter(range(self._work.num_trials))

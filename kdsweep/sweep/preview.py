@@ -271,7 +271,7 @@ def preview(
 
 
 def _feasibility(space: Space, num_classes: int) -> Feasibility:
-    """What the space's bounds leave of it."""
+    """Return what the space's bounds leave of it."""
     from kdsweep.trial import static_costs
 
     if not space.sweep.static_bounds:
@@ -282,7 +282,7 @@ def _feasibility(space: Space, num_classes: int) -> Feasibility:
 
 
 def _notes_on_bounds(space: Space, num_trials: int, feasibility: Feasibility) -> Iterator[str]:
-    """What bounds and the size of the space leave of it."""
+    """Return what bounds and the size of the space leave of it."""
     if feasibility.is_limiting:
         keys = {architecture.key for architecture in space.architectures()}
         left = {architecture.key for architecture in feasibility.architectures}
@@ -434,7 +434,7 @@ def _notes(
     machine: Machine,
     resources: Plan,
 ) -> Iterator[str]:
-    """What else should be known."""
+    """Return what else should be known."""
     sweep = space.sweep
     if packed is not None and packed.cannot_fit:
         yield f"kdsweep run would refuse this: {packed.error()}"

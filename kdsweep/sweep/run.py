@@ -193,7 +193,7 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
 
 
 def read_space(experiment: Experiment) -> Space | JobList:
-    """What an experiment trains: its search space, or the jobs that it confirms.
+    """Return what an experiment trains: its search space, or the jobs that it confirms.
 
     Raises:
         ExperimentError: It cannot be read.

@@ -163,7 +163,7 @@ class Study:
         return self.space.draw(study.ask())
 
     def _is_untried(self, point: Mapping[str, Any]) -> bool:
-        """Whether a point was not drawn yet and keeps to the static bounds."""
+        """Return whether a point was not drawn yet and keeps to the static bounds."""
         if _key(point) in self._drawn:
             return False
         return self._feasibility is None or self._feasibility.is_feasible(point)

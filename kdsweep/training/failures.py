@@ -14,13 +14,13 @@ _DEVICE_FAILED = re.compile(r"CUDA error|CU(BLAS|DNN)_STATUS_", re.IGNORECASE)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a device or on the host."""
+    """Return whether memory ran out, on a device or on the host."""
     names = {cls.__name__ for cls in type(error).__mro__}
     return bool(names & {"OutOfMemoryError", "MemoryError"} or _OUT_OF_MEMORY.search(str(error)))
 
 
 def concerns_all(error: BaseException) -> bool:
-    """Whether an error in one student's turn ends its siblings too.
+    """Return whether an error in one student's turn ends its siblings too.
 
     Memory is one for all, and after an error of the device nothing works there any more.
     """

@@ -100,7 +100,7 @@ class StepCost:
         return self.num_batches * (self.batch_s + self.head_start_s) + self.teacher_save_s
 
     def memory_bytes(self, students: int) -> int:
-        """What a cohort needs at its peak.
+        """Return what a cohort needs at its peak.
 
         Args:
             students: Its students, controls that ride along counted.
@@ -113,5 +113,5 @@ class StepCost:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> StepCost:
-        """What :meth:`to_json` wrote."""
+        """Return what :meth:`to_json` wrote."""
         return cls(**value)

@@ -121,7 +121,7 @@ def _inspect(job: Job, model: ModelSpec) -> SegmentationNetwork:
 
 
 def static_costs(jobs: Sequence[Job], num_classes: int) -> list[dict[str, float]]:
-    """What each job's student costs by its architecture alone, by metric.
+    """Return what each job's student costs by its architecture alone, by metric.
 
     Args:
         jobs: The jobs.

@@ -330,7 +330,7 @@ def class_weights(job: Job, data: SegmentationData) -> tuple[float, ...] | None:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What the forward passes of a job are lowered to on a device; ``None`` is float32."""
+    """Return what the forward passes of a job are lowered to on a device; ``None`` is float32."""
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():

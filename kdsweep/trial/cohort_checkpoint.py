@@ -88,7 +88,7 @@ class CohortCheckpoint:
 
 
 def fingerprint(job: Job) -> str:
-    """What must be equal for a checkpoint of one job to go on in another.
+    """Return what must be equal for a checkpoint of one job to go on in another.
 
     Batch size and accumulation may differ (a trial that ran out of memory goes on with half the
     batch), and so may where the data lie and how many processes load them.

@@ -71,7 +71,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimate:
-    """What a job needs on a GPU.
+    """Return what a job needs on a GPU.
 
     Its networks are built and run once without memory for what they compute, so that it takes
     seconds, and no GPU.
@@ -124,7 +124,7 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
 
 
 def _planned_activation_bytes(job: Job, engine: Engine, num_frames: int) -> int:
-    """What a step keeps at its peak, with networks on a device without memory."""
+    """Return what a step keeps at its peak, with networks on a device without memory."""
     labels_BHW = torch.zeros((num_frames, *job.data.image_size), dtype=torch.int64, device="meta")
     images_BHWC = torch.zeros((*labels_BHW.shape, 3), dtype=torch.uint8, device="meta")
     most = activation_bytes(engine, images_BHWC, labels_BHW)

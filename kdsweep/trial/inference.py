@@ -78,7 +78,7 @@ def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFo
 
 
 def _holds(kept: Any, conditions: dict[str, Any]) -> bool:
-    """Whether something was measured before, with all as it is now."""
+    """Return whether something was measured before, with all as it is now."""
     return (
         isinstance(kept, dict)
         and all(kept.get(key) == value for key, value in conditions.items())

@@ -168,7 +168,7 @@ def run_jobs(
 
 
 def _outcomes(states: Sequence[Mapping[str, Any]]) -> dict[int, EpochOutcome]:
-    """What the epoch of a checkpoint gave each student; empty before the first."""
+    """Return what the epoch of a checkpoint gave each student; empty before the first."""
     outcomes: dict[int, EpochOutcome] = {}
     for place, state in enumerate(states):
         if state.get("error") is not None:

@@ -338,7 +338,7 @@ class _Epochs:
         return time.perf_counter()
 
     def activation_bytes(self) -> int:
-        """What a step needs at its peak beyond weights, gradients and optimiser state."""
+        """Return what a step needs at its peak beyond weights, gradients and optimiser state."""
         images_BHWC, labels_BHW, _ = self._loader.finished(next(self._loader.host_batches(0)))
         images_BHWC, labels_BHW = images_BHWC.to(self._device), labels_BHW.to(self._device)
         return activation_bytes(self.engine, images_BHWC, labels_BHW.long())

@@ -94,7 +94,7 @@ class StudentFolder:
         )
 
     def look_at(self, report: EpochReport) -> list[str]:
-        """What there is to say of an epoch, then its warnings; each warning is said once."""
+        """Return what there is to say of an epoch, then its warnings; each warning is said once."""
         return [epoch_line(report, self.job.train.epochs), *self._terms.look_at(report)]
 
     def say(self, line: str, *, level: int = logging.INFO, alone: bool = False) -> None:
@@ -110,7 +110,7 @@ class StudentFolder:
             self._append(line)
 
     def state(self) -> dict[str, Any]:
-        """What is remembered between epochs."""
+        """Return what is remembered between epochs."""
         return {"best": self._best, "lopsided": sorted(self._terms.said)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -156,6 +156,6 @@ class StudentFolder:
 
 
 def _of_one(found: Mapping[str, Any], place: int) -> dict[str, Any]:
-    """What an evaluation found of the teacher and of one student."""
+    """Return what an evaluation found of the teacher and of one student."""
     names = {"teacher": "teacher", f"student{place}": "student"}
     return {shown: found[name] for name, shown in names.items() if name in found}

@@ -64,7 +64,7 @@ def tracked(
 def _found(
     folder: TrialFolder, best: EpochReport, num_epochs: int, classes: Sequence[str]
 ) -> tuple[dict[str, Any], TrialDetails]:
-    """What the training has come to; its best epoch may be older than this process."""
+    """Return what the training has come to; its best epoch may be older than this process."""
     card = json.loads((folder.best / CARD).read_text(encoding="utf-8"))
     seen = card["epoch"] == best.epoch
     details = TrialDetails(

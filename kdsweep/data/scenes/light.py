@@ -58,7 +58,7 @@ class Light:
         return self._through_air(colour, exp(-0.5 * z / self.visibility))
 
     def mirrored(self, share: float) -> Triple:
-        """What glass shows of the sky: a share of it, over a dark inside."""
+        """Return what glass shows of the sky: a share of it, over a dark inside."""
         r, g, b = self.haze
         return r * share + 8, g * share + 8, b * share + 8
 

@@ -210,7 +210,7 @@ def _traffic(dice: Dice, stage: Stage) -> Iterator[Thing]:
 
 
 def _is_clear(road: Road, z: float, length: float = 0.0) -> bool:
-    """Whether nothing crosses the road here."""
+    """Return whether nothing crosses the road here."""
     for span in (road.crossing, road.zebra):
         if span and span[0] - 0.3 < z + length and z < span[1] + 0.3:
             return False

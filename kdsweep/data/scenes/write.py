@@ -137,7 +137,7 @@ def _share_out(task: Task, count: int, done: Callable[[int], None]) -> None:
 
 
 def main() -> None:
-    """What a helping process does."""
+    """Return what a helping process does."""
     folder, seed, size, scenes = json.load(sys.stdin)
     task = Task(folder, seed, tuple(size), scenes)
     cv2.setNumThreads(0)
