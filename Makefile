@@ -1,4 +1,4 @@
-.PHONY: check test bench-check format constraints
+.PHONY: check test test-all mutants bench-check format constraints
 
 check:
 	ruff check .
@@ -8,7 +8,15 @@ check:
 
 # Two processes: most tests wait for processes of their own, or use one core.
 test:
+	pytest -q -n 2 --dist worksteal -m "not slow"
+
+# With what starts Ray for long, trains for long, or builds a machine: some twenty minutes.
+test-all:
 	pytest -q -n 2 --dist worksteal
+
+# Plants small faults in the modules that decide most; their own tests should notice.
+mutants:
+	python tests/mutants.py
 
 # Quick benchmarks, side by side: their ratios against benchmarks/floors.toml.
 bench-check:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.model import DeployedModel
@@ -46,12 +47,12 @@ class OnnxModel(DeployedModel):
         self._session = open_session(contents, path, device, num_threads)
         self._check_interface(path)
 
+    @override
     def class_ids(self, images_NHWC: np.ndarray) -> np.ndarray:
-        """See :meth:`DeployedModel.class_ids`."""
         return np.asarray(self._session.run([CLASSES], {IMAGES: images_NHWC})[0])
 
+    @override
     def logits(self, images_NHWC: np.ndarray) -> np.ndarray:
-        """See :meth:`DeployedModel.logits`."""
         return np.asarray(self._session.run([LOGITS], {IMAGES: images_NHWC})[0])
 
     def _check_interface(self, path: Path) -> None:

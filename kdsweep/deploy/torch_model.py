@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.model import DeployedModel
@@ -47,14 +48,14 @@ class TorchModel(DeployedModel):
             torch.set_num_threads(num_threads)
         self.network = read_network(card, weights).to(self._device)
 
+    @override
     @torch.inference_mode()
     def class_ids(self, images_NHWC: np.ndarray) -> np.ndarray:
-        """See :meth:`DeployedModel.class_ids`."""
         return self._forward(images_NHWC).argmax(1).to(torch.uint8).cpu().numpy()
 
+    @override
     @torch.inference_mode()
     def logits(self, images_NHWC: np.ndarray) -> np.ndarray:
-        """See :meth:`DeployedModel.logits`."""
         return self._forward(images_NHWC).float().cpu().numpy()
 
     def _forward(self, images_NHWC: np.ndarray) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -45,8 +46,8 @@ class Attention(DistillationLoss[AttentionSpec]):
         labelled pixels before the normalisation; neither paper nor code knows void.
     """
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         for tap in self.taps:
             teacher_B1hw = _energy(teacher, tap)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -51,8 +52,8 @@ class ChannelWise(DistillationLoss[ChannelWiseSpec]):
         super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         for tap in self.taps:
             if tap == "logits":

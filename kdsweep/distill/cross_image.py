@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -50,8 +51,8 @@ class CrossImage(DistillationLoss[CrossImageSpec]):
         ``max_side`` needs.
     """
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         for tap in self.taps:
             teacher_BChw = tapped(teacher, tap)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -47,8 +48,8 @@ class Dist(DistillationLoss[DistSpec]):
         bounds the lengths from below by 1e-8, so that constant columns count as 1.
     """
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
         teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
         student_BKhw = F.softmax(student_BKhw / self.keys.temperature, dim=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -49,8 +50,8 @@ class DKD(DistillationLoss[DKDSpec]):
         logarithms. The code ramps the weight over 20 epochs on CIFAR-100: ``warmup_epochs``.
     """
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
         teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
         label_Bhw = majority_label(labels_BHW, student_BKhw.shape[1], self.keys.stride)

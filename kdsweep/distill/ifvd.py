@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -51,8 +52,8 @@ class IFVD(DistillationLoss[IFVDSpec]):
         pass through the student's prototypes, as in the code.
     """
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         num_classes = student.logits_BKHW.shape[1]
         for tap in self.taps:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -55,8 +56,8 @@ class Masked(DistillationLoss[MaskedSpec]):
         self.projections = Projections(channels, self.taps)
         self.generators = nn.ModuleList(_generator(channels.teacher[tap]) for tap in self.taps)
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         for tap, generator in zip(self.taps, self.generators, strict=True):
             teacher_BChw = tapped(teacher, tap)

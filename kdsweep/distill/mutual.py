@@ -6,6 +6,7 @@ Shape legend: B batch, K classes, H W logits size, h w pooled size.
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -40,8 +41,8 @@ class Mutual(DistillationLoss[MutualSpec]):
         the networks does not matter. Pixels as in ``pixel_kl``.
     """
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
         teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
         divergence_Bhw = softened_kl(student_BKhw, teacher_BKhw, self.keys.temperature)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -51,8 +52,8 @@ class PixelKL(DistillationLoss[PixelKLSpec]):
         deviation divides by K, the authors' code (``torch.std``) by K − 1; the paper is followed.
     """
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         student_BKhw, valid_Bhw = pool_valid(student.logits_BKHW, labels_BHW, self.keys.stride)
         teacher_BKhw, _ = pool_valid(teacher.logits_BKHW, labels_BHW, self.keys.stride)
         if self.keys.standardize:

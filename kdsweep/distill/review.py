@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from kdsweep.distill.base import (
     Activations,
@@ -69,8 +70,8 @@ class Review(DistillationLoss[ReviewSpec]):
         # As the features mostly come; else the weights would be copied over in every step.
         self.to(memory_format=torch.channels_last)
 
+    @override
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:
-        """See :meth:`DistillationLoss.forward`."""
         total = student.logits_BKHW.new_zeros((), dtype=torch.float32)
         deeper_BFhw: Tensor | None = None
         for tap, fusion in zip(reversed(self.taps), reversed(self.fusions), strict=True):

@@ -130,7 +130,7 @@ class Trackers:
 
     @property
     def is_active(self) -> bool:
-        """See :class:`Tracker`."""
+        """Do nothing."""
         return any(member.is_active for member in self.members)
 
     def trial(
@@ -141,12 +141,12 @@ class Trackers:
         kind: str,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        """See :class:`Tracker`."""
+        """Do nothing."""
         for member in self.members:
             member.trial(number, label, job, kind, params)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
-        """See :class:`Tracker`."""
+        """Do nothing."""
         for member in self.members:
             member.epoch(number, epoch, metrics)
 
@@ -157,17 +157,17 @@ class Trackers:
         summary: Mapping[str, Any] | None = None,
         details: TrialDetails | None = None,
     ) -> None:
-        """See :class:`Tracker`."""
+        """Do nothing."""
         for member in self.members:
             member.trial_end(number, state, summary, details)
 
     def summary(self, summary: SweepSummary) -> None:
-        """See :class:`Tracker`."""
+        """Do nothing."""
         for member in self.members:
             member.summary(summary)
 
     def close(self) -> None:
-        """See :class:`Tracker`."""
+        """Do nothing."""
         for member in self.members:
             member.close()
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from kdsweep.spec import dump_yaml
 from kdsweep.tracking.base import Host, RunWriter, SweepSummary, TrialDetails, columns_of, run_id
 from kdsweep.tracking.pictures import rows_of
@@ -47,6 +49,7 @@ class MlflowWriter(RunWriter):
             None if uri.startswith("http") else (folder / "artifacts").as_uri(),
         )
 
+    @override
     def trial(
         self,
         number: int,
@@ -55,7 +58,6 @@ class MlflowWriter(RunWriter):
         kind: str,
         params: Mapping[str, Any],
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         from mlflow.entities import Param
 
         run, is_new = self._open(run_id(self.options["group"], number), name, kind)
@@ -65,14 +67,14 @@ class MlflowWriter(RunWriter):
             self._client.log_batch(run, params=shown)
             self._client.log_text(run, dump_yaml(job), "job.yaml")
 
+    @override
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         self._log(self._runs[number], metrics, epoch)
 
+    @override
     def trial_end(
         self, number: int, state: str, summary: Mapping[str, Any], details: TrialDetails | None
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run = self._runs.pop(number)
         numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
         self._log(run, numbers, 0 if details is None else details.best_epoch)
@@ -85,8 +87,8 @@ class MlflowWriter(RunWriter):
         self._client.set_tag(run, "kdsweep.state", state)
         self._client.set_terminated(run, STATUS.get(state, "KILLED"))
 
+    @override
     def summary(self, name: str, summary: SweepSummary) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run, _ = self._open(run_id(self.options["group"], None), name, "sweep")
         for key, value in summary.facts.items():
             self._client.set_tag(run, f"kdsweep.{plain_key(key)}", str(value))
@@ -97,8 +99,8 @@ class MlflowWriter(RunWriter):
             self._client.log_artifact(run, str(summary.page), "report")
         self._client.set_terminated(run)
 
+    @override
     def forget(self, number: int) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         self._runs.pop(number, None)
 
     def _open_experiment(self, name: str, place: str | None) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from kdsweep.spec import dump_yaml
 from kdsweep.tracking.base import Host, RunWriter, SweepSummary, TrialDetails, columns_of
 from kdsweep.tracking.pictures import rows_of
@@ -30,6 +32,7 @@ class TensorboardWriter(RunWriter):
         self._tensorboardx = tensorboardX
         self._runs: dict[int, Any] = {}
 
+    @override
     def trial(
         self,
         number: int,
@@ -38,7 +41,6 @@ class TensorboardWriter(RunWriter):
         kind: str,
         params: Mapping[str, Any],
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         known = sorted(self._folder.glob(f"{number:04d}-*"))
         plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-")
         run = self._runs[number] = self._open(known[0] if known else self._folder / plain)
@@ -51,17 +53,17 @@ class TensorboardWriter(RunWriter):
             run.file_writer.add_summary(begin)
         run.flush()
 
+    @override
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run = self._runs[number]
         for key, value in metrics.items():
             run.add_scalar(key, value, epoch)
         run.flush()  # else it is kept for two minutes
 
+    @override
     def trial_end(
         self, number: int, state: str, summary: Mapping[str, Any], details: TrialDetails | None
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run = self._runs.pop(number)
         run.add_text("state", state)
         step = None if details is None else details.best_epoch
@@ -81,8 +83,8 @@ class TensorboardWriter(RunWriter):
             run.file_writer.add_summary(end)
         run.close()
 
+    @override
     def summary(self, name: str, summary: SweepSummary) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run = self._open(self._folder / "sweep")
         facts = [{"what": key, "found": value} for key, value in summary.facts.items()]
         for title, rows in {"facts": facts, **summary.tables}.items():
@@ -90,8 +92,8 @@ class TensorboardWriter(RunWriter):
                 run.add_text(title, markdown(rows), summary.session)
         run.close()
 
+    @override
     def forget(self, number: int) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run = self._runs.pop(number, None)
         if run is not None:
             run.close()

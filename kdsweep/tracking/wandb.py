@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from kdsweep.ledger.atomic import write_json
 from kdsweep.tracking.base import SweepSummary
 from kdsweep.tracking.sidecar import Sidecar
@@ -105,8 +107,8 @@ class WandbTracker(Sidecar):
         )
         self._sweep_file = sweep_file
 
+    @override
     def summary(self, summary: SweepSummary) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
         for name, rows in summary.tables.items():
             if len(rows) > MAX_ROWS:
                 self._fail(f"of the table {name} only the first {MAX_ROWS} rows are sent")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import wandb
+from typing_extensions import override
 
 from kdsweep.labels import VOID
 from kdsweep.spec.metrics import MIOU
@@ -62,6 +63,7 @@ class WandbWriter(RunWriter):
         self._open: dict[int, tuple[Any, _Opened]] = {}
         self._best: dict[int, float] = {}
 
+    @override
     def trial(
         self,
         number: int,
@@ -70,12 +72,11 @@ class WandbWriter(RunWriter):
         kind: str,
         params: Mapping[str, Any],
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         opened = _Opened(number, name, job, kind)
         self._open[number] = (self._start(opened), opened)
 
+    @override
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run, _ = self._open[number]
         # With a step of one's own, wandb holds a row back until the next one comes unless told so.
         run.log({"epoch": epoch, **metrics}, step=epoch, commit=True)
@@ -84,26 +85,26 @@ class WandbWriter(RunWriter):
             self._best[number] = value
             run.summary.update({f"best/{MIOU}": value, "best/epoch": epoch})
 
+    @override
     def trial_end(
         self, number: int, state: str, summary: Mapping[str, Any], details: TrialDetails | None
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         run, opened = self._open.pop(number)
         if details is not None:
             run = self._show(run, opened, lambda to: self._log_details(to, details))
         run.summary.update({**summary, "state": state})
         self._finish(run, EXIT_CODES.get(state, 1))
 
+    @override
     def summary(self, name: str, summary: SweepSummary) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         opened = _Opened(None, name, {}, "sweep")
         run = self._start(opened)
         run = self._show(run, opened, lambda to: self._log_tables(to, summary))
         run.summary.update(summary.facts)
         self._finish(run, 0)
 
+    @override
     def forget(self, number: int) -> None:
-        """See :class:`~kdsweep.tracking.base.RunWriter`."""
         self._open.pop(number, None)
 
     def close(self) -> None:

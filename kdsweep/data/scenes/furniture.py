@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data import carla
 from kdsweep.data.scenes.brush import Brush, Shadow, Thing, pole_shadow
@@ -57,8 +58,8 @@ class Lamp(Thing):
         """Where it stands."""
         return self.z
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         brush.post(
             self.s,
             self.z,
@@ -89,8 +90,8 @@ class Lamp(Thing):
         else:
             brush.face(head, self.colour * 0.7, TOWARDS_CAMERA, carla.POLE)
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         return [pole_shadow(self.s, self.z, self.height, self.thickness, reach)]
 
 
@@ -120,8 +121,8 @@ class Sign(Thing):
         """Where it stands."""
         return self.z
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         brush.post(self.s, self.z, (0, self.height), (0.08, 0.08), self.colour, carla.POLE)
         corners, turn, rim, inside = _FACES[self.face]
         angle = turn * 2 * np.pi / corners
@@ -138,8 +139,8 @@ class Sign(Thing):
             ]
             brush.face(points, ink, TOWARDS_CAMERA, carla.TRAFFIC_SIGN)
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         return [pole_shadow(self.s, self.z, self.height, 0.1, reach)]
 
 
@@ -165,8 +166,8 @@ class TrafficLight(Thing):
         """Where it stands."""
         return self.z
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         height = 5.6 if self.arm else 2.9
         brush.post(self.s, self.z, (0, height), (0.18, 0.14), self.colour, carla.POLE)
         if self.arm:
@@ -196,8 +197,8 @@ class TrafficLight(Thing):
             tint = colour if on else [c * 0.18 for c in colour]
             brush.disc(centre, 0.12, tint, carla.TRAFFIC_SIGN, 10, glowing=on)
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         return [pole_shadow(self.s, self.z, 3.0, 0.16, reach)]
 
 
@@ -223,8 +224,8 @@ class Crate(Thing):
         """Its near end."""
         return self.z
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         width, height, length = self.size
         s, z = (self.s, self.s + width), (self.z, self.z + length)
         if self.bench:
@@ -243,8 +244,8 @@ class Crate(Thing):
                 carla.OTHER,
             )
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         width, height, length = self.size
         base = [(0.0, 0.0), (width, 0.0), (width, length), (0.0, length)]
         s, z = self.s + reach[0] * height * 0.6, self.z + reach[1] * height * 0.6

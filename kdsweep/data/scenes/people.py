@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data import carla
 from kdsweep.data.scenes.brush import Brush, Shadow, Thing
@@ -48,8 +49,8 @@ class Person(Thing):
         """Where they are."""
         return self.z
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         step, half = self.stride, self.breadth / 2
         if brush.camera.pixels_per_metre(self.z) < _DETAIL:
             self._shape(brush, [(0, 0.5), (-step, 0), (step, 0)], self.legs)
@@ -107,8 +108,8 @@ class Person(Thing):
         placed = [(self.s + x * self.height, y * self.height, self.z) for x, y in points]
         brush.face(placed, colour, TOWARDS_CAMERA, carla.PEDESTRIAN)
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         right, forward = reach[0] * self.height, reach[1] * self.height
         outline = [(-0.15, 0), (0.15, 0), (right + 0.12, forward), (right - 0.12, forward)]
         return [Shadow([(self.s + x, self.z + y) for x, y in outline])]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import cos, pi, sin
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data import carla
 from kdsweep.data.scenes import textures
@@ -52,15 +53,15 @@ class Plant(Thing):
         """Where it stands, or behind what it stands behind."""
         return self.z if self.behind is None else self.behind + self.z * 1e-4
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         # Light comes to a crown from above and through it, whichever way it faces.
         normal = (0.0, 0.55, -0.35)
         table = brush.light.table(self.dark, self.bright, normal, self.z, carla.VEGETATION)
         brush.upright(self.sprite, self.s, self.z, self.size, table, self.flip)
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         if self.behind is not None:
             return []
         width, height = self.size

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import ceil, hypot
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data import carla
 from kdsweep.data.scenes import textures
@@ -67,8 +68,8 @@ class Building(Thing):
         """Painted before whatever stands in front of it beside the road."""
         return self.z[1]
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         texture = textures.facades()[self.facade]
         near, far = max(self.z[0], NEAR), self.z[1]
         road_side = (-float(self.side), 0.0, 0.0)
@@ -139,8 +140,8 @@ class Building(Thing):
             table[np.flatnonzero(np.less(self.panes, 0)), :3] = light.glow((250, 205, 130), z)
         return table
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         near, far = max(self.z[0], NEAR), self.z[1]
         right, forward = reach[0] * self.height, reach[1] * self.height
         base = [(self.s, near), (self.s, far)]
@@ -176,13 +177,13 @@ class Barrier(Thing):
     clearance: float = 0.0
     panel_length: float = 8.0
 
+    @override
     @property
     def depth(self) -> float:
-        """See :class:`Building`."""
         return self.z[1]
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         near, far = max(self.z[0], NEAR), self.z[1]
         num_runs = max(1, ceil((far - near) / self.panel_length))
         ends = [far + (near - far) * i / num_runs for i in range(num_runs + 1)]
@@ -205,8 +206,8 @@ class Barrier(Thing):
     def _paint_post(self, brush: Brush, z: float) -> None:
         brush.post(self.s, z, (0.0, self.height), (0.14, 0.14), self.dark * 0.7 + 20, self.label)
 
+    @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        """See :meth:`Thing.shadows`."""
         near, far = max(self.z[0], NEAR), self.z[1]
         right, forward = reach[0] * self.height, reach[1] * self.height
         outline = [
@@ -309,8 +310,8 @@ class Awning(Thing):
         """Its near end."""
         return self.z + self.size[2]
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         across, height, length = self.size
         outer = self.s + self.side * across
         for z in (self.z + length, self.z):

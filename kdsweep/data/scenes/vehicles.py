@@ -7,6 +7,7 @@ from math import cos, hypot, pi, sin
 from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data import carla
 from kdsweep.data.scenes.brush import Brush, Point, Shadow, Thing
@@ -129,8 +130,8 @@ class Vehicle(Thing):
         """Its middle."""
         return self.z + BODIES[self.kind].length / 2
 
+    @override
     def paint(self, brush: Brush) -> None:
-        """See :meth:`Thing.paint`."""
         body = BODIES[self.kind]
         left, right = [], []
         for ahead, height, share in body.outline:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data.file_errors import Problems
 from kdsweep.data.pictures import PICTURE_SUFFIXES
@@ -84,8 +85,8 @@ test/…                    testannot/…                    test.txt  (all opti
         """See :meth:`Source.labels_from`; a grey mask stored in colour is read as grey."""
         return lookup(mask if mask.ndim == 2 else mask[..., 0], self._table)
 
+    @override
     def splits(self) -> Mapping[SplitName, list[Frame]]:
-        """See :meth:`Source.splits`."""
         for folder in ("train", "trainannot", "val", "valannot"):
             if not (self.root / folder).is_dir():
                 raise DataError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data.file_errors import Problems
 from kdsweep.data.source import (
@@ -91,12 +92,12 @@ gtFine/val/frankfurt/…
         for train_id, label in enumerate(LABELS):
             self._table[label.label_id] = train_id
 
+    @override
     def labels_from(self, mask: np.ndarray) -> np.ndarray:
-        """See :meth:`Source.labels_from`."""
         return lookup(mask if mask.ndim == 2 else mask[..., 0], self._table)
 
+    @override
     def splits(self) -> Mapping[SplitName, list[Frame]]:
-        """See :meth:`Source.splits`."""
         problems = Problems(self.name, self.root)
         splits: dict[SplitName, list[Frame]] = {}
         num_files = 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data.classes_file import ClassTable, default_palette, read_classes
 from kdsweep.data.file_errors import Problems
@@ -76,8 +77,8 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
         self.classes = self._table.names
         self.palette = self._table.palette
 
+    @override
     def options(self) -> dict[str, Any]:
-        """See :meth:`Source.options`."""
         table = self._table
         return super().options() | {
             "ids": table.ids,
@@ -85,12 +86,12 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
             "palette": table.palette.tolist() if table.coloured else None,
         }
 
+    @override
     def labels_from(self, mask: np.ndarray) -> np.ndarray:
-        """See :meth:`Source.labels_from`."""
         return self._table.labels_from(mask)
 
+    @override
     def splits(self) -> Mapping[SplitName, list[Frame]]:
-        """See :meth:`Source.splits`."""
         recordings: dict[str, list[Frame]] = {}
         for frame in self._frames:
             part = frame.name.split("/")[0] if "/" in frame.name else "."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from kdsweep.data import carla
 from kdsweep.data.file_errors import Problems
@@ -74,8 +75,8 @@ dataB/dataB/…
             self.classes = tuple(carla.CLASSES[i] for i in keep)
             self.palette = carla.PALETTE[keep]
 
+    @override
     def options(self) -> dict[str, Any]:
-        """See :meth:`Source.options`."""
         return super().options() | {"hood_void": self._hood_void}
 
     def labels_from(self, mask: np.ndarray) -> np.ndarray:
@@ -86,8 +87,8 @@ dataB/dataB/…
             labels[top:][labels[top:] == self._vehicle] = VOID
         return labels
 
+    @override
     def splits(self) -> Mapping[SplitName, list[Frame]]:
-        """See :meth:`Source.splits`."""
         return self._split.split(self._recordings())
 
     def _recordings(self) -> list[Recording]:
