@@ -270,13 +270,15 @@ class Study:
         assert value is not None, event
         trial_id, values = self._ids[number], self._values[number]
         sweep = self.space.sweep
-        if not values:
-            self._constrain(trial_id, excess(event.costs, sweep.bounds))
         further = (event.costs[objective.key] for objective in sweep.objectives[1:])
         values[epoch] = (value, *further)
         self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         if stop is None:
             return
+        # Optuna takes a constraint once. At the end, because a trial may break a bound at a later
+        # epoch only: costs are medians of what all trials of a network have measured so far. Told as
+        # one that keeps to all bounds, it ends TPE's next draw for several metrics with an error.
+        self._constrain(trial_id, excess(event.costs, sweep.bounds))
         # The best epoch's student is the one that is kept, so its values are the trial's.
         best = max(values.values(), key=lambda found: found[0])
         if stop == Stop.COMPLETE or (stop == Stop.EARLY and len(best) > 1):

@@ -317,6 +317,24 @@ def test_trials_of_one_network_share_what_they_have_measured(tmp_path, monkeypat
     assert 1 < len(found) == len(set(found))
 
 
+@pytest.mark.parametrize("seed", [3, 7])
+def test_a_bound_that_is_broken_at_a_later_epoch_is_told_as_broken(tmp_path, monkeypatch, seed):
+    rng, exact = random.Random(seed), fake_training.costs_of
+
+    def noisy(job):
+        costs = exact(job)
+        return {**costs, "student/latency_ms": costs["student/latency_ms"] * rng.uniform(0.7, 1.4)}
+
+    monkeypatch.setattr(fake_training, "costs_of", noisy)
+    constraints = {"student/latency_ms": "<= 26"}
+    sweep = {"trials": 30, "metric": FRONT, "constraints": constraints, "seed": seed}
+    driver = Simulation(tmp_path, make_space(sweep=sweep)).run(seed)
+    broken = {t.number: t for t in driver.sweep.trials.values() if t.breaks_bound}
+    assert broken
+    for number, told in driver.study.trials().items():
+        assert (told.constraints["student/latency_ms"] > 0) == (number in broken)
+
+
 def test_the_front_is_what_is_confirmed(tmp_path):
     simulation = Simulation(tmp_path, searching(metric=FRONT, scheduler="none"))
     trials = simulation.run().sweep.trials
