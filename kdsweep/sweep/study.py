@@ -276,7 +276,7 @@ class Study:
         if stop is None:
             return
         # Optuna takes a constraint once. At the end, because a trial may break a bound at a later
-        # epoch only: costs are medians of what all trials of a network have measured so far. Told as
+        # epoch only: costs are medians of what all trials of its network have measured. Told as
         # one that keeps to all bounds, it ends TPE's next draw for several metrics with an error.
         self._constrain(trial_id, excess(event.costs, sweep.bounds))
         # The best epoch's student is the one that is kept, so its values are the trial's.
