@@ -111,8 +111,9 @@ def _recoloured(image_HWC: np.ndarray, change: FrameChange) -> np.ndarray:
             levels = _bytes(levels.astype(np.float32) * factor + added)
         if change.gamma is not None:
             levels = _bytes((levels / 255) ** change.gamma * 255)
-        channels = [_bytes(levels.astype(int) + shift) for shift in change.shift or (0, 0, 0)]
-        image_HWC = cv2.LUT(image_HWC, np.dstack(channels))
+        if change.shift is not None:
+            levels = np.dstack([_bytes(levels.astype(int) + shift) for shift in change.shift])
+        image_HWC = cv2.LUT(image_HWC, levels)
     if change.hue_saturation is not None:
         hue, saturation = change.hue_saturation
         deeper = _bytes(np.rint(_LEVELS + saturation))
