@@ -25,7 +25,7 @@ def print_front(results: Results, console: Console, top: int) -> None:
     front = results.front
     if front.empty:
         return
-    metrics = results.summary["metrics"]
+    metrics = results.summary.metrics
     shown = front.head(top)
     columns = [
         Column("trial", [str(number) for number in shown["trial"]]),

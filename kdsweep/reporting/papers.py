@@ -67,9 +67,9 @@ def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
         top: Rows of the tables of trials, gains and pairs.
     """
     remarks = notes(results, brief=True)
-    if results.summary["notice"]:
-        remarks = [str(results.summary["notice"]), *remarks]
-    scores = _Scores(str(results.summary["metric"]))
+    if results.summary.notice:
+        remarks = [str(results.summary.notice), *remarks]
+    scores = _Scores(str(results.summary.metric))
     made = [
         _trials(results, scores, top),
         _pairs(results, scores, top),
@@ -223,7 +223,7 @@ def _gains(results: Results, scores: _Scores, top: int) -> _Made:
 
 def _front(results: Results, scores: _Scores, top: int) -> _Made:
     """Several metrics: the best compromises; the best value of each metric in bold."""
-    metrics = results.summary["metrics"]
+    metrics = results.summary.metrics
     shown = results.front.head(top)
     columns = [
         PaperColumn("trial", [str(number) for number in shown["trial"]]),
@@ -262,9 +262,9 @@ def _cost(metric: str, values: pd.Series) -> PaperColumn:
 
 
 def _classes(results: Results) -> _Made:
-    best = results.summary["best"]
+    best = results.summary.best
     classes = results.classes
-    shown = classes[classes["trial"] == best["number"]] if best is not None else classes.head(0)
+    shown = classes[classes["trial"] == best.number] if best is not None else classes.head(0)
     networks = [
         network
         for network in ("student", "control", "teacher")
@@ -287,7 +287,7 @@ def _classes(results: Results) -> _Made:
         mean = shown["student"].mean() - shown["control"].mean()
         values = pd.concat([gains, pd.Series([mean])])
         columns.append(_numbers("gain (points)", 100 * values, "+.1f"))
-    which = "" if best is None else f": trial {best['number']}, {best['label']}"
+    which = "" if best is None else f": trial {best.number}, {best.label}"
     return "classes", f"IoU of each class{which}{_on(results)}", columns
 
 
@@ -350,7 +350,7 @@ def _part(num_shown: int, num_all: int) -> str:
 
 def _on(results: Results) -> str:
     """The data that the scores belong to."""
-    data = results.summary["data"]
+    data = results.summary.data
     size = data.get("image_size")
     source = f", {data['source']}" if data.get("source") else ""
     pixels = f" at {size[0]}×{size[1]} pixels" if size else ""

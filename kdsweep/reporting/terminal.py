@@ -83,19 +83,17 @@ def render_best(results: Results, console: Console, top: int = 5) -> None:
 
 def best_sentence(results: Results) -> str:
     """The best trial in one sentence, ties included."""
-    best = results.summary["best"]
+    best = results.summary.best
     assert best is not None
-    ties = [number for number in results.summary["best_ties"] if number != best["number"]]
-    parts = [f"Best: trial {best['number']}, {best['label']}"]
-    parts.append(
-        f"{metric_name(results)} {formats.score(best['value'])} at epoch {best['best_epoch']}"
-    )
-    if best["gain"] is not None:
-        parts.append(f"{formats.gain(best['gain'])} against its control")
-    if best["params_m"] is not None:
-        parts.append(f"{best['params_m']:.1f} M parameters")
-    if best["latency_ms"] is not None:
-        parts.append(f"{formats.amount(best['latency_ms'])} ms a frame")
+    ties = [number for number in results.summary.best_ties if number != best.number]
+    parts = [f"Best: trial {best.number}, {best.label}"]
+    parts.append(f"{metric_name(results)} {formats.score(best.value)} at epoch {best.best_epoch}")
+    if best.gain is not None:
+        parts.append(f"{formats.gain(best.gain)} against its control")
+    if best.params_m is not None:
+        parts.append(f"{best.params_m:.1f} M parameters")
+    if best.latency_ms is not None:
+        parts.append(f"{formats.amount(best.latency_ms)} ms a frame")
     sentence = ", ".join(parts)
     if ties:
         shown = ", ".join(str(number) for number in ties[:5]) + (", …" if len(ties) > 5 else "")
@@ -106,9 +104,9 @@ def best_sentence(results: Results) -> str:
 def nothing_yet(results: Results) -> str:
     """Why there is no best student."""
     summary = results.summary
-    if summary["num_too_costly"]:
-        return nothing_within(summary["constraints"])
-    if summary["num_trials"] and summary["states"]["failed"] == summary["num_trials"]:
+    if summary.num_too_costly:
+        return nothing_within(summary.constraints)
+    if summary.num_trials and summary.states["failed"] == summary.num_trials:
         return "Every trial failed before its first epoch was finished."
     return "No trial has finished an epoch yet."
 
@@ -116,26 +114,26 @@ def nothing_yet(results: Results) -> str:
 def next_commands(results: Results) -> list[tuple[str, str]]:
     """Commands worth running now, each with what it does."""
     summary = results.summary
-    if summary["experiment"] is None:
+    if summary.experiment is None:
         return []
-    folder = Path(summary["experiment"])
+    folder = Path(summary.experiment)
     commands = []
-    if summary["state"] in ("paused", "died"):
-        resume = formats.resume_command(folder, summary["pause_reason"])
+    if summary.state in ("paused", "died"):
+        resume = formats.resume_command(folder, summary.pause_reason)
         commands.append((resume, "go on where it stopped"))
     commands.append((f"kdsweep report {formats.short_path(folder)}", "all tables, also as files"))
-    confirmed = summary["confirmed_by"]
+    confirmed = summary.confirmed_by
     if confirmed:
         path = formats.short_path(Path(confirmed[-1]["experiment"]))
         commands.append((f"kdsweep report {path}", "what its confirmation found"))
-    if summary["best"] is not None:
-        job = Experiment(folder).trial(summary["best"]["number"]).job_yaml
+    if summary.best is not None:
+        job = Experiment(folder).trial(summary.best.number).job_yaml
         again = f"kdsweep train {formats.short_path(job)}"
         # On CPUs sums depend on how many threads share them.
-        if summary["cpus_per_trial"] and not summary["gpu_hours"]:
-            again += f" --threads {summary['cpus_per_trial']}"
+        if summary.cpus_per_trial and not summary.gpu_hours:
+            again += f" --threads {summary.cpus_per_trial}"
         commands.append((again, "train the best trial again"))
-        if results.confirmation.empty and summary["state"] == "done" and not confirmed:
+        if results.confirmation.empty and summary.state == "done" and not confirmed:
             confirm = f"kdsweep confirm {formats.short_path(folder)}"
             commands.append((confirm, "did the teacher help? the best jobs on fresh seeds"))
     return commands
@@ -143,31 +141,24 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
 
 def metric_name(results: Results) -> str:
     """The sweep's metric as a heading."""
-    return metric_of(results.summary["metric"]).name
+    return metric_of(results.summary.metric).name
 
 
 def _print_head(results: Results, console: Console) -> None:
     summary = results.summary
-    state = summary["state"]
-    head = Text(printable(str(summary["name"] or "sweep")), style="bold")
+    state = summary.state
+    head = Text(printable(str(summary.name or "sweep")), style="bold")
     head.append(f"  {state}", style=formats.STATE_STYLES.get(state, "dim"))
-    if summary["pause_reason"]:
-        head.append(f" ({printable(formats.pause_reason(summary['pause_reason']))})", style="dim")
+    if summary.pause_reason:
+        head.append(f" ({printable(formats.pause_reason(summary.pause_reason))})", style="dim")
     console.print(head)
-    planned = f" of {summary['num_planned']}" if summary["num_planned"] else ""
-    states = ", ".join(f"{count} {name}" for name, count in summary["states"].items() if count)
-    lines = [f"{summary['num_trials']}{planned} trials{f' ({states})' if states else ''}"]
-    if taught := formats.teachers(summary):
-        lines.append(taught)
-    if summary["num_controls"]:
-        lines.append(formats.counted(summary["num_controls"], "control"))
-    lines.append(formats.counted(summary["num_epochs"], "epoch"))
-    sessions = formats.counted(summary["num_sessions"], "session")
-    lines.append(f"{formats.duration(summary['hours'])} in {sessions}")
-    if summary["gpu_hours"]:
-        lines.append(f"{summary['gpu_hours']:.2f} GPU-hours")
+    lines = summary.counts()
+    sessions = formats.counted(summary.num_sessions, "session")
+    lines.append(f"{formats.duration(summary.hours)} in {sessions}")
+    if summary.gpu_hours:
+        lines.append(f"{summary.gpu_hours:.2f} GPU-hours")
     print_facts(console, lines)
-    data = summary["data"]
+    data = summary.data
     if data.get("source"):
         parts = [str(data["source"])]
         if data.get("num_train") is not None:
@@ -175,8 +166,8 @@ def _print_head(results: Results, console: Console) -> None:
         if data.get("image_size"):
             parts.append("{}×{} pixels (height × width)".format(*data["image_size"]))
         print_text(console, f"data: {', '.join(parts)}")
-    if summary["notice"]:
-        print_text(console, f"Note: {summary['notice']}", style="yellow")
+    if summary.notice:
+        print_text(console, f"Note: {summary.notice}", style="yellow")
     console.print()
 
 
@@ -346,7 +337,7 @@ def _print_confirmation(results: Results, console: Console) -> None:
 
 def _print_confirmed_by(results: Results, console: Console) -> None:
     """What experiments that trained the best jobs again allow to claim."""
-    for link in results.summary["confirmed_by"]:
+    for link in results.summary.confirmed_by:
         where = formats.short_path(Path(link["experiment"]))
         state = "" if link["state"] == "done" else f" ({link['state']})"
         line = f"Confirmed with fresh seeds in {where}{state}"
@@ -355,7 +346,7 @@ def _print_confirmed_by(results: Results, console: Console) -> None:
             print_bullet(console, f"{row['job']}, {row['split']}: {row['claim']}.")
         if link["error"] is not None:
             print_bullet(console, link["error"])
-    if results.summary["confirmed_by"]:
+    if results.summary.confirmed_by:
         console.print()
 
 
@@ -380,9 +371,9 @@ def _remark(verdict: str | float, ramp: float) -> str:
 
 
 def _classes(results: Results) -> tuple[str, list[Column]]:
-    best = results.summary["best"]
+    best = results.summary.best
     assert best is not None
-    shown = results.classes[results.classes["trial"] == best["number"]]
+    shown = results.classes[results.classes["trial"] == best.number]
     columns = [
         Column("class", list(shown["class"]), text=True),
         Column("student", [formats.score(v) for v in shown["student"]], style="bold"),
@@ -393,9 +384,7 @@ def _classes(results: Results) -> tuple[str, list[Column]]:
         columns.append(Column("gain", [formats.gain(v) for v in gain]))
     if shown["teacher"].notna().any():
         columns.append(Column("teacher", [formats.score(v) for v in shown["teacher"]]))
-    title = (
-        f"IoU of each class: trial {best['number']}, {best['label']}, epoch {best['best_epoch']}"
-    )
+    title = f"IoU of each class: trial {best.number}, {best.label}, epoch {best.best_epoch}"
     return title, columns
 
 
