@@ -71,7 +71,7 @@ def run(
         address: A Ray cluster to join; one is started on this machine if left out.
 
     Returns:
-        The tables; ``results.summary["state"]`` says whether the sweep came to its end.
+        The tables; ``results.summary.state`` says whether the sweep came to its end.
 
     Raises:
         KdsweepError: Bad input, before anything started, or a sweep that could not go on.
@@ -292,7 +292,7 @@ def _claims_of(chosen: ChosenStudent) -> list[str]:
     results = load(chosen.experiment.path)
     number = int(chosen.folder.path.name)
     lines = []
-    for other in results.summary["confirmed_by"]:
+    for other in results.summary.confirmed_by:
         name = Path(other["experiment"]).name
         lines += [
             f"Trained again in `{name}` ({row['seeds']} seeds), {row['split']}: {row['claim']}"

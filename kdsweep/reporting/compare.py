@@ -25,7 +25,7 @@ class Compared:
 
     Attributes:
         path: Its folder.
-        state: As in ``summary["state"]``.
+        state: As in ``summary.state``.
         metric: The sweep's metric; of several the score that decides on epochs.
         metrics: All that the sweep searches by.
         constraints: Most that is allowed of each bounded cost.
@@ -161,20 +161,20 @@ def remarks(found: Sequence[Compared]) -> list[str]:
 
 def _compared(folder: Path, results: Results) -> Compared:
     summary = results.summary
-    if summary["state"] == "empty":
+    if summary.state == "empty":
         raise ExperimentError(
             f"{folder}: this experiment has not begun, there is nothing to compare\n"
             "  try:     leave it out, or wait for its first trial"
         )
-    best = summary["best"] or {}
-    data = summary["data"]
+    best: dict[str, Any] = asdict(summary.best) if summary.best else {}
+    data = summary.data
     matched = results.gains.set_index("trial")["matched"]
     return Compared(
         path=str(folder),
-        state=summary["state"],
-        metric=str(summary["metric"]),
-        metrics=tuple(summary["metrics"]),
-        constraints=summary["constraints"],
+        state=summary.state,
+        metric=summary.metric,
+        metrics=tuple(summary.metrics),
+        constraints=summary.constraints,
         trial=best.get("number"),
         student=best.get("student"),
         teacher=best.get("teacher"),
@@ -184,12 +184,12 @@ def _compared(folder: Path, results: Results) -> Compared:
         params_m=best.get("params_m"),
         latency_ms=best.get("latency_ms"),
         best_epoch=best.get("best_epoch"),
-        epochs=summary["epochs_per_trial"],
-        num_ended=sum(summary["states"][state] for state in FINAL),
-        num_planned=summary["num_planned"],
-        num_seeds=summary["num_seeds"],
-        hours=summary["hours"],
-        gpu_hours=summary["gpu_hours"],
+        epochs=summary.epochs_per_trial,
+        num_ended=sum(summary.states[state] for state in FINAL),
+        num_planned=summary.num_planned,
+        num_seeds=summary.num_seeds,
+        hours=summary.hours,
+        gpu_hours=summary.gpu_hours,
         data={
             key: data.get(key)
             for key in ("source", "image_size", "classes", "num_train", "num_val")

@@ -55,7 +55,7 @@ def to_json(results: Results) -> dict[str, Any]:
     Missing numbers are ``None``. The epochs are left to the files: they may be half a million rows.
     """
     tables = {name: _rows(frame) for name, frame in results.tables().items() if name != "epochs"}
-    return {"summary": results.summary, **tables}
+    return {"summary": results.summary.to_json(), **tables}
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,3 @@ def resume_command(experiment: Path, reason: str | None) -> str:
         reason: Why it paused, if it did.
     """
     return f"kdsweep resume {short_path(experiment)}{_BUDGET_FLAGS.get(reason or '', '')}"
-
-
-def teachers(summary: Mapping[str, Any]) -> str | None:
-    """How many teachers were trained, where that is fewer than there are trials."""
-    num_teachers = summary["num_teachers"]
-    if not 0 < num_teachers < summary["num_trials"]:
-        return None
-    return f"{counted(num_teachers, 'teacher')} trained"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -41,7 +42,7 @@ def front_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows[list(_COLUMNS)], pd.DataFrame(values), rest], axis=1)
 
 
-def front_sentence(points: Sequence[Mapping[str, float]]) -> str:
+def front_sentence(points: Sequence[Mapping[Any, float]]) -> str:
     """Between what one may choose, in a sentence.
 
     Args:
@@ -89,7 +90,7 @@ def names_of(metrics: Sequence[str], word: str = "and") -> str:
     return joined((metric_of(metric).name for metric in metrics), word)
 
 
-def _at(point: Mapping[str, float]) -> str:
+def _at(point: Mapping[Any, float]) -> str:
     score, *costs = (written(metric, value) for metric, value in point.items())
     return f"{score} at {joined(costs)}"
 

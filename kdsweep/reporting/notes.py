@@ -21,8 +21,8 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         brief: Only those without which the numbers mislead.
     """
     summary = results.summary
-    bounds = bound_sentences(summary["constraints"], summary["num_too_costly"], summary["rejected"])
-    if summary["best"] is None:
+    bounds = bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected)
+    if summary.best is None:
         return bounds
     if not results.confirmation.empty:
         num_jobs = results.confirmation["job"].nunique()
@@ -45,18 +45,18 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         "Each value is one training with one seed, at its best epoch on the validation split. "
         "Differences no larger than those between seeds show nothing."
     ]
-    if summary["num_gains"]:
+    if summary.num_gains:
         found.append(
             "gain: student minus control, both at their best within the same number of epochs."
             + (
                 ""
-                if summary["gains_matched"]
+                if summary.gains_matched
                 else " Each student's control is shared: it was trained once, at the middle of the "
                 "search space's ranges, so a gain mixes the teacher's effect with that of other "
                 "hyperparameters and does not show by itself that the teacher helped."
             )
         )
-    elif summary["num_controls"] == 0:
+    elif summary.num_controls == 0:
         found.append("No controls: whether the teachers helped cannot be told from this sweep.")
     if results.terms["verdict"].notna().any() and not brief:
         found.append(
@@ -64,10 +64,10 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             "changes next to nothing; dominant: more than 95 %, so the labels hardly count. "
             "Another weight would test the loss better."
         )
-    if summary["states"]["stopped"] > summary["num_too_costly"] and not brief:
+    if summary.states["stopped"] > summary.num_too_costly and not brief:
         found.append("Trials that were stopped early count with what they had reached by then.")
     if not results.front.empty:
-        found += _of_front(summary["metrics"])
+        found += _of_front(summary.metrics)
     return [*found, *bounds]
 
 

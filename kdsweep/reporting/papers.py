@@ -7,7 +7,7 @@ write it down. Names come from users and data sets: in both they stay the text t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +15,10 @@ import pandas as pd
 
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
-from kdsweep.reporting.front import front_title, further_costs
+from kdsweep.reporting.front import front_title
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.views import FRONT, PAIRS, TRIALS, Field, View, front_rows, without_gains
 from kdsweep.spec.metrics import metric_of
 
 
@@ -67,9 +68,9 @@ def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
         top: Rows of the tables of trials, gains and pairs.
     """
     remarks = notes(results, brief=True)
-    if results.summary["notice"]:
-        remarks = [str(results.summary["notice"]), *remarks]
-    scores = _Scores(str(results.summary["metric"]))
+    if results.summary.notice:
+        remarks = [str(results.summary.notice), *remarks]
+    scores = _Scores(str(results.summary.metric))
     made = [
         _trials(results, scores, top),
         _pairs(results, scores, top),
@@ -149,54 +150,48 @@ class _Scores:
         return _numbers(header + self.points, values * self.factor, f"+{self.form}", bold=bold)
 
 
+def _declared(
+    view: View,
+    shown: pd.DataFrame,
+    scores: _Scores,
+    more: Mapping[str, Sequence[Field]] | None = None,
+    without: Collection[str] = (),
+) -> list[PaperColumn]:
+    """A declared table as columns of a paper."""
+    fields = view.of(view.paper, shown, more)
+    return [_column(f, shown[f.key], scores) for f in fields if f.key not in without]
+
+
+def _column(field: Field, values: pd.Series, scores: _Scores) -> PaperColumn:
+    """A declared column: scores in per cent where they are shares, costs best where least."""
+    unit = f" ({field.unit})" if field.unit else ""
+    heading = (field.paper or f"{field.name}{unit}").replace("{metric}", scores.name)
+    if field.kind == "score":
+        own = scores if field.metric is None else _Scores(field.metric)
+        return own.column(heading, values, bold=field.bold)
+    if field.kind == "gain":
+        return scores.gain(heading, values, bold=field.bold)
+    if field.kind == "hours":
+        return _numbers(heading, values, ".2f")
+    cells, bold = field.cells(values), frozenset[int]()
+    if field.bold and len(set(cells)) > 1:
+        least = formats.number(values.min(), formats.form_of(values))
+        bold = frozenset(row for row, cell in enumerate(cells) if cell == least)
+    return PaperColumn(heading, cells, field.is_text, bold)
+
+
 def _trials(results: Results, scores: _Scores, top: int) -> _Made:
     ranked = results.ranked()
     shown = ranked.head(top)
-    columns = [
-        PaperColumn("trial", [str(number) for number in shown["number"]]),
-        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
-        PaperColumn("student", formats.names(shown["student"]), text=True),
-        scores.column(scores.name, shown["value"]),
-    ]
-    if results.gains["gain"].notna().any():
-        columns.append(scores.gain("gain", shown["gain"]))
-    if shown["teacher_miou"].notna().any():
-        columns.append(_numbers("teacher mIoU (%)", 100 * shown["teacher_miou"], ".1f"))
-    columns += [
-        _numbers("parameters (M)", shown["params_m"], ".1f"),
-        *_costs(shown),
-        _numbers("best epoch", shown["best_epoch"], "d"),
-        _numbers("epochs", shown["epochs"], "d"),
-        _numbers("time (h)", shown["hours"], ".2f"),
-    ]
+    columns = _declared(TRIALS, shown, scores, without=without_gains(results))
     return "trials", f"Best students{_part(len(shown), len(ranked))}{_on(results)}", columns
 
 
 def _pairs(results: Results, scores: _Scores, top: int) -> _Made:
     shown = results.pairs.head(top)
-    columns = [
-        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
-        PaperColumn("student", formats.names(shown["student"]), text=True),
-        _numbers("trials", shown["num_trials"], "d"),
-        scores.column(f"best {scores.name}", shown["best"]),
-        scores.column(f"median {scores.name}", shown["median"]),
-    ]
-    if results.gains["gain"].notna().any():
-        columns.append(scores.gain("gain of the best", shown["best_gain"]))
-        columns.append(scores.gain("median gain", shown["median_gain"]))
-    columns.append(_numbers("parameters (M)", shown["params_m"], ".1f"))
+    columns = _declared(PAIRS, shown, scores, without=without_gains(results))
     of = _part(len(shown), len(results.pairs))
     return "pairs", f"Best pairs of teacher and student{of}{_on(results)}", columns
-
-
-def _costs(shown: pd.DataFrame) -> list[PaperColumn]:
-    """What a frame costs at inference, where that was measured."""
-    headers = {"macs_g": "MACs (G)", "latency_ms": "latency (ms)", "inference_mb": "memory (MB)"}
-    return [
-        _numbers(header, shown[name], formats.form_of(shown[name]))
-        for name, header in headers.items()
-        if shown[name].notna().any()
-    ]
 
 
 def _gains(results: Results, scores: _Scores, top: int) -> _Made:
@@ -223,48 +218,16 @@ def _gains(results: Results, scores: _Scores, top: int) -> _Made:
 
 def _front(results: Results, scores: _Scores, top: int) -> _Made:
     """Several metrics: the best compromises; the best value of each metric in bold."""
-    metrics = results.summary["metrics"]
-    shown = results.front.head(top)
-    columns = [
-        PaperColumn("trial", [str(number) for number in shown["trial"]]),
-        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
-        PaperColumn("student", formats.names(shown["student"]), text=True),
-        *(_metric(metric, shown[metric]) for metric in metrics),
-    ]
-    if shown["gain"].notna().any():
-        columns.append(scores.gain("gain", shown["gain"], bold=False))
-    columns += [
-        _cost(metric, own) for metric, own in further_costs(results.trials, metrics, shown).items()
-    ]
-    columns += [
-        _numbers("best epoch", shown["best_epoch"], "d"),
-        _numbers("epochs", shown["epochs"], "d"),
-    ]
-    caption = f"{front_title(metrics)}{_part(len(shown), len(results.front))}{_on(results)}"
-    return "front", caption, columns
-
-
-def _metric(metric: str, values: pd.Series) -> PaperColumn:
-    """A metric of the sweep, its best value in bold: the highest score, the lowest cost."""
-    if not metric_of(metric).is_cost:
-        scores = _Scores(metric)
-        return scores.column(scores.name, values)
-    column = _cost(metric, values)
-    least = formats.number(values.min(), formats.form_of(values))
-    several = len(set(column.cells)) > 1
-    bold = {row for row, cell in enumerate(column.cells) if several and cell == least}
-    return PaperColumn(column.header, column.cells, bold=frozenset(bold))
-
-
-def _cost(metric: str, values: pd.Series) -> PaperColumn:
-    known = metric_of(metric)
-    return _numbers(f"{known.name} ({known.unit})", values, formats.form_of(values))
+    shown, more = front_rows(results, top)
+    of = _part(len(shown), len(results.front))
+    caption = f"{front_title(results.summary.metrics)}{of}{_on(results)}"
+    return "front", caption, _declared(FRONT, shown, scores, more)
 
 
 def _classes(results: Results) -> _Made:
-    best = results.summary["best"]
+    best = results.summary.best
     classes = results.classes
-    shown = classes[classes["trial"] == best["number"]] if best is not None else classes.head(0)
+    shown = classes[classes["trial"] == best.number] if best is not None else classes.head(0)
     networks = [
         network
         for network in ("student", "control", "teacher")
@@ -287,7 +250,7 @@ def _classes(results: Results) -> _Made:
         mean = shown["student"].mean() - shown["control"].mean()
         values = pd.concat([gains, pd.Series([mean])])
         columns.append(_numbers("gain (points)", 100 * values, "+.1f"))
-    which = "" if best is None else f": trial {best['number']}, {best['label']}"
+    which = "" if best is None else f": trial {best.number}, {best.label}"
     return "classes", f"IoU of each class{which}{_on(results)}", columns
 
 
@@ -350,7 +313,7 @@ def _part(num_shown: int, num_all: int) -> str:
 
 def _on(results: Results) -> str:
     """The data that the scores belong to."""
-    data = results.summary["data"]
+    data = results.summary.data
     size = data.get("image_size")
     source = f", {data['source']}" if data.get("source") else ""
     pixels = f" at {size[0]}×{size[1]} pixels" if size else ""

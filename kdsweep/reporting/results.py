@@ -23,7 +23,7 @@ from kdsweep.reporting.epochs import EpochColumns, read_epochs
 from kdsweep.reporting.front import front_table
 from kdsweep.reporting.gains import gain_table
 from kdsweep.reporting.links import confirmed_source, confirming
-from kdsweep.reporting.summary import summarize
+from kdsweep.reporting.summary import Summary, summarize
 from kdsweep.reporting.tables import (
     class_table,
     eligible,
@@ -76,13 +76,7 @@ class Results:
         confirmation: One row per confirmed job and split: means, the paired gain with its
             intervals, and what may be claimed; empty but for a confirmation.
         failures: One row per failure, retried ones included.
-        summary: Counts, budgets, the best trial, and what has to be kept in mind, as plain JSON;
-            ``confirmed_by`` has the experiments beside this one that trained its best jobs again,
-            each with its folder (``experiment``), ``state``, ``claims`` (rows of their
-            ``confirmation``) and ``error`` if it cannot be read, and ``confirms`` the folder of the
-            experiment that this one confirms. ``metrics`` has all that it searches by,
-            ``constraints`` the most that is allowed of each bounded cost, ``num_too_costly`` how
-            many trials cost more, and ``rejected`` the draws that were never trained, by student.
+        summary: Counts, budgets, the best trial, and what has to be kept in mind.
     """
 
     trials: pd.DataFrame
@@ -94,17 +88,17 @@ class Results:
     terms: pd.DataFrame
     confirmation: pd.DataFrame
     failures: pd.DataFrame
-    summary: dict[str, Any]
+    summary: Summary
 
     def __repr__(self) -> str:
         """One line; the tables have a repr of their own."""
-        summary, best = self.summary, self.summary["best"]
+        summary, best = self.summary, self.summary.best
         scored = "no epoch yet"
         if best is not None:
-            scored = f"best {best['label']} {summary['metric']} {best['value']:.3f}"
+            scored = f"best {best.label} {summary.metric} {best.value:.3f}"
         return (
-            f"<Results {summary['name'] or 'of no sweep'}: {summary['state']}, "
-            f"{summary['num_trials']} trials, {len(self.epochs)} epochs, {scored}>"
+            f"<Results {summary.name or 'of no sweep'}: {summary.state}, "
+            f"{summary.num_trials} trials, {len(self.epochs)} epochs, {scored}>"
         )
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -164,7 +158,7 @@ def _claims_of(experiment: Experiment) -> dict[str, Any]:
         return {**found, "state": "damaged", "claims": [], "error": first.split("\n")[0]}
     rows = results.confirmation.to_dict("records")
     claims = [{str(key): plain(value) for key, value in row.items()} for row in rows]
-    return {**found, "state": results.summary["state"], "claims": claims}
+    return {**found, "state": results.summary.state, "claims": claims}
 
 
 def results_from_events(

@@ -40,7 +40,7 @@ class Confusions:
 
 def trial_folder(results: Results, number: int) -> TrialFolder | None:
     """A trial's folder, where the experiment's folder is known."""
-    folder = results.summary["experiment"]
+    folder = results.summary.experiment
     return None if folder is None else Experiment(Path(folder)).trial(number)
 
 

@@ -75,7 +75,7 @@ def test_a_sweep_says_what_its_confirmations_allow_to_claim(source: Any, confirm
     assert (link["experiment"], link["state"], link["error"]) == (str(made.path), "done", None)
     assert [row["split"] for row in link["claims"]] == ["validation", "test"]
     assert {row["claim"] for row in link["claims"]} == {CLAIM}
-    json.dumps(results.summary)
+    json.dumps(results.summary.to_json())
     for draw in (render, render_best):
         for width in (80, 200):
             text = " ".join(shown(draw, results, width=width).split())

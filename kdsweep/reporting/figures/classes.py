@@ -35,8 +35,8 @@ def class_ious(results: Results) -> pd.DataFrame:
         Columns ``class_id, class, student, control, teacher, gain``, best class of the student
         first and classes without an IoU last; no rows before there is a best student.
     """
-    best = results.summary["best"]
-    rows = results.classes[results.classes["trial"] == (-1 if best is None else best["number"])]
+    best = results.summary.best
+    rows = results.classes[results.classes["trial"] == (-1 if best is None else best.number)]
     rows = rows.assign(gain=rows["student"] - rows["control"])
     columns = ["class_id", "class", "student", "control", "teacher", "gain"]
     return rows.sort_values(

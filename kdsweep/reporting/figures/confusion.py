@@ -152,8 +152,8 @@ def confusion_figures(results: Results) -> list[Figure]:
 
 def _found(results: Results) -> dict[str, Confusions]:
     """What the best student and its control have left, where both know the same classes."""
-    best = results.summary["best"]
-    student = None if best is None else confusions(results, best["number"])
+    best = results.summary.best
+    student = None if best is None else confusions(results, best.number)
     if student is None:
         return {}
     number = control_of(results, student.trial)

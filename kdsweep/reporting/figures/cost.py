@@ -131,7 +131,7 @@ def networks(results: Results) -> pd.DataFrame:
     }
     parts = [_grouped(trials[rows], "value").assign(role=role) for role, rows in roles.items()]
     measured = [trials]
-    if "teacher/params_m" in results.epochs and results.summary["metric"] == MIOU:
+    if "teacher/params_m" in results.epochs and results.summary.metric == MIOU:
         taught = _taught(results)
         measured.append(taught)
         parts.append(_grouped(taught, TEACHER_MIOU).assign(role="teacher"))
@@ -194,7 +194,7 @@ def cost_figures(results: Results, metric: str) -> list[Figure]:
     """
     table = networks(results)
     searched = _searched(results)
-    bounded = {metric.removeprefix("student/") for metric in results.summary["constraints"]}
+    bounded = {metric.removeprefix("student/") for metric in results.summary.constraints}
     panels = [
         panel
         for panel in _PANELS
@@ -207,7 +207,7 @@ def cost_figures(results: Results, metric: str) -> list[Figure]:
 
 def _searched(results: Results) -> set[str]:
     """The columns of the costs that the sweep searches by."""
-    return {metric.removeprefix("student/") for metric in results.summary["metrics"][1:]}
+    return {metric.removeprefix("student/") for metric in results.summary.metrics[1:]}
 
 
 def _is_known(table: pd.DataFrame, panel: _Panel) -> bool:
@@ -256,8 +256,8 @@ def _figure(results: Results, table: pd.DataFrame, panel: _Panel, metric: str) -
         front = (
             "The sweep searches by this: each diamond is a trial, at its own cost, that no other "
             "beats in "
-            f"{'both' if len(results.summary['metrics']) == 2 else 'all of'} "
-            f"{names_of(results.summary['metrics'])}."
+            f"{'both' if len(results.summary.metrics) == 2 else 'all of'} "
+            f"{names_of(results.summary.metrics)}."
         )
     if (table["role"] == "too costly").any():
         front += " Crosses cost more than allowed and ended with their first epoch."
@@ -288,11 +288,11 @@ def _hover(row: Mapping[Any, Any], role: str, panel: _Panel, metric: str) -> str
 def _compromises(results: Results, panel: _Panel, metric: str) -> list[Trace]:
     """The trials on the front of what the sweep searches by; a line joins those of two metrics."""
     front = results.front
-    cost, score = f"student/{panel.cost}", results.summary["metric"]
+    cost, score = f"student/{panel.cost}", results.summary.metric
     shown = front.sort_values(cost, kind="stable").head(_MOST_NETWORKS)
     if shown.empty:
         return []
-    is_line = len(results.summary["metrics"]) == 2
+    is_line = len(results.summary.metrics) == 2
     hovers = [
         f"trial {row['trial']}, {safe(row['label'])}<br>{metric} {formats.score(row[score])}<br>"
         f"{formats.amount(row[cost])} {panel.unit}"
@@ -321,7 +321,7 @@ def _compromises(results: Results, panel: _Panel, metric: str) -> list[Trace]:
 def _bound(results: Results, table: pd.DataFrame, panel: _Panel) -> dict[str, Any]:
     """The layout with the most that is allowed, where that is near enough to be seen."""
     x_axis = axis(panel.axis, rangemode="tozero")
-    most = results.summary["constraints"].get(f"student/{panel.cost}")
+    most = results.summary.constraints.get(f"student/{panel.cost}")
     shown = table[table["role"].isin(["student", "too costly"])]
     if most is None or most > _FARTHEST_BOUND * shown[panel.cost].max():
         return {"xaxis": x_axis}

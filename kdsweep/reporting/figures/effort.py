@@ -35,7 +35,7 @@ def trial_efforts(results: Results) -> pd.DataFrame:
         the epochs that a stopped trial did not train, at its own time per epoch.
     """
     trials = results.trials
-    planned = pd.Series(results.summary["epochs_per_trial"], index=trials.index, dtype="float64")
+    planned = pd.Series(results.summary.epochs_per_trial, index=trials.index, dtype="float64")
     if f"{PARAM}train.epochs" in trials:
         planned = trials[f"{PARAM}train.epochs"].astype("float64").fillna(planned)
     per_epoch = trials["hours"] / trials["epochs"].where(trials["epochs"] > 0)
@@ -61,12 +61,12 @@ def effort_totals(results: Results) -> dict[str, Any]:
     """  # noqa: D205
     efforts, summary = trial_efforts(results), results.summary
     saved = float(efforts["saved_hours"].sum())
-    spent = float(summary["trial_hours"])
-    slots = summary.get("slot_hours")
+    spent = float(summary.trial_hours)
+    slots = summary.slot_hours
     return {
-        "wall_hours": float(summary["hours"]),
+        "wall_hours": float(summary.hours),
         "trial_hours": spent,
-        "gpu_hours": float(summary["gpu_hours"]),
+        "gpu_hours": float(summary.gpu_hours),
         "control_hours": float(efforts.loc[efforts["kind"] == Kind.CONTROL, "hours"].sum()),
         "failed_hours": float(efforts.loc[efforts["state"] == State.FAILED, "hours"].sum()),
         "saved_hours": saved,

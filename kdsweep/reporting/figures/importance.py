@@ -144,7 +144,7 @@ def parallel_rows(results: Results) -> pd.DataFrame:
 
 def searched_costs(results: Results) -> list[str]:
     """The costs that the sweep searches by, as its metrics name them."""
-    return [metric for metric in results.summary["metrics"] if metric in COSTS]
+    return [metric for metric in results.summary.metrics if metric in COSTS]
 
 
 def importance_figures(results: Results) -> list[Figure]:

@@ -101,8 +101,8 @@ def declared_scales(results: Results) -> dict[str, bool]:
 
     Parameters that are choices are not in it, and none is where the space cannot be read.
     """
-    folder = results.summary["experiment"]
-    if folder is None or results.summary.get("confirms") is not None:
+    folder = results.summary.experiment
+    if folder is None or results.summary.confirms is not None:
         return {}
     try:
         spec = json.loads(Experiment(Path(folder)).spec_json.read_text(encoding="utf-8"))

@@ -59,8 +59,8 @@ def share_points(results: Results) -> pd.DataFrame:
 
 def best_shares(results: Results) -> pd.DataFrame:
     """What the best student's gradient is made of: ``epoch`` and the share of each term."""
-    best = results.summary["best"]
-    rows = results.epochs[results.epochs["trial"] == (-1 if best is None else best["number"])]
+    best = results.summary.best
+    rows = results.epochs[results.epochs["trial"] == (-1 if best is None else best.number)]
     columns = [c for c in map(str, rows) if c.startswith(_PREFIX) and rows[c].notna().any()]
     table = rows[["epoch", *columns]]
     names = {column: column.removeprefix(_PREFIX) for column in columns}
@@ -143,9 +143,9 @@ def _all_trials(points: pd.DataFrame, metric: str) -> Figure:
 
 
 def _best_trial(results: Results) -> list[Figure]:
-    table = best_shares(results)
+    table, best = best_shares(results), results.summary.best
     names = [str(name) for name in table.columns[1:]]
-    if len(names) < 2:
+    if best is None or len(names) < 2:
         return []
     traces: list[Trace] = [
         {
@@ -158,13 +158,12 @@ def _best_trial(results: Results) -> list[Figure]:
         }
         for index, name in enumerate(names)
     ]
-    number = results.summary["best"]["number"]
     return [
         Figure(
             name="best-shares",
             title="What did the best student learn from, epoch by epoch?",
-            caption=f"Shares of the gradient in trial {number}: the labels and each distillation "
-            "term. They are measured on one batch an epoch and therefore noisy.",
+            caption=f"Shares of the gradient in trial {best.number}: the labels and each "
+            "distillation term. They are measured on one batch an epoch and therefore noisy.",
             tables={"best-shares": table},
             traces=traces,
             layout={

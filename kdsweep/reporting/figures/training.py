@@ -108,12 +108,12 @@ def cohort_course(results: Results) -> pd.DataFrame:
     Returns:
         Columns ``epoch, student, teacher, control``; no rows before there is a best student.
     """
-    best = results.summary["best"]
-    number = -1 if best is None else best["number"]
+    best = results.summary.best
+    number = -1 if best is None else best.number
     epochs = results.epochs
     student = epochs[epochs["trial"] == number].set_index("epoch")
     table = pd.DataFrame({"student": student["value"]})
-    with_teacher = TEACHER_MIOU in epochs and results.summary["metric"] == MIOU
+    with_teacher = TEACHER_MIOU in epochs and results.summary.metric == MIOU
     table["teacher"] = student[TEACHER_MIOU] if with_teacher else np.nan
     control = results.trials.loc[results.trials["number"] == number, "control"]
     known = control.dropna()
@@ -128,8 +128,9 @@ def training_figures(results: Results, metric: str) -> list[Figure]:
     if drawn.empty:
         return []
     # Where every trial costs more than allowed, there is no best one.
-    best = [] if results.summary["best"] is None else [_cohort(results, metric)]
-    return [_learning(results, drawn, metric), *best, *_endings(results)]
+    best = results.summary.best
+    cohort = [] if best is None else [_cohort(results, metric, best.number)]
+    return [_learning(results, drawn, metric), *cohort, *_endings(results)]
 
 
 def _learning(results: Results, drawn: pd.DataFrame, metric: str) -> Figure:
@@ -252,7 +253,7 @@ def _hovers(rows: pd.DataFrame, metric: str) -> list[str]:
     ]
 
 
-def _cohort(results: Results, metric: str) -> Figure:
+def _cohort(results: Results, metric: str, number: int) -> Figure:
     course = cohort_course(results)
     traces: list[Trace] = [
         {
@@ -276,7 +277,7 @@ def _cohort(results: Results, metric: str) -> Figure:
         name="best-cohort",
         title="Did the best student follow its teacher, and leave its control behind?",
         caption=f"{metric} on the validation split after each epoch: trial "
-        f"{results.summary['best']['number']}, its teacher, which learns at the same time, and its "
+        f"{number}, its teacher, which learns at the same time, and its "
         "control, which learns alone.",
         tables={"best-cohort": course},
         traces=traces,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ from kdsweep.reporting.notes import notes
 from kdsweep.reporting.page.confirmed import claims_of
 from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.summary import Best, Summary
 from kdsweep.spec.metrics import TEST_MIOU
 
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
@@ -39,7 +39,7 @@ def cards(results: Results, metric: str) -> list[Card]:
 
     Of a sweep with several metrics that is the best by its score.
     """
-    best = results.summary["best"]
+    best = results.summary.best
     if best is None:
         return []
     if not results.confirmation.empty:
@@ -50,18 +50,18 @@ def cards(results: Results, metric: str) -> list[Card]:
             if len(results.front) > 1
             else []
         ),
-        Card(metric, formats.score(best["value"]), f"validation split, epoch {best['best_epoch']}"),
-        Card("student", formats.names([best["student"]])[0], f"trial {best['number']}"),
-        Card("teacher", formats.names([best["teacher"]])[0], _teacher_detail(best)),
+        Card(metric, formats.score(best.value), f"validation split, epoch {best.best_epoch}"),
+        Card("student", formats.names([best.student])[0], f"trial {best.number}"),
+        Card("teacher", formats.names([best.teacher])[0], _teacher_detail(best)),
     ]
-    if best["gain"] is not None:
-        detail = "over its control" + ("" if _is_matched(results) else ", which is shared")
-        found.append(Card("gain", formats.gain(best["gain"]), detail))
-    if best["params_m"] is not None:
-        found.append(Card("size", f"{best['params_m']:.1f} M", "parameters"))
-    if best["latency_ms"] is not None:
+    if best.gain is not None:
+        detail = "over its control" + ("" if _is_matched(results, best) else ", which is shared")
+        found.append(Card("gain", formats.gain(best.gain), detail))
+    if best.params_m is not None:
+        found.append(Card("size", f"{best.params_m:.1f} M", "parameters"))
+    if best.latency_ms is not None:
         detail = latency_detail(results, best)
-        found.append(Card("latency", f"{formats.amount(best['latency_ms'])} ms", detail))
+        found.append(Card("latency", f"{formats.amount(best.latency_ms)} ms", detail))
     return found
 
 
@@ -90,36 +90,36 @@ def _confirmed_cards(results: Results, metric: str) -> list[Card]:
 
 def sentences(results: Results, metric: str) -> list[str]:
     """The answer, one sentence for each thing there is to say."""
-    best = results.summary["best"]
+    best = results.summary.best
     if best is None:
         return [_nothing_yet(results)]
     if not results.confirmation.empty:
-        subject = f"The student of trial {best['number']} ({best['student']})"
+        subject = f"The student of trial {best.number} ({best.student})"
         return [*_confirmed(results), *cost_sentences(results, best, subject)]
-    teacher = "" if best["teacher"] is None else f", taught by {best['teacher']},"
+    teacher = "" if best.teacher is None else f", taught by {best.teacher},"
     searched = "The best student is"
     if not results.front.empty:
         searched = f"The best by {metric} is"
     found = [
         *compromises(results),
-        f"{searched} {best['student']}{teacher} in trial {best['number']}: {metric} "
-        f"{formats.score(best['value'])} on the validation split at epoch {best['best_epoch']}.",
+        f"{searched} {best.student}{teacher} in trial {best.number}: {metric} "
+        f"{formats.score(best.value)} on the validation split at epoch {best.best_epoch}.",
     ]
-    test = _test_score(results, best["number"])
+    test = _test_score(results, best.number)
     if test is not None:
         found.append(f"On the test split it has {metric} {formats.score(test)}.")
     found.append(_gain_sentence(results, best))
     found += cost_sentences(results, best)
-    if best["agreement"] is not None:
-        percent = formats.percent(best["agreement"])
+    if best.agreement is not None:
+        percent = formats.percent(best.agreement)
         found.append(
             f"It predicts the same class as its teacher at {percent} % of the labelled pixels."
         )
     found += _pair_sentence(results, metric)
-    ties = [number for number in results.summary["best_ties"] if number != best["number"]]
+    ties = [number for number in results.summary.best_ties if number != best.number]
     if ties:
         trials = "Trial" if len(ties) == 1 else "Trials"
-        found.append(f"{trials} {formats.few(ties)} reached as much as trial {best['number']}.")
+        found.append(f"{trials} {formats.few(ties)} reached as much as trial {best.number}.")
     return found
 
 
@@ -127,7 +127,7 @@ def compromises(results: Results) -> list[str]:
     """Several metrics: between which students one may choose."""
     if results.front.empty:
         return []
-    metrics = results.summary["metrics"]
+    metrics = results.summary.metrics
     found = [front_sentence(results.front[metrics].to_dict("records"))]
     if len(results.front) > 1:
         where = f"one of {names_of(metrics)} is worse in another"
@@ -142,18 +142,18 @@ def warnings_of(results: Results) -> list[str]:
     summary = results.summary
     return [
         *_state(summary),
-        *([f"{_sentence(summary['notice'])}"] if summary["notice"] else []),
-        *(_of_best(results) if summary["best"] is not None else []),
+        *([f"{_sentence(summary.notice)}"] if summary.notice else []),
+        *(_of_best(results, summary.best) if summary.best is not None else []),
         *_of_failures(results),
-        *bound_sentences(summary["constraints"], summary["num_too_costly"], summary["rejected"]),
+        *bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected),
     ]
 
 
-def _of_best(results: Results) -> list[str]:
-    summary, best = results.summary, results.summary["best"]
+def _of_best(results: Results, best: Best) -> list[str]:
+    summary = results.summary
     if not results.confirmation.empty:
-        return [*notes(results), *_of_classes(results, best["number"])]
-    again = claims_of(results, best["number"])
+        return [*notes(results), *_of_classes(results, best.number)]
+    again = claims_of(results, best.number)
     found = [
         "One seed only: each value is one training. Differences no larger than those between "
         "seeds show nothing, and the best of many is partly luck."
@@ -163,24 +163,24 @@ def _of_best(results: Results) -> list[str]:
             "Each value of this sweep is one training with one seed, and the best of many is "
             "partly luck. What may be claimed of the best student is what its confirmation says."
         ]
-    num_test = summary["data"].get("num_test")
+    num_test = summary.data.get("num_test")
     is_tested = any(row["split"] == "test" for row in again)
-    if not is_tested and _test_score(results, best["number"]) is None:
+    if not is_tested and _test_score(results, best.number) is None:
         split = f"The test split ({num_test} frames)" if num_test else "A test split"
         found.append(
             f"{split} has never been scored. The scores are those of the validation split, which "
             "chose this student among all, and are therefore somewhat too high."
         )
-    if summary["num_controls"] == 0:
+    if summary.num_controls == 0:
         found.append("No controls: whether the teachers helped cannot be told from this sweep.")
-    elif best["gain"] is not None and not _is_matched(results):
+    elif best.gain is not None and not _is_matched(results, best):
         found.append(
             "The control is shared: it was trained once, at the middle of the search space's "
             "ranges. The gain mixes the teacher's effect with that of other hyperparameters."
         )
-    found += _of_classes(results, best["number"])
-    found += _of_terms(results, best["number"])
-    if best["best_epoch"] == best["epochs"] and best["epochs"] > 1:
+    found += _of_classes(results, best.number)
+    found += _of_terms(results, best.number)
+    if best.best_epoch == best.epochs and best.epochs > 1:
         found.append(
             "The best student was at its best in its last epoch: it may not have learned all it "
             "can, and longer training may change the order."
@@ -226,12 +226,12 @@ def _of_terms(results: Results, number: int) -> list[str]:
 def _of_failures(results: Results) -> list[str]:
     failures, summary = results.failures, results.summary
     found = []
-    if summary["num_failed_trials"]:
+    if summary.num_failed_trials:
         found.append(
-            f"{formats.counted(summary['num_failed_trials'], 'trial')} failed and is not in the "
+            f"{formats.counted(summary.num_failed_trials, 'trial')} failed and is not in the "
             "comparison; see Cost."
-            if summary["num_failed_trials"] == 1
-            else f"{summary['num_failed_trials']} trials failed and are not in the comparison; "
+            if summary.num_failed_trials == 1
+            else f"{summary.num_failed_trials} trials failed and are not in the comparison; "
             "see Cost."
         )
     retried = failures[failures["retried"]]
@@ -248,32 +248,32 @@ def _of_failures(results: Results) -> list[str]:
     return found
 
 
-def _state(summary: dict[str, Any]) -> list[str]:
-    done = summary["num_trials"] - summary["states"]["waiting"] - summary["states"]["running"]
-    planned = summary["num_planned"] or summary["num_trials"]
+def _state(summary: Summary) -> list[str]:
+    done = summary.num_trials - summary.states["waiting"] - summary.states["running"]
+    planned = summary.num_planned or summary.num_trials
     progress = f"{done} of {planned} trials have ended"
-    reason = formats.pause_reason(summary["pause_reason"] or "")
+    reason = formats.pause_reason(summary.pause_reason or "")
     return {
         "running": [f"The sweep is still running: {progress}. All of this may change."],
         "died": [f"The process that drove the sweep has died: {progress}. It can be resumed."],
         "paused": [f"The sweep is paused ({reason}): {progress}. It can be resumed."],
         "not started": ["The sweep has been prepared and not started."],
         "empty": ["The ledger is empty: the sweep did not get as far as its first line."],
-    }.get(summary["state"], [])
+    }.get(summary.state, [])
 
 
 def _nothing_yet(results: Results) -> str:
     summary = results.summary
-    if summary["num_too_costly"]:
-        return nothing_within(summary["constraints"])
-    if summary["num_trials"] == 0:
+    if summary.num_too_costly:
+        return nothing_within(summary.constraints)
+    if summary.num_trials == 0:
         return "No trial has been drawn yet, so there is nothing to answer."
-    if summary["states"]["failed"] == summary["num_trials"]:
+    if summary.states["failed"] == summary.num_trials:
         return (
             "The only trial failed before its first epoch was finished. Its cause and log are "
             "under Cost."
-            if summary["num_trials"] == 1
-            else f"All {summary['num_trials']} trials failed before their first epoch was "
+            if summary.num_trials == 1
+            else f"All {summary.num_trials} trials failed before their first epoch was "
             "finished. Their causes and logs are under Cost."
         )
     return "No trial has finished an epoch yet."
@@ -289,22 +289,22 @@ def _confirmed(results: Results) -> list[str]:
     ]
 
 
-def _gain_sentence(results: Results, best: dict[str, Any]) -> str:
-    rows = results.gains[results.gains["trial"] == best["number"]]
-    if best["gain"] is None:
+def _gain_sentence(results: Results, best: Best) -> str:
+    rows = results.gains[results.gains["trial"] == best.number]
+    if best.gain is None:
         reason = rows["reason"].dropna().tolist()
         return f"There is no gain to tell{f': {reason[0]}' if reason else ''}."
     row = rows.iloc[0]
-    amount = abs(best["gain"])
+    amount = abs(best.gain)
     relation = (
         "as much as"
         if round(amount, 3) == 0
-        else f"{formats.score(amount)} {'more' if best['gain'] > 0 else 'less'} than"
+        else f"{formats.score(amount)} {'more' if best.gain > 0 else 'less'} than"
     )
     return (
         f"That is {relation} its control, the student without a teacher (trial {row['control']}), "
         f"reached within as many epochs. One pair of trainings gives no interval for this gain; "
-        f"{'its confirmation' if claims_of(results, best['number']) else 'kdsweep confirm'} does."
+        f"{'its confirmation' if claims_of(results, best.number) else 'kdsweep confirm'} does."
     )
 
 
@@ -323,14 +323,13 @@ def _pair_sentence(results: Results, metric: str) -> list[str]:
     ]
 
 
-def _teacher_detail(best: dict[str, Any]) -> str:
-    score = best["teacher_miou"]
+def _teacher_detail(best: Best) -> str:
+    score = best.teacher_miou
     return "" if score is None else f"mIoU {formats.score(score)} at the same epoch"
 
 
-def _is_matched(results: Results) -> bool:
-    best = results.summary["best"]
-    rows = results.gains[results.gains["trial"] == best["number"]]
+def _is_matched(results: Results, best: Best) -> bool:
+    rows = results.gains[results.gains["trial"] == best.number]
     return bool(rows["matched"].all())
 
 

@@ -42,11 +42,11 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
         report: Folder of this page, for addresses relative to it.
     """
     summary, found = results.summary, []
-    if summary["confirms"] is not None:
-        source = Path(summary["confirms"])
+    if summary.confirms is not None:
+        source = Path(summary.confirms)
         address = _address(source, page, report)
         found.append(Related("These jobs were found by", source.name, address))
-    for link in summary["confirmed_by"]:
+    for link in summary.confirmed_by:
         path = Path(link["experiment"])
         remark = "" if link["state"] == "done" else f"({link['state']})"
         lines = [_claim(row) for row in link["claims"]]
@@ -63,7 +63,7 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
 def claims_of(results: Results, number: int) -> list[dict[str, Any]]:
     """What confirmations say of a trial, as far as they have seeds to speak of."""
     job = f"trial {number:04d}"
-    links = results.summary["confirmed_by"]
+    links = results.summary.confirmed_by
     return [row for link in links for row in link["claims"] if row["job"] == job and row["seeds"]]
 
 

@@ -21,6 +21,7 @@ from kdsweep.reporting.page import answer, rows, sources
 from kdsweep.reporting.page.confirmed import related
 from kdsweep.reporting.page.pictures import gallery
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.summary import Summary
 from kdsweep.reporting.terminal import metric_name, next_commands
 
 PAGE = "index.html"
@@ -91,8 +92,8 @@ def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | N
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        name=printable(str(summary["name"] or "sweep")),
-        state=summary["state"],
+        name=printable(str(summary.name or "sweep")),
+        state=summary.state,
         head=_head(summary),
         parts=parts,
         figure_json=_script_json(drawn),
@@ -199,18 +200,10 @@ def _filled(table: rows.Table) -> list[rows.Table]:
     return [table] if table.rows else []
 
 
-def _head(summary: dict[str, Any]) -> list[str]:
-    planned = f" of {summary['num_planned']}" if summary["num_planned"] else ""
-    states = ", ".join(f"{num} {state}" for state, num in summary["states"].items() if num)
-    parts = [f"{summary['num_trials']}{planned} trials" + (f" ({states})" if states else "")]
-    if taught := formats.teachers(summary):
-        parts.append(taught)
-    if summary["num_controls"]:
-        parts.append(formats.counted(summary["num_controls"], "control"))
-    parts.append(formats.counted(summary["num_epochs"], "epoch"))
-    parts.append(formats.duration(summary["hours"]))
-    if summary["updated"] is not None:
-        updated = datetime.fromtimestamp(summary["updated"]).astimezone()
+def _head(summary: Summary) -> list[str]:
+    parts = [*summary.counts(), formats.duration(summary.hours)]
+    if summary.updated is not None:
+        updated = datetime.fromtimestamp(summary.updated).astimezone()
         parts.append(f"as of {updated:%Y-%m-%d %H:%M}")
     return parts
 
@@ -219,7 +212,7 @@ def _cost_lines(results: Results) -> list[str]:
     totals = effort_totals(results)
     if not totals["trial_hours"]:
         return []
-    sessions = formats.counted(results.summary["num_sessions"], "session")
+    sessions = formats.counted(results.summary.num_sessions, "session")
     lines = [
         f"The sweep took {formats.duration(totals['wall_hours'])} in {sessions}; its trials took "
         f"{formats.duration(totals['trial_hours'])} together"
@@ -242,8 +235,8 @@ def _cost_lines(results: Results) -> list[str]:
 def _stopping(results: Results) -> str:
     """What saved time."""
     num_costly, num_stopped = (
-        results.summary["num_too_costly"],
-        results.summary["states"]["stopped"],
+        results.summary.num_too_costly,
+        results.summary.states["stopped"],
     )
     if not num_costly:
         return "Stopping weak trials early"

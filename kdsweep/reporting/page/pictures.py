@@ -221,7 +221,7 @@ def _remember(
 
 
 def _legend(results: Results, seen: Mapping[int, tuple[int, int, int]]) -> list[tuple[str, str]]:
-    classes = list(results.summary["data"].get("classes") or [])
+    classes = list(results.summary.data.get("classes") or [])
     legend = []
     for index in sorted(seen):
         name = classes[index] if index < len(classes) else f"class {index}"

@@ -111,7 +111,7 @@ def confirmation_rows(results: Results, metric: str) -> Table:
 
 def front_rows(results: Results) -> Table:
     """Several metrics: the trials that no other beats in everything."""
-    metrics = results.summary["metrics"]
+    metrics = results.summary.metrics
     shown = results.front.head(_MOST_ROWS)
     columns = [
         _numbers("trial", "", shown["trial"], "d"),

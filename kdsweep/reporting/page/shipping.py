@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.summary import Best
 from kdsweep.reporting.tables import plain
 from kdsweep.reporting.trial_files import measured_on
 
 
-def cost_sentences(results: Results, best: dict[str, Any], subject: str = "It") -> list[str]:
+def cost_sentences(results: Results, best: Best, subject: str = "It") -> list[str]:
     """Size and latency, a sentence each, as far as they are known.
 
     Args:
@@ -20,24 +19,24 @@ def cost_sentences(results: Results, best: dict[str, Any], subject: str = "It") 
         subject: What the first sentence begins with.
     """
     found = []
-    if best["params_m"] is not None:
+    if best.params_m is not None:
         found.append(f"{subject} {_size(results, best)}")
-    if best["latency_ms"] is not None:
+    if best.latency_ms is not None:
         found.append(f"{'It' if found else subject} {_latency(results, best)}")
     return found
 
 
-def latency_detail(results: Results, best: dict[str, Any]) -> str:
+def latency_detail(results: Results, best: Best) -> str:
     """What stands beneath the latency: the image size it holds for."""
-    size = results.summary["data"].get("image_size")
+    size = results.summary.data.get("image_size")
     return "a frame" + (f" of {size[0]}×{size[1]} pixels" if size else "")
 
 
-def _size(results: Results, best: dict[str, Any]) -> str:
-    sentence = f"has {best['params_m']:.1f} M parameters"
-    size = _size_of_teacher(results, best["number"])
-    if size and best["params_m"]:
-        share = best["params_m"] / size
+def _size(results: Results, best: Best) -> str:
+    sentence = f"has {best.params_m:.1f} M parameters"
+    size = _size_of_teacher(results, best.number)
+    if size and best.params_m:
+        share = best.params_m / size
         sentence += (
             ", as many as its teacher"
             if f"{share:.2f}" == "1.00"
@@ -46,28 +45,28 @@ def _size(results: Results, best: dict[str, Any]) -> str:
     return f"{sentence}."
 
 
-def _latency(results: Results, best: dict[str, Any]) -> str:
-    p95 = best["latency_p95_ms"]
-    place = measured_on(results, best["number"])
+def _latency(results: Results, best: Best) -> str:
+    p95 = best.latency_p95_ms
+    place = measured_on(results, best.number)
     trials = results.trials.set_index("number")
-    teacher = plain(trials.loc[best["number"], "teacher_latency_ms"])
+    teacher = plain(trials.loc[best.number, "teacher_latency_ms"])
     aside = [
         *([f"its teacher {formats.amount(teacher)} ms"] if teacher else []),
         *([f"measured on {printable(place)}"] if place else []),
     ]
     sentence = (
-        f"takes {formats.amount(best['latency_ms'])} ms for {latency_detail(results, best)} at "
+        f"takes {formats.amount(best.latency_ms)} ms for {latency_detail(results, best)} at "
         "the median"
         + ("" if p95 is None else f", {formats.amount(p95)} ms at the 95th percentile")
         + (f" ({'; '.join(aside)})" if aside else "")
     )
     rest = [
-        f"{formats.amount(best[key])} {unit}"
-        for key, unit in (
-            ("macs_g", "billion multiply-accumulates"),
-            ("inference_mb", "MB of memory at most"),
+        f"{formats.amount(cost)} {unit}"
+        for cost, unit in (
+            (best.macs_g, "billion multiply-accumulates"),
+            (best.inference_mb, "MB of memory at most"),
         )
-        if best[key] is not None
+        if cost is not None
     ]
     return f"{sentence}{', ' if rest else ''}{' and '.join(rest)}."
 

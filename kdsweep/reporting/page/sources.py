@@ -30,18 +30,18 @@ class Document:
 def facts(results: Results) -> list[tuple[str, str]]:
     """What the sweep ran with and on, as name and value."""
     summary, environment = results.summary, _environment(results)
-    data, best = summary["data"], summary["best"]
+    data, best = summary.data, summary.best
     code = environment.get("code") or {}
     packages = environment.get("packages") or {}
     seeds = {**(environment.get("seeds") or {})}
     found = [
-        ("experiment", summary["experiment"]),
+        ("experiment", summary.experiment),
         ("command", shlex.join(environment.get("command") or [])),
         ("started", environment.get("time")),
         ("data", _data_text(data)),
-        ("sampler", summary["sampler"]),
-        ("scheduler", summary["scheduler"]),
-        ("metric", summary["metric"]),
+        ("sampler", summary.sampler),
+        ("scheduler", summary.scheduler),
+        ("metric", summary.metric),
         ("seeds", ", ".join(f"{name} {seed}" for name, seed in seeds.items())),
         ("commit", _commit(code)),
         ("Python", environment.get("python")),
@@ -49,14 +49,14 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("system", environment.get("platform")),
         ("CPU cores", environment.get("num_cpus")),
         ("GPUs", "; ".join(environment.get("gpus") or []) or ("none" if environment else None)),
-        ("latency measured on", None if best is None else measured_on(results, best["number"])),
+        ("latency measured on", None if best is None else measured_on(results, best.number)),
     ]
     return [(name, printable(str(value))) for name, value in found if value not in (None, "")]
 
 
 def documents(results: Results) -> list[Document]:
     """The search space as given and as understood, and the best trial's job."""
-    folder = results.summary["experiment"]
+    folder = results.summary.experiment
     if folder is None:
         return []
     experiment = Experiment(Path(folder))
@@ -64,14 +64,14 @@ def documents(results: Results) -> list[Document]:
         ("Search space as given", experiment.space_yaml),
         ("Search space as understood, with defaults", experiment.spec_json),
     ]
-    if results.summary["best"] is not None:
-        number = results.summary["best"]["number"]
+    if results.summary.best is not None:
+        number = results.summary.best.number
         files.append((f"Job of the best trial ({number})", experiment.trial(number).job_yaml))
     return [Document(title, text) for title, path in files if (text := _read(path)) is not None]
 
 
 def _environment(results: Results) -> dict[str, Any]:
-    folder = results.summary["experiment"]
+    folder = results.summary.experiment
     text = None if folder is None else _read(Experiment(Path(folder)).environment_json)
     try:
         found = json.loads(text) if text else {}
