@@ -158,8 +158,8 @@ def _declared(
     without: Collection[str] = (),
 ) -> list[PaperColumn]:
     """A declared table as columns of a paper."""
-    fields = view.of(view.paper, shown, more)
-    return [_column(f, shown[f.key], scores) for f in fields if f.key not in without]
+    fields = view.of(view.paper, shown, more, without)
+    return [_column(field, shown[field.key], scores) for field in fields]
 
 
 def _column(field: Field, values: pd.Series, scores: _Scores) -> PaperColumn:

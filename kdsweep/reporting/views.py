@@ -8,7 +8,7 @@ hold whatever the tables of :class:`~kdsweep.reporting.results.Results` hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,6 +27,7 @@ Kind = Literal[
     "name", "cell", "count", "amount", "size", "score", "gain", "share", "loss", "p", "hours",
     "setting",
 ]  # fmt: skip
+# No gain is +0.000, never -0.000.
 _FORMS = {"count": "d", "size": ".1f", "score": ".3f", "gain": "+z.3f", "loss": ".3g", "p": ".3f"}
 
 
@@ -43,6 +44,7 @@ class Field:
         style: Of its cells there.
         bold: Whether papers have its best value in bold.
         known: Whether terminal and papers leave it out where no row knows it; the page always does.
+        form: Format of numbers, where it is not that of their kind.
         metric: What a score or gain is measured in; of ``None`` the sweep's metric.
         terminal, page, paper: Headings where they differ; the page's with its unit.
     """
@@ -56,6 +58,7 @@ class Field:
     style: str = ""
     bold: bool = False
     known: bool = False
+    form: str = ""
     metric: str | None = None
     terminal: str | None = None
     page: tuple[str, str] | None = None
@@ -66,6 +69,10 @@ class Field:
         """Whether it holds names, left-aligned."""
         return self.kind == "name"
 
+    def in_unit(self, values: pd.Series) -> pd.Series:
+        """The column's values in the unit of its heading."""
+        return values * formats.time_unit(_longest(values))[1] if self.kind == "hours" else values
+
     def cells(self, values: pd.Series) -> list[str]:
         """The column's values as terminal and page show them."""
         if self.kind in ("name", "cell"):
@@ -75,9 +82,9 @@ class Field:
         if self.kind == "setting":
             return [formats.setting(value) for value in values]
         if self.kind == "hours":
-            _, factor, form = formats.time_unit(_longest(values))
-            return [formats.number(value * factor, form) for value in values]
-        form = _FORMS.get(self.kind) or formats.form_of(values)
+            _, _, form = formats.time_unit(_longest(values))
+            return [formats.number(value, form) for value in self.in_unit(values)]
+        form = self.form or _FORMS.get(self.kind) or formats.form_of(values)
         return [formats.number(value, form) for value in values]
 
 
@@ -96,7 +103,11 @@ class View:
     paper: str = ""
 
     def of(
-        self, order: str, frame: pd.DataFrame, more: Mapping[str, Sequence[Field]] | None = None
+        self,
+        order: str,
+        frame: pd.DataFrame,
+        more: Mapping[str, Sequence[Field]] | None = None,
+        without: Collection[str] = (),
     ) -> list[Field]:
         """The fields that one writer shows of some rows.
 
@@ -104,26 +115,31 @@ class View:
             order: One of the orders.
             frame: The rows.
             more: Fields that only the results know, by the word that stands for them in the order.
+            without: Keys that are left out.
         """
         more, named = more or {}, {field.key: field for field in self.fields}
         found: list[Field] = []
         for key in order.split():
             found += more[key] if key in more else [named[key]]
-        return [f for f in found if not f.known or frame[f.key].notna().any()]
+        return [
+            _in_unit(field, frame[field.key]) if field.kind == "hours" else field
+            for field in found
+            if field.key not in without and (not field.known or frame[field.key].notna().any())
+        ]
 
 
-def in_unit(field: Field, values: pd.Series) -> Field:
+def _in_unit(field: Field, values: pd.Series) -> Field:
     """The field with the unit of its times."""
     return replace(field, unit=formats.time_unit(_longest(values))[0])
 
 
-def settings(shown: pd.DataFrame, left_out: Sequence[str], keep: int = 1) -> list[Field]:
+def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = None) -> list[Field]:
     """The drawn settings that differ between rows.
 
     Args:
         shown: Rows of the trials.
         left_out: How the paths of those begin that have columns of their own.
-        keep: As in :class:`Field`.
+        most: As many at most.
     """
     names = [
         column.removeprefix(PARAM)
@@ -131,9 +147,9 @@ def settings(shown: pd.DataFrame, left_out: Sequence[str], keep: int = 1) -> lis
         if column.startswith(PARAM)
         and not column.removeprefix(PARAM).startswith(tuple(left_out))
         and shown[column].astype("object").map(repr).nunique() > 1
-    ]
+    ][:most]
     short = formats.shortest_names(names)
-    return [Field(PARAM + name, short[name], kind="setting", keep=keep) for name in names]
+    return [Field(PARAM + name, short[name], kind="setting", keep=1) for name in names]
 
 
 def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -181,6 +197,11 @@ def without_gains(results: Results) -> set[str]:
     """The gains of trials and pairs, if there are none."""
     known = results.gains["gain"].notna().any()
     return set() if known else {"gain", "best_gain", "median_gain"}
+
+
+def without_none(shown: pd.DataFrame, *names: str) -> set[str]:
+    """Those of the counts that are zero in all rows."""
+    return {name for name in names if not shown[name].any()}
 
 
 def _longest(values: pd.Series) -> float:
@@ -346,4 +367,34 @@ CONFIRMATION = View(
     terminal="job pair split seeds students controls gain interval bootstrap rank_p",
     page="job student teacher split seeds gain low high boot_low boot_high rank_p mean sd "
     "control_mean control_sd",
+)
+NETWORKS = View(
+    (
+        Field("role", "role"),
+        Field("name", "network"),
+        replace(_SIZE, form=".2f"),
+        *_COSTS,
+        Field("best", "best {metric}", kind="score"),
+        Field("median", "median {metric}", kind="score"),
+        Field("num_trials", "trials", kind="count"),
+        Field("best_trial", "best trial", kind="count"),
+        Field("fronts", "on the front of"),
+    ),
+    page="role name params_m macs_g latency_ms latency_p95_ms inference_mb best median num_trials "
+    "best_trial fronts",
+)
+FAILURES = View(
+    (
+        Field("trial", "trial", kind="count"),
+        Field("label", "pair"),
+        Field("attempt", "attempt", kind="count"),
+        Field("class", "failure", page=("cause", ""), least=5),
+        Field("times", "times", kind="count"),
+        Field("num_retried", "retried", kind="count", keep=8),
+        Field("trials", "trials", least=6),
+        Field("message", "message", least=20),
+        Field("then", "then"),
+    ),
+    terminal="class times num_retried trials message",
+    page="trial label attempt class message then",
 )
