@@ -20,6 +20,7 @@ from kdsweep.reporting.columns import (
     print_text,
     printable,
 )
+from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.front import front_sentence, front_title
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
@@ -31,8 +32,6 @@ from kdsweep.reporting.views import (
     PAIRS,
     TERMS,
     TRIALS,
-    Field,
-    View,
     front_rows,
     settings,
     with_places,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kdsweep.reporting import formats, views
 from kdsweep.reporting.columns import printable
+from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.figures import FRONTS, class_ious, networks
 from kdsweep.reporting.front import front_title
 from kdsweep.reporting.results import Results
@@ -23,8 +24,6 @@ from kdsweep.reporting.views import (
     PAIRS,
     TERMS,
     TRIALS,
-    Field,
-    View,
     settings,
     with_places,
     without_none,
