@@ -19,7 +19,7 @@ _ELLIPSIS = "…"
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table.
+    """One column of a table on the terminal or in a paper.
 
     Attributes:
         header: Its heading, with the unit; may have several lines.
@@ -28,6 +28,7 @@ class Column:
         text: Whether it holds names: left-aligned and shortened if need be. Numbers never are.
         least: Narrowest width that a text may be shortened to.
         style: Rich style of the cells.
+        bold: Rows whose cell is the best, in papers.
     """
 
     header: str
@@ -36,6 +37,7 @@ class Column:
     text: bool = False
     least: int = 8
     style: str = ""
+    bold: frozenset[int] = frozenset()
 
     @property
     def width(self) -> int:

@@ -8,35 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import printable
+from kdsweep.reporting.columns import Column, printable
+from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.front import front_title
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
-from kdsweep.reporting.views import FRONT, PAIRS, TRIALS, Field, View, front_rows, without_gains
+from kdsweep.reporting.views import (
+    CLASSES,
+    CONFIRMATION,
+    FRONT,
+    GAINS,
+    PAIRS,
+    TRIALS,
+    front_rows,
+    without_gains,
+)
 from kdsweep.spec.metrics import metric_of
-
-
-@dataclass(frozen=True)
-class PaperColumn:
-    """One column.
-
-    Attributes:
-        header: Heading with its unit.
-        cells: One text a row, unescaped.
-        text: Whether it holds names, left-aligned.
-        bold: Rows whose cell is the best.
-    """
-
-    header: str
-    cells: Sequence[str]
-    text: bool = False
-    bold: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ class PaperTable:
 
     name: str
     caption: str
-    columns: Sequence[PaperColumn]
+    columns: Sequence[Column]
     remarks: Sequence[str] = field(default_factory=tuple)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -75,7 +68,7 @@ def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
         _trials(results, scores, top),
         _pairs(results, scores, top),
         _gains(results, scores, top),
-        _classes(results),
+        _classes(results, scores),
     ]
     if not results.front.empty:
         made.append(_front(results, scores, top))
@@ -125,7 +118,7 @@ def to_latex(table: PaperTable) -> str:
 
 # -- what stands in them
 
-_Made = tuple[str, str, list[PaperColumn]]
+_Made = tuple[str, str, list[Column]]
 
 
 class _Scores:
@@ -140,11 +133,11 @@ class _Scores:
         self.points = " (points)" if is_share else ""
         self.form = ".1f" if is_share else ".3g"
 
-    def column(self, header: str, values: pd.Series, *, bold: bool = True) -> PaperColumn:
+    def column(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
         """Values, the highest in bold."""
         return _numbers(header + self.unit, values * self.factor, self.form, bold=bold)
 
-    def gain(self, header: str, values: pd.Series, *, bold: bool = True) -> PaperColumn:
+    def gain(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
         """Differences with their sign; the highest in bold, if it is a gain at all."""
         bold = bold and bool(values.max() > 0)
         return _numbers(header + self.points, values * self.factor, f"+{self.form}", bold=bold)
@@ -156,28 +149,35 @@ def _declared(
     scores: _Scores,
     more: Mapping[str, Sequence[Field]] | None = None,
     without: Collection[str] = (),
-) -> list[PaperColumn]:
-    """A declared table as columns of a paper."""
-    fields = view.of(view.paper, shown, more)
-    return [_column(f, shown[f.key], scores) for f in fields if f.key not in without]
+    bold: Mapping[str, pd.Series] | None = None,
+) -> list[Column]:
+    """A declared table as columns of a paper; ``bold`` says of some which rows are in bold."""
+    columns = {
+        field.key: _column(field, shown[field.key], scores)
+        for field in view.of(view.paper, shown, more, without)
+    }
+    for key, chosen in (bold or {}).items():
+        columns[key] = replace(columns[key], bold=_rows(chosen))
+    return list(columns.values())
 
 
-def _column(field: Field, values: pd.Series, scores: _Scores) -> PaperColumn:
+def _column(field: Field, values: pd.Series, scores: _Scores) -> Column:
     """A declared column: scores in per cent where they are shares, costs best where least."""
     unit = f" ({field.unit})" if field.unit else ""
     heading = (field.paper or f"{field.name}{unit}").replace("{metric}", scores.name)
+    heading = heading.replace("{%}", scores.unit).replace("{points}", scores.points)
+    own = scores if field.metric is None else _Scores(field.metric)
     if field.kind == "score":
-        own = scores if field.metric is None else _Scores(field.metric)
         return own.column(heading, values, bold=field.bold)
     if field.kind == "gain":
-        return scores.gain(heading, values, bold=field.bold)
+        return own.gain(heading, values, bold=field.bold)
     if field.kind == "hours":
         return _numbers(heading, values, ".2f")
     cells, bold = field.cells(values), frozenset[int]()
     if field.bold and len(set(cells)) > 1:
         least = formats.number(values.min(), formats.form_of(values))
         bold = frozenset(row for row, cell in enumerate(cells) if cell == least)
-    return PaperColumn(heading, cells, field.is_text, bold)
+    return Column(heading, cells, text=field.is_text, bold=bold)
 
 
 def _trials(results: Results, scores: _Scores, top: int) -> _Made:
@@ -199,18 +199,9 @@ def _gains(results: Results, scores: _Scores, top: int) -> _Made:
     ranked = results.ranked()
     gains = results.gains.set_index("trial").loc[ranked["number"].head(top).tolist()]
     shown = gains[gains["gain"].notna()].reset_index()
-    student = scores.column(scores.name, shown["value"], bold=False)
-    control = scores.column(f"{scores.name} of the control", shown["control_value"], bold=False)
-    columns = [
-        PaperColumn("trial", [str(number) for number in shown["trial"]]),
-        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
-        PaperColumn("student", formats.names(shown["student"]), text=True),
-        _numbers("epochs", shown["epochs"], "d"),
-        PaperColumn(student.header, student.cells, bold=_rows(shown["gain"] > 0)),
-        PaperColumn(control.header, control.cells, bold=_rows(shown["gain"] < 0)),
-        scores.gain("gain", shown["gain"], bold=False),
-        PaperColumn("matched", ["yes" if m else "no" for m in shown["matched"]], text=True),
-    ]
+    shown = shown.assign(matched=["yes" if matched else "no" for matched in shown["matched"]])
+    bold = {"value": shown["gain"] > 0, "control_value": shown["gain"] < 0}
+    columns = _declared(GAINS, shown, scores, bold=bold)
     of = _part(len(shown), len(ranked))
     caption = f"Gains of the best students over themselves without a teacher{of}{_on(results)}"
     return "gains", caption, columns
@@ -224,32 +215,19 @@ def _front(results: Results, scores: _Scores, top: int) -> _Made:
     return "front", caption, _declared(FRONT, shown, scores, more)
 
 
-def _classes(results: Results) -> _Made:
+def _classes(results: Results, scores: _Scores) -> _Made:
     best = results.summary.best
     classes = results.classes
     shown = classes[classes["trial"] == best.number] if best is not None else classes.head(0)
-    networks = [
-        network
-        for network in ("student", "control", "teacher")
-        if network == "student" or shown[network].notna().any()
-    ]
-    bold: dict[str, frozenset[int]] = {}
-    if "control" in networks:
+    mean = shown[["student", "control", "teacher"]].mean()
+    filled = pd.concat([shown, pd.DataFrame([{"class": "mean", **mean}])])
+    filled = filled.assign(gain=filled["student"] - filled["control"])
+    bold, without = {}, {"gain"}
+    if shown["control"].notna().any():
         # Judged as they are written: what looks equal is equal.
         gain = 100 * shown["student"].round(3) - 100 * shown["control"].round(3)
-        bold = {"student": _rows(gain > 0.05), "control": _rows(gain < -0.05)}
-    columns = [PaperColumn("class", [*formats.names(shown["class"]), "mean"], text=True)]
-    for network in networks:
-        values = pd.concat([shown[network], pd.Series([shown[network].mean()])])
-        cells = _numbers("", 100 * values, ".1f").cells
-        columns.append(
-            PaperColumn(f"{network} IoU (%)", cells, bold=bold.get(network, frozenset()))
-        )
-    if "control" in networks:
-        gains = shown["student"] - shown["control"]
-        mean = shown["student"].mean() - shown["control"].mean()
-        values = pd.concat([gains, pd.Series([mean])])
-        columns.append(_numbers("gain (points)", 100 * values, "+.1f"))
+        bold, without = {"student": gain > 0.05, "control": gain < -0.05}, set()
+    columns = _declared(CLASSES, filled, scores, without=without, bold=bold)
     which = "" if best is None else f": trial {best.number}, {best.label}"
     return "classes", f"IoU of each class{which}{_on(results)}", columns
 
@@ -268,24 +246,15 @@ def _confirmation(results: Results, scores: _Scores) -> _Made:
         ]
 
     ends = zip(scores.factor * shown["low"], scores.factor * shown["high"], strict=True)
-    interval = [
-        formats.MISSING if pd.isna(low) else f"{low:{scores.form}} to {high:{scores.form}}"
-        for low, high in ends
-    ]
-    gain = scores.gain("gain", shown["gain"], bold=False)
-    columns = [
-        PaperColumn("teacher", formats.names(shown["teacher"]), text=True),
-        PaperColumn("student", formats.names(shown["student"]), text=True),
-        PaperColumn("job", formats.names(shown["job"]), text=True),
-        PaperColumn("split", formats.names(shown["split"]), text=True),
-        _numbers("seeds", shown["seeds"], "d"),
-        PaperColumn(f"{scores.name}{scores.unit}", spread("mean", "sd")),
-        PaperColumn(
-            f"{scores.name} of the control{scores.unit}", spread("control_mean", "control_sd")
-        ),
-        PaperColumn(gain.header, gain.cells, bold=_rows(shown["low"] > 0)),
-        PaperColumn(f"95 % interval{scores.points}", interval),
-    ]
+    filled = shown.assign(
+        students=spread("mean", "sd"),
+        controls=spread("control_mean", "control_sd"),
+        interval=[
+            formats.MISSING if pd.isna(low) else f"{low:{scores.form}} to {high:{scores.form}}"
+            for low, high in ends
+        ],
+    )
+    columns = _declared(CONFIRMATION, filled, scores, bold={"gain": shown["low"] > 0})
     data = _on(results).removesuffix(", validation split")
     caption = f"Jobs trained again on fresh seeds, mean ± standard deviation{data}"
     if (shown["seeds"] == 1).any():
@@ -293,14 +262,14 @@ def _confirmation(results: Results, scores: _Scores) -> _Made:
     return "confirmation", caption, columns
 
 
-def _numbers(header: str, values: pd.Series, form: str, *, bold: bool = False) -> PaperColumn:
+def _numbers(header: str, values: pd.Series, form: str, *, bold: bool = False) -> Column:
     """Numbers; in bold all that look like the highest, if there is something lower."""
     cells = [formats.number(value, form) for value in values]
     best: frozenset[int] = frozenset()
     if bold and len(set(cells) - {formats.MISSING}) > 1:
         highest = formats.number(values.max(), form)
         best = frozenset(index for index, cell in enumerate(cells) if cell == highest)
-    return PaperColumn(header, cells, bold=best)
+    return Column(header, cells, bold=best)
 
 
 def _rows(chosen: pd.Series) -> frozenset[int]:

@@ -20,23 +20,23 @@ from kdsweep.reporting.columns import (
     print_text,
     printable,
 )
+from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.front import front_sentence, front_title
 from kdsweep.reporting.notes import notes
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
     CLASSES,
     CONFIRMATION,
+    FAILURES,
     FRONT,
     PAIRS,
     TERMS,
     TRIALS,
-    Field,
-    View,
     front_rows,
-    in_unit,
     settings,
     with_places,
     without_gains,
+    without_none,
 )
 from kdsweep.spec.metrics import metric_of
 
@@ -201,10 +201,7 @@ def _columns(
         without: Fields that are not to be shown.
     """
     columns = []
-    for field in view.of(view.terminal, shown, more):
-        if field.key in without:
-            continue
-        field = in_unit(field, shown[field.key]) if field.kind == "hours" else field
+    for field in view.of(view.terminal, shown, more, without):
         heading = field.terminal
         if heading is None:
             heading = "\n".join([field.name, *([field.unit] if field.unit else [])])
@@ -228,9 +225,7 @@ def _best_students(results: Results, ranked: pd.DataFrame, top: int) -> tuple[st
 
 def _pairs(results: Results, top: int) -> tuple[str, list[Column]]:
     shown = results.pairs.head(top)
-    without = without_gains(results)
-    if not shown["num_too_costly"].any():
-        without.add("num_too_costly")
+    without = without_gains(results) | without_none(shown, "num_too_costly")
     columns = _columns(PAIRS, shown, metric_name(results), without=without)
     return f"Pairs of teacher and student{_first(len(results.pairs), top)}", columns
 
@@ -334,21 +329,17 @@ def _failures(results: Results, top: int) -> tuple[str, list[Column]]:
     first_line = failures["message"].fillna("").str.split("\n").str[0]
     grouped = failures.assign(message=first_line).groupby(["class", "message"], sort=False)
     groups = sorted(grouped, key=lambda item: -len(item[1]))[:top]
-    rows = [(str(kind), str(message), rows) for (kind, message), rows in groups]
-    columns = [
-        Column("failure", [kind for kind, *_ in rows], text=True, least=5),
-        Column("times", [str(len(r)) for *_, r in rows]),
-        Column("retried", [str(int(r["retried"].sum())) for *_, r in rows], keep=8),
-        Column(
-            "trials",
-            [formats.few(list(dict.fromkeys(r["trial"]))) for *_, r in rows],
-            text=True,
-            least=6,
-        ),
-        Column(
-            "message", [message or formats.MISSING for _, message, _ in rows], text=True, least=20
-        ),
-    ]
+    shown = pd.DataFrame(
+        {
+            "class": str(kind),
+            "times": len(rows),
+            "num_retried": int(rows["retried"].sum()),
+            "trials": formats.few(list(dict.fromkeys(rows["trial"]))),
+            "message": message or formats.MISSING,
+        }
+        for (kind, message), rows in groups
+    )
+    columns = _columns(FAILURES, shown, metric_name(results))
     more = f" (the commonest {top} kinds)" if len(grouped) > top else ""
     return f"What failed{more}", columns
 

@@ -1,6 +1,7 @@
 """Every table of a report, declared once: its columns, their headings, units, formats and order.
 
-A column is added here: as a :class:`Field`, and by its key in the order of those writers that shall
+A column is added here: as a
+:class:`~kdsweep.reporting.fields.Field`, and by its key in the order of those writers that shall
 show it. The writers (:mod:`~kdsweep.reporting.terminal`, :mod:`~kdsweep.reporting.papers`,
 :mod:`~kdsweep.reporting.page.rows`) know kinds of columns and no single one; CSV, Parquet and JSON
 hold whatever the tables of :class:`~kdsweep.reporting.results.Results` hold.
@@ -8,122 +9,26 @@ hold whatever the tables of :class:`~kdsweep.reporting.results.Results` hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from kdsweep.reporting import formats
+from kdsweep.reporting.fields import Field, View, metric_field
 from kdsweep.reporting.front import further_costs
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
-from kdsweep.spec.metrics import TEACHER_MIOU, metric_of
-
-# name: a text; cell: a text ranged like a number; count: whole; amount: three digits or so, alike
-# in all rows; score and gain: of a metric; share: of 1, in per cent; loss, p: floats; hours: in the
-# unit that suits them; setting: a drawn value of any kind.
-Kind = Literal[
-    "name", "cell", "count", "amount", "size", "score", "gain", "share", "loss", "p", "hours",
-    "setting",
-]  # fmt: skip
-_FORMS = {"count": "d", "size": ".1f", "score": ".3f", "gain": "+z.3f", "loss": ".3g", "p": ".3f"}
+from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 
 
-@dataclass(frozen=True)
-class Field:
-    """One column.
-
-    Attributes:
-        key: Column of the table that it shows.
-        name, unit: Its heading; ``{metric}`` stands for the sweep's metric.
-        kind: How its values are written.
-        keep: How long it stays when the terminal is narrow: the lowest go first, 9 never goes.
-        least: Narrowest width that a name may be shortened to there.
-        style: Of its cells there.
-        bold: Whether papers have its best value in bold.
-        known: Whether terminal and papers leave it out where no row knows it; the page always does.
-        metric: What a score or gain is measured in; of ``None`` the sweep's metric.
-        terminal, page, paper: Headings where they differ; the page's with its unit.
-    """
-
-    key: str
-    name: str
-    unit: str = ""
-    kind: Kind = "name"
-    keep: int = 9
-    least: int = 8
-    style: str = ""
-    bold: bool = False
-    known: bool = False
-    metric: str | None = None
-    terminal: str | None = None
-    page: tuple[str, str] | None = None
-    paper: str | None = None
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it holds names, left-aligned."""
-        return self.kind == "name"
-
-    def cells(self, values: pd.Series) -> list[str]:
-        """The column's values as terminal and page show them."""
-        if self.kind in ("name", "cell"):
-            return formats.names(values)
-        if self.kind == "share":
-            return [formats.percent(value) for value in values]
-        if self.kind == "setting":
-            return [formats.setting(value) for value in values]
-        if self.kind == "hours":
-            _, factor, form = formats.time_unit(_longest(values))
-            return [formats.number(value * factor, form) for value in values]
-        form = _FORMS.get(self.kind) or formats.form_of(values)
-        return [formats.number(value, form) for value in values]
-
-
-@dataclass(frozen=True)
-class View:
-    """A table.
-
-    Attributes:
-        fields: All its columns.
-        terminal, page, paper: Keys of those that each writer shows, in its order.
-    """
-
-    fields: Sequence[Field]
-    terminal: str = ""
-    page: str = ""
-    paper: str = ""
-
-    def of(
-        self, order: str, frame: pd.DataFrame, more: Mapping[str, Sequence[Field]] | None = None
-    ) -> list[Field]:
-        """The fields that one writer shows of some rows.
-
-        Args:
-            order: One of the orders.
-            frame: The rows.
-            more: Fields that only the results know, by the word that stands for them in the order.
-        """
-        more, named = more or {}, {field.key: field for field in self.fields}
-        found: list[Field] = []
-        for key in order.split():
-            found += more[key] if key in more else [named[key]]
-        return [f for f in found if not f.known or frame[f.key].notna().any()]
-
-
-def in_unit(field: Field, values: pd.Series) -> Field:
-    """The field with the unit of its times."""
-    return replace(field, unit=formats.time_unit(_longest(values))[0])
-
-
-def settings(shown: pd.DataFrame, left_out: Sequence[str], keep: int = 1) -> list[Field]:
+def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = None) -> list[Field]:
     """The drawn settings that differ between rows.
 
     Args:
         shown: Rows of the trials.
         left_out: How the paths of those begin that have columns of their own.
-        keep: As in :class:`Field`.
+        most: As many at most.
     """
     names = [
         column.removeprefix(PARAM)
@@ -131,9 +36,9 @@ def settings(shown: pd.DataFrame, left_out: Sequence[str], keep: int = 1) -> lis
         if column.startswith(PARAM)
         and not column.removeprefix(PARAM).startswith(tuple(left_out))
         and shown[column].astype("object").map(repr).nunique() > 1
-    ]
+    ][:most]
     short = formats.shortest_names(names)
-    return [Field(PARAM + name, short[name], kind="setting", keep=keep) for name in names]
+    return [Field(PARAM + name, short[name], kind="setting", keep=1) for name in names]
 
 
 def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -163,32 +68,31 @@ def front_rows(results: Results, top: int) -> tuple[pd.DataFrame, dict[str, list
     }
 
 
-def metric_field(metric: str) -> Field:
-    """A metric in its unit."""
-    known = metric_of(metric)
-    heading = "\n".join([*known.name.split(", "), *([known.unit] if known.unit else [])])
-    return Field(
-        metric,
-        known.name,
-        known.unit,
-        "amount" if known.unit else "score",
-        metric=metric,
-        terminal=heading,
-    )
-
-
 def without_gains(results: Results) -> set[str]:
     """The gains of trials and pairs, if there are none."""
     known = results.gains["gain"].notna().any()
     return set() if known else {"gain", "best_gain", "median_gain"}
 
 
-def _longest(values: pd.Series) -> float:
-    return float(values.max()) if len(values) else 0.0
+def without_none(shown: pd.DataFrame, *names: str) -> set[str]:
+    """Those of the counts that are zero in all rows."""
+    return {name for name in names if not shown[name].any()}
 
 
 def _pair(least: int = 14) -> Iterable[Field]:
     return (Field("teacher", "teacher", least=least), Field("student", "student", least=least))
+
+
+def _iou(network: str) -> Field:
+    return Field(
+        network,
+        network,
+        kind="score",
+        known=True,
+        metric=MIOU,
+        page=(network, "IoU"),
+        paper=f"{network} IoU",
+    )
 
 
 _SIZE = Field(
@@ -310,16 +214,29 @@ TERMS = View(
     terminal="trial label term epoch raw weighted share median_share labels_share remark",
     page="trial label term raw weighted share median_share verdict",
 )  # fmt: skip
+GAINS = View(
+    (
+        Field("trial", "trial", kind="count"),
+        *_pair(),
+        Field("epochs", "epochs", kind="count"),
+        Field("value", "{metric}", kind="score"),
+        Field("control_value", "{metric} of the control", kind="score"),
+        Field("gain", "gain", kind="gain"),
+        Field("matched", "matched"),
+    ),
+    paper="trial teacher student epochs value control_value gain matched",
+)
 CLASSES = View(
     (
         Field("class", "class"),
-        Field("student", "student", kind="score", style="bold", page=("student", "IoU")),
-        Field("control", "control", kind="score", known=True, page=("control", "IoU")),
-        Field("gain", "gain", kind="gain"),
-        Field("teacher", "teacher", kind="score", known=True, page=("teacher", "IoU")),
+        replace(_iou("student"), known=False, style="bold"),
+        _iou("control"),
+        Field("gain", "gain", kind="gain", metric=MIOU),
+        _iou("teacher"),
     ),
     terminal="class student control gain teacher",
     page="class student control teacher gain",
+    paper="class student control teacher gain",
 )
 CONFIRMATION = View(
     (
@@ -328,10 +245,10 @@ CONFIRMATION = View(
         *_pair(),
         Field("split", "split", least=10),
         Field("seeds", "seeds", kind="count"),
-        Field("students", "student", kind="cell"),
-        Field("controls", "control", kind="cell", keep=6),
+        Field("students", "student", kind="cell", paper="{metric}{%}"),
+        Field("controls", "control", kind="cell", keep=6, paper="{metric} of the control{%}"),
         Field("gain", "gain", kind="gain", style="bold", page=("gain", "mean")),
-        Field("interval", "95 %", kind="cell"),
+        Field("interval", "95 %", kind="cell", paper="95 % interval{points}"),
         Field("bootstrap", "bootstrap", kind="cell", keep=5),
         Field("low", "95 % from", "Student's t", "gain"),
         Field("high", "to", "Student's t", "gain"),
@@ -346,4 +263,35 @@ CONFIRMATION = View(
     terminal="job pair split seeds students controls gain interval bootstrap rank_p",
     page="job student teacher split seeds gain low high boot_low boot_high rank_p mean sd "
     "control_mean control_sd",
+    paper="teacher student job split seeds students controls gain interval",
+)
+NETWORKS = View(
+    (
+        Field("role", "role"),
+        Field("name", "network"),
+        replace(_SIZE, form=".2f"),
+        *_COSTS,
+        Field("best", "best {metric}", kind="score"),
+        Field("median", "median {metric}", kind="score"),
+        Field("num_trials", "trials", kind="count"),
+        Field("best_trial", "best trial", kind="count"),
+        Field("fronts", "on the front of"),
+    ),
+    page="role name params_m macs_g latency_ms latency_p95_ms inference_mb best median num_trials "
+    "best_trial fronts",
+)
+FAILURES = View(
+    (
+        Field("trial", "trial", kind="count"),
+        Field("label", "pair"),
+        Field("attempt", "attempt", kind="count"),
+        Field("class", "failure", page=("cause", ""), least=5),
+        Field("times", "times", kind="count"),
+        Field("num_retried", "retried", kind="count", keep=8),
+        Field("trials", "trials", least=6),
+        Field("message", "message", least=20),
+        Field("then", "then"),
+    ),
+    terminal="class times num_retried trials message",
+    page="trial label attempt class message then",
 )

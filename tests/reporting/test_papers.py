@@ -7,8 +7,8 @@ import subprocess
 import pytest
 from experiments_on_disk import results_of
 
+from kdsweep.reporting.columns import Column
 from kdsweep.reporting.papers import (
-    PaperColumn,
     PaperTable,
     paper_tables,
     to_latex,
@@ -131,7 +131,7 @@ def test_empty_tables_keep_their_headers(story, events):
 
 
 def test_hostile_names_stay_text_in_markdown():
-    table = PaperTable("x", HOSTILE[1], [PaperColumn("class", HOSTILE, text=True)], HOSTILE)
+    table = PaperTable("x", HOSTILE[1], [Column("class", HOSTILE, text=True)], HOSTILE)
     text = to_markdown(table)
     assert len([line for line in text.split("\n") if line.startswith("|")]) == 2 + len(HOSTILE)
     assert "\x1b" not in text
@@ -146,7 +146,7 @@ def test_hostile_names_stay_text_in_markdown():
 
 
 def test_hostile_names_stay_text_in_latex():
-    table = PaperTable("x", HOSTILE[4], [PaperColumn("class", HOSTILE, text=True)], HOSTILE)
+    table = PaperTable("x", HOSTILE[4], [Column("class", HOSTILE, text=True)], HOSTILE)
     text = to_latex(table)
     rows = [row for line in latex_rows(table) for row in [" & ".join(line)]]
     assert rows[0] == "a\\textbar{}b"
@@ -161,7 +161,7 @@ def test_hostile_names_stay_text_in_latex():
 
 
 def test_names_keep_their_letters_in_both():
-    table = PaperTable("x", "c", [PaperColumn("s", ["mobilenet_v2", "resnet34→résnet"], text=True)])
+    table = PaperTable("x", "c", [Column("s", ["mobilenet_v2", "resnet34→résnet"], text=True)])
     assert [row[0] for row in markdown_rows(table)] == ["mobilenet_v2", "resnet34→résnet"]
     assert [row[0] for row in latex_rows(table)] == [
         "mobilenet\\_v2", "resnet34$\\rightarrow$résnet"
@@ -239,7 +239,7 @@ def test_latex_compiles_whatever_the_names(story, tmp_path):
 
 
 def test_latex_keeps_other_scripts_for_engines_that_know_them():
-    table = PaperTable("t", "é 中文", [PaperColumn("h", ["α"], text=True)])
+    table = PaperTable("t", "é 中文", [Column("h", ["α"], text=True)])
     text = to_latex(table)
     assert "\\caption{é \\ifdefined\\Umathcode 中文\\else U+4E2D U+6587\\fi{}}" in text
     assert "\\ifdefined\\Umathcode α\\else U+03B1\\fi{}" in text

@@ -1,0 +1,143 @@
+"""How a table is declared: its columns, their headings, units and formats, and who shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pandas as pd
+
+from kdsweep.reporting import formats
+from kdsweep.spec.metrics import metric_of
+
+# name: a text; cell: a text ranged like a number; count: whole; amount: three digits or so, alike
+# in all rows; score and gain: of a metric; share: of 1, in per cent; loss, p: floats; hours: in the
+# unit that suits them; setting: a drawn value of any kind.
+Kind = Literal[
+    "name", "cell", "count", "amount", "size", "score", "gain", "share", "loss", "p", "hours",
+    "setting",
+]  # fmt: skip
+# No gain is +0.000, never -0.000.
+_FORMS = {"count": "d", "size": ".1f", "score": ".3f", "gain": "+z.3f", "loss": ".3g", "p": ".3f"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column.
+
+    Attributes:
+        key: Column of the table that it shows.
+        name, unit: Its heading; ``{metric}`` stands for the sweep's metric.
+        kind: How its values are written.
+        keep: How long it stays when the terminal is narrow: the lowest go first, 9 never goes.
+        least: Narrowest width that a name may be shortened to there.
+        style: Of its cells there.
+        bold: Whether papers have its best value in bold.
+        known: Whether terminal and papers leave it out where no row knows it; the page always does.
+        form: Format of numbers, where it is not that of their kind.
+        metric: What a score or gain is measured in; of ``None`` the sweep's metric.
+        terminal, page, paper: Headings where they differ; the page's with its unit. In papers
+            ``{%}`` stands for the unit of the sweep's metric, and ``{points}`` for that of gains.
+    """
+
+    key: str
+    name: str
+    unit: str = ""
+    kind: Kind = "name"
+    keep: int = 9
+    least: int = 8
+    style: str = ""
+    bold: bool = False
+    known: bool = False
+    form: str = ""
+    metric: str | None = None
+    terminal: str | None = None
+    page: tuple[str, str] | None = None
+    paper: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds names, left-aligned."""
+        return self.kind == "name"
+
+    def in_unit(self, values: pd.Series) -> pd.Series:
+        """The column's values in the unit of its heading."""
+        return values * formats.time_unit(_longest(values))[1] if self.kind == "hours" else values
+
+    def cells(self, values: pd.Series) -> list[str]:
+        """The column's values as terminal and page show them."""
+        if self.kind in ("name", "cell"):
+            return formats.names(values)
+        if self.kind == "share":
+            return [formats.percent(value) for value in values]
+        if self.kind == "setting":
+            return [formats.setting(value) for value in values]
+        if self.kind == "hours":
+            _, _, form = formats.time_unit(_longest(values))
+            return [formats.number(value, form) for value in self.in_unit(values)]
+        form = self.form or _FORMS.get(self.kind) or formats.form_of(values)
+        return [formats.number(value, form) for value in values]
+
+
+@dataclass(frozen=True)
+class View:
+    """A table.
+
+    Attributes:
+        fields: All its columns.
+        terminal, page, paper: Keys of those that each writer shows, in its order.
+    """
+
+    fields: Sequence[Field]
+    terminal: str = ""
+    page: str = ""
+    paper: str = ""
+
+    def of(
+        self,
+        order: str,
+        frame: pd.DataFrame,
+        more: Mapping[str, Sequence[Field]] | None = None,
+        without: Collection[str] = (),
+    ) -> list[Field]:
+        """The fields that one writer shows of some rows.
+
+        Args:
+            order: One of the orders.
+            frame: The rows.
+            more: Fields that only the results know, by the word that stands for them in the order.
+            without: Keys that are left out.
+        """
+        more, named = more or {}, {field.key: field for field in self.fields}
+        found: list[Field] = []
+        for key in order.split():
+            found += more[key] if key in more else [named[key]]
+        return [
+            _in_unit(field, frame[field.key]) if field.kind == "hours" else field
+            for field in found
+            if field.key not in without and (not field.known or frame[field.key].notna().any())
+        ]
+
+
+def metric_field(metric: str) -> Field:
+    """A metric in its unit."""
+    known = metric_of(metric)
+    heading = "\n".join([*known.name.split(", "), *([known.unit] if known.unit else [])])
+    return Field(
+        metric,
+        known.name,
+        known.unit,
+        "amount" if known.unit else "score",
+        metric=metric,
+        terminal=heading,
+    )
+
+
+def _in_unit(field: Field, values: pd.Series) -> Field:
+    """The field with the unit of its times."""
+    return replace(field, unit=formats.time_unit(_longest(values))[0])
+
+
+def _longest(values: pd.Series) -> float:
+    return float(values.max()) if len(values) else 0.0
