@@ -74,14 +74,14 @@ def list_experiments(
 ) -> None:
     """List experiments, newest first: state, trials, best student, time."""
     from kdsweep.errors import ExperimentError
-    from kdsweep.reporting import glance_all, render_list
+    from kdsweep.reporting import read_all_statuses, render_list
 
     if not folder.is_dir():
         raise ExperimentError(
             f"{folder}: there is no such folder\n"
             "  try:     kdsweep run SPACE.yaml makes one; kdsweep list FOLDER looks elsewhere"
         )
-    found = glance_all(folder)
+    found = read_all_statuses(folder)
     if as_json:
         for one in found:
             print(json.dumps(one.to_json(), ensure_ascii=False))
@@ -98,15 +98,15 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how an experiment stands: what runs, what ended, best so far, budgets."""
-    from kdsweep.reporting import glance, render_status
+    from kdsweep.reporting import read_status, render_status
     from kdsweep.reporting.watch import watch_json, watch_terminal
 
     if watch:
         (watch_json if as_json else watch_terminal)(experiment, terminal())
     elif as_json:
-        print(json.dumps(glance(experiment).to_json(), ensure_ascii=False))
+        print(json.dumps(read_status(experiment).to_json(), ensure_ascii=False))
     else:
-        render_status(glance(experiment), terminal())
+        render_status(read_status(experiment), terminal())
 
 
 @app.command()

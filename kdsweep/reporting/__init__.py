@@ -5,18 +5,18 @@
 
 from kdsweep.reporting.compare import compare, render_comparison
 from kdsweep.reporting.files import to_json, write_tables
-from kdsweep.reporting.glance import glance, glance_all
 from kdsweep.reporting.overview import render_list, render_status
 from kdsweep.reporting.page import write_page
 from kdsweep.reporting.results import Results, load, results_from_events
+from kdsweep.reporting.status import read_all_statuses, read_status
 from kdsweep.reporting.terminal import render, render_best
 
 __all__ = [
     "Results",
     "compare",
-    "glance",
-    "glance_all",
     "load",
+    "read_all_statuses",
+    "read_status",
     "render",
     "render_best",
     "render_comparison",

@@ -13,8 +13,8 @@ from kdsweep.errors import ExperimentError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.trials import FINAL
 from kdsweep.reporting import formats
-from kdsweep.reporting.bounds import allowed
 from kdsweep.reporting.columns import Column, print_bullet, print_table
+from kdsweep.reporting.constraints import allowed
 from kdsweep.reporting.results import Results, load
 from kdsweep.spec.metrics import metric_of
 

@@ -10,25 +10,25 @@ from rich.console import Console
 from rich.text import Text
 
 from kdsweep.reporting import formats
-from kdsweep.reporting.bounds import bound_sentences, nothing_within
 from kdsweep.reporting.columns import Column, print_table, print_text, printable
-from kdsweep.reporting.front import front_sentence
-from kdsweep.reporting.glance import Damaged, Glance, RunningTrial
+from kdsweep.reporting.constraints import bound_sentences, nothing_within
+from kdsweep.reporting.pareto import front_sentence
+from kdsweep.reporting.status import Damaged, RunningTrial, Status
 from kdsweep.spec.metrics import metric_of
 
 
-def render_list(found: Sequence[Glance | Damaged], folder: Path, console: Console) -> None:
+def render_list(found: Sequence[Status | Damaged], folder: Path, console: Console) -> None:
     """Print one line an experiment, and what is wrong with those that cannot be read.
 
     Args:
-        found: What :func:`kdsweep.reporting.glance_all` returned.
+        found: What :func:`kdsweep.reporting.read_all_statuses` returned.
         folder: Where they are.
         console: Where to print.
     """
     if not found:
         print_text(console, f"{folder}: no experiments. kdsweep run SPACE.yaml starts one.")
         return
-    metrics = {seen.metric for seen in found if isinstance(seen, Glance)}
+    metrics = {seen.metric for seen in found if isinstance(seen, Status)}
     one_metric = metrics.pop() if len(metrics) == 1 else None
     heading = "best" if one_metric is None else f"best\n{metric_of(one_metric).name}"
     rows = [_list_row(seen) for seen in found]
@@ -55,7 +55,7 @@ def render_list(found: Sequence[Glance | Damaged], folder: Path, console: Consol
             print_text(console, f"{Path(seen.path).name} is confirmed by {by}", wrap=False)
 
 
-def render_status(seen: Glance, console: Console) -> None:
+def render_status(seen: Status, console: Console) -> None:
     """Print what runs now, what has ended, the best so far, and the budgets."""
     head = Text(printable(seen.name or "sweep"), style="bold")
     head.append(f"  {seen.state}", style=formats.STATE_STYLES.get(seen.state, "dim"))
@@ -82,7 +82,7 @@ def ago(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days" if seconds >= 172_800 else formats.duration(seconds / 3600)
 
 
-def _list_row(seen: Glance | Damaged) -> dict[str, str]:
+def _list_row(seen: Status | Damaged) -> dict[str, str]:
     if isinstance(seen, Damaged):
         columns = ("started", "trials", "failed", "best", "metric", "label", "time")
         return {**dict.fromkeys(columns, formats.MISSING), "state": "damaged"}
@@ -101,12 +101,12 @@ def _list_row(seen: Glance | Damaged) -> dict[str, str]:
     }
 
 
-def _ended(seen: Glance) -> str:
+def _ended(seen: Status) -> str:
     planned = formats.MISSING if seen.num_planned is None else str(seen.num_planned)
     return f"{seen.num_ended}/{planned}"
 
 
-def _status_lines(seen: Glance) -> list[str]:
+def _status_lines(seen: Status) -> list[str]:
     fates = ", ".join(f"{count} {state}" for state, count in seen.states.items() if count)
     lines = [f"trials: {_ended(seen)} ended{f' ({fates})' if fates else ''}"]
     if seen.num_controls:
@@ -132,7 +132,7 @@ def _status_lines(seen: Glance) -> list[str]:
     return lines
 
 
-def _used(seen: Glance) -> list[str]:
+def _used(seen: Status) -> list[str]:
     parts = [formats.duration(seen.hours)]
     if seen.max_hours is not None:
         parts[0] += f" of {formats.duration(seen.max_hours)}"
@@ -154,7 +154,7 @@ def _running_columns(running: Sequence[RunningTrial], metric: str) -> list[Colum
     ]
 
 
-def _what_now(seen: Glance) -> list[str]:
+def _what_now(seen: Status) -> list[str]:
     session = seen.session or {}
     who = f"process {session.get('pid')} on {session.get('host')}"
     resume = formats.resume_command(Path(seen.path), seen.reason)

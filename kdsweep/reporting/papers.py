@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from kdsweep.reporting import formats
+from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.columns import Column, printable
 from kdsweep.reporting.fields import Field, View
-from kdsweep.reporting.front import front_title
-from kdsweep.reporting.notes import notes
+from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
     CLASSES,

@@ -19,10 +19,10 @@ from kdsweep.ledger.driven import is_driven
 from kdsweep.ledger.events import decode_numbers
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting.confirmation import confirmation_table
+from kdsweep.reporting.confirmations import confirmed_source, confirming
 from kdsweep.reporting.epochs import EpochColumns, read_epochs
-from kdsweep.reporting.front import front_table
 from kdsweep.reporting.gains import gain_table
-from kdsweep.reporting.links import confirmed_source, confirming
+from kdsweep.reporting.pareto import front_table
 from kdsweep.reporting.summary import Summary, summarize
 from kdsweep.reporting.tables import (
     class_table,

@@ -13,7 +13,7 @@ from kdsweep.ledger.events import Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.reporting import formats
-from kdsweep.reporting.bounds import rejected_students
+from kdsweep.reporting.constraints import rejected_students
 from kdsweep.reporting.tables import eligible, plain, rank
 
 
@@ -58,7 +58,7 @@ class Summary(_Record):
     Attributes:
         name: Name of the sweep.
         experiment: Its folder; ``None`` for results of events alone.
-        state: As in :class:`kdsweep.reporting.glance.Glance`.
+        state: As in :class:`kdsweep.reporting.status.Status`.
         pause_reason: Why it paused.
         metric: The score that decides on epochs.
         metrics: All that it searches by.

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
-from kdsweep.reporting.bounds import nothing_within
+from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.columns import (
     Column,
     print_bullet,
@@ -20,9 +20,9 @@ from kdsweep.reporting.columns import (
     print_text,
     printable,
 )
+from kdsweep.reporting.constraints import nothing_within
 from kdsweep.reporting.fields import Field, View
-from kdsweep.reporting.front import front_sentence, front_title
-from kdsweep.reporting.notes import notes
+from kdsweep.reporting.pareto import front_sentence, front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
     CLASSES,

@@ -16,7 +16,7 @@ import pandas as pd
 
 from kdsweep.reporting import formats
 from kdsweep.reporting.fields import Field, View, metric_field
-from kdsweep.reporting.front import further_costs
+from kdsweep.reporting.pareto import further_costs
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
 from kdsweep.spec.metrics import MIOU, TEACHER_MIOU

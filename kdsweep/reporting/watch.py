@@ -12,19 +12,19 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from kdsweep.reporting.glance import Glance, glance
 from kdsweep.reporting.overview import render_status
+from kdsweep.reporting.status import Status, read_status
 
 _SECONDS = 2.0
 # A ledger is read from its beginning each time; a long one is looked at less often.
 _MOST_SHARE = 0.1
 
 
-def glances(
+def watched_statuses(
     path: Path | str,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Glance]:
+) -> Iterator[Status]:
     """How an experiment stands, every two seconds, up to and with the first time it does not run.
 
     Args:
@@ -34,7 +34,7 @@ def glances(
     """
     while True:
         begin = clock()
-        seen = glance(path)
+        seen = read_status(path)
         yield seen
         if seen.state != "running" and not seen.driven:
             return
@@ -45,23 +45,23 @@ def watch_terminal(path: Path, console: Console) -> None:
     """Show it in place; where there is no terminal, whenever the ledger grows."""
     with suppress(KeyboardInterrupt):
         if not console.is_terminal:
-            for seen in _changes(glances(path)):
+            for seen in _changes(watched_statuses(path)):
                 render_status(seen, console)
             return
         with Live(console=console, auto_refresh=False) as live:
-            for seen in glances(path):
+            for seen in watched_statuses(path):
                 live.update(_drawn(seen, console.width), refresh=True)
 
 
 def watch_json(path: Path, console: Console) -> None:
     """Write one JSON object a line whenever the ledger grows."""
     with suppress(KeyboardInterrupt):
-        for seen in _changes(glances(path)):
+        for seen in _changes(watched_statuses(path)):
             console.file.write(json.dumps(seen.to_json(), ensure_ascii=False) + "\n")
             console.file.flush()
 
 
-def _changes(seen: Iterator[Glance]) -> Iterator[Glance]:
+def _changes(seen: Iterator[Status]) -> Iterator[Status]:
     last: tuple[float | None, str] | None = None
     for one in seen:
         if (one.updated, one.state) != last:
@@ -69,7 +69,7 @@ def _changes(seen: Iterator[Glance]) -> Iterator[Glance]:
         last = (one.updated, one.state)
 
 
-def _drawn(seen: Glance, width: int) -> Text:
+def _drawn(seen: Status, width: int) -> Text:
     """What :func:`render_status` prints, as one text."""
     drawing = Console(width=width, force_terminal=True, color_system="standard")
     with drawing.capture() as captured:

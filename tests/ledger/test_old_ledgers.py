@@ -20,7 +20,7 @@ from rich.console import Console
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger import Experiment, read_ledger
 from kdsweep.ledger.state import Sweep
-from kdsweep.reporting import glance, glance_all, load, to_json
+from kdsweep.reporting import load, read_all_statuses, read_status, to_json
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.display import event_line, render
 from kdsweep.sweep.outcome import make_outcome
@@ -92,12 +92,12 @@ def test_a_report_says_what_it_said(sweeps, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_status_says_what_it_said(sweeps, name):
-    now = as_json(glance(sweeps / name, now=NOW).to_json(), sweeps)
+    now = as_json(read_status(sweeps / name, now=NOW).to_json(), sweeps)
     assert differences(expected(name)["status"], now) == []
 
 
 def test_list_says_what_it_said(sweeps):
-    found = as_json([seen.to_json() for seen in glance_all(sweeps)], sweeps)
+    found = as_json([seen.to_json() for seen in read_all_statuses(sweeps)], sweeps)
     statuses = {name: expected(name)["status"] for name in NAMES}
     listed = json.loads((FIXTURES / "expected" / "list.json").read_text())
     names = [Path(seen["path"]).name for seen in listed]

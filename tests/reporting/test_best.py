@@ -8,9 +8,9 @@ from kdsweep.ledger.events import decode_progress
 from kdsweep.ledger.layout import WEIGHTS
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import (
-    glance,
-    glance_all,
     load,
+    read_all_statuses,
+    read_status,
     render_best,
     render_list,
     render_status,
@@ -38,8 +38,8 @@ def answers(experiment):
     sweep = Sweep(iter_ledger(experiment.ledger, decode_progress))
     results = load(experiment.path)
     outcome = make_outcome(sweep, experiment)
-    status = glance(experiment.path)
-    (listed,) = glance_all(experiment.path.parent)
+    status = read_status(experiment.path)
+    (listed,) = read_all_statuses(experiment.path.parent)
     (compared,) = compare([experiment.path])
     return {
         "driver": sweep.best().number,
@@ -72,8 +72,8 @@ def test_of_equal_trials_everybody_names_the_smaller_student(tmp_path, story):
     page = write_page(results, experiment.report).read_text()
     assert page.index("mobilenet_v2") < page.index("resnet18")
     named = "resnet34→mobilenet_v2"
-    assert named in shown(render_status, glance(experiment.path))
-    assert named in shown(render_list, glance_all(tmp_path), tmp_path, width=200)
+    assert named in shown(render_status, read_status(experiment.path))
+    assert named in shown(render_list, read_all_statuses(tmp_path), tmp_path, width=200)
     assert "mobilenet_v2" in shown(lambda console: render_best(results, console))
     sweep = Sweep(iter_ledger(experiment.ledger, decode_progress))
     assert f"best is 0001 {named}" in shown(

@@ -26,7 +26,7 @@ from kdsweep.reporting.figures.figure import (
     safe,
     short,
 )
-from kdsweep.reporting.front import names_of
+from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
 from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 

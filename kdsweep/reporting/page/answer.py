@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from kdsweep.reporting import formats
-from kdsweep.reporting.bounds import bound_sentences, nothing_within
-from kdsweep.reporting.front import front_sentence, names_of
-from kdsweep.reporting.notes import notes
+from kdsweep.reporting.caveats import notes
+from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.page.confirmed import claims_of
 from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
+from kdsweep.reporting.pareto import front_sentence, names_of
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best, Summary
 from kdsweep.spec.metrics import TEST_MIOU

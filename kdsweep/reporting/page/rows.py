@@ -13,7 +13,7 @@ from kdsweep.reporting import formats, views
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.figures import FRONTS, class_ious, networks
-from kdsweep.reporting.front import front_title
+from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
     CLASSES,

@@ -17,9 +17,9 @@ from kdsweep.api import _claims_of
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.ledger import Experiment
 from kdsweep.reporting import (
-    glance,
-    glance_all,
     load,
+    read_all_statuses,
+    read_status,
     render,
     render_best,
     render_list,
@@ -124,18 +124,18 @@ def test_what_confirms_another_trial_leaves_the_warnings(
 def test_list_and_status_name_them(source: Any, confirm: Any, tmp_path: Path) -> None:
     first = confirm(source, (0.01, 0.03))
     second = confirm(source, (0.01,), ended=False)
-    seen = glance(source.path)
+    seen = read_status(source.path)
     assert seen.confirmed_by == (str(first.path), str(second.path))
     assert seen.confirms is None
-    assert glance(first.path).confirms == str(source.path)
+    assert read_status(first.path).confirms == str(source.path)
     for width in (80, 200):
         status = shown(render_status, seen, width=width)
         for other in (first, second):
             assert f"confirmed by: {other.path}\n" in status
-        listed = shown(render_list, glance_all(tmp_path), tmp_path, width=width)
+        listed = shown(render_list, read_all_statuses(tmp_path), tmp_path, width=width)
         assert f"{source.name} is confirmed by {first.name}, {second.name}" in listed
-    assert f"confirms: {source.path}" in shown(render_status, glance(first.path))
-    assert {Path(one.path).name: len(one.confirmed_by) for one in glance_all(tmp_path)} == {
+    assert f"confirms: {source.path}" in shown(render_status, read_status(first.path))
+    assert {Path(one.path).name: len(one.confirmed_by) for one in read_all_statuses(tmp_path)} == {
         source.name: 2,
         first.name: 0,
         second.name: 0,
@@ -152,8 +152,8 @@ def test_moved_together_they_still_know_each_other(
     moved.mkdir()
     for experiment in (source, made):
         shutil.move(experiment.path, moved)
-    assert glance(moved / source.name).confirmed_by == (str(moved / made.name),)
-    assert glance(moved / made.name).confirms == str(moved / source.name)
+    assert read_status(moved / source.name).confirmed_by == (str(moved / made.name),)
+    assert read_status(moved / made.name).confirms == str(moved / source.name)
     shutil.rmtree(moved / source.name)
     assert load(moved / made.name).summary["confirms"] == str(source.path)  # as it was written
 

@@ -16,7 +16,7 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import (
     compare,
     figures,
-    glance,
+    read_status,
     render,
     render_best,
     render_comparison,
@@ -24,12 +24,12 @@ from kdsweep.reporting import (
     to_json,
     write_tables,
 )
-from kdsweep.reporting.front import front_sentence
-from kdsweep.reporting.notes import notes
+from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.page import render_page
 from kdsweep.reporting.page.answer import cards, sentences, warnings_of
 from kdsweep.reporting.page.rows import front_rows
 from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
+from kdsweep.reporting.pareto import front_sentence
 from kdsweep.spec.metrics import metric_of
 from kdsweep.spec.objectives import dominates
 
@@ -319,15 +319,17 @@ def test_where_everything_costs_too_much_there_is_no_best(hopeless, tmp_path):
         assert "3 trials cost more than allowed" in text
     assert said in render_page(results)
     write_tables(results, tmp_path)
-    assert said in " ".join(shown(render_status, glance(write(tmp_path, hopeless).path)).split())
+    assert said in " ".join(
+        shown(render_status, read_status(write(tmp_path, hopeless).path)).split()
+    )
 
 
-# -- at a glance -----------------------------------------------------------------------------------
+# -- its status ----------------------------------------------------------------------------------
 
 
 def test_a_glance_knows_the_front_and_the_bounds(tmp_path, searched):
     experiment = write(tmp_path, searched)
-    seen = glance(experiment.path)
+    seen = read_status(experiment.path)
     assert seen.best == {"number": 0, "label": "resnet34→large", "value": 0.62}
     assert [point["number"] for point in seen.front] == [0, 1, 3]
     assert seen.front[2]["values"] == {"student/miou": 0.48, "student/latency_ms": 9.0}

@@ -22,8 +22,8 @@ from kdsweep.ledger.driven import is_driven, successor
 from kdsweep.ledger.events import decode_progress
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
-from kdsweep.reporting.bounds import rejected_students
-from kdsweep.reporting.links import confirmed_source, confirming, sources_of
+from kdsweep.reporting.confirmations import confirmed_source, confirming, sources_of
+from kdsweep.reporting.constraints import rejected_students
 
 # How the names of experiments' folders begin.
 _STAMP, _STAMP_LENGTH = "%Y%m%d-%H%M%S", len("20261122-141500")
@@ -53,7 +53,7 @@ class RunningTrial:
 
 
 @dataclass(frozen=True)
-class Glance:
+class Status:
     """How an experiment stands.
 
     Attributes:
@@ -142,7 +142,7 @@ class Damaged:
         return {"path": self.path, "state": "damaged", "error": self.error}
 
 
-def glance(path: Path | str, now: float | None = None) -> Glance:
+def read_status(path: Path | str, now: float | None = None) -> Status:
     """How the experiment in a folder stands.
 
     Args:
@@ -154,10 +154,10 @@ def glance(path: Path | str, now: float | None = None) -> Glance:
         LedgerError: Its ledger is damaged other than in its last line.
     """
     experiment = Experiment.open(path)
-    return _glance(experiment, confirming(experiment), time.time() if now is None else now)
+    return _read_status(experiment, confirming(experiment), time.time() if now is None else now)
 
 
-def _glance(experiment: Experiment, confirmed_by: Sequence[Experiment], now: float) -> Glance:
+def _read_status(experiment: Experiment, confirmed_by: Sequence[Experiment], now: float) -> Status:
     sweep = Sweep(iter_ledger(experiment.ledger, decode_progress))
     source = confirmed_source(experiment)
     return replace(
@@ -167,20 +167,20 @@ def _glance(experiment: Experiment, confirmed_by: Sequence[Experiment], now: flo
     )
 
 
-def glance_all(folder: Path) -> list[Glance | Damaged]:
+def read_all_statuses(folder: Path) -> list[Status | Damaged]:
     """How every experiment under a folder stands, newest first; those that are damaged too.
 
     The time in a folder's name says how new it is: one can read it off the list. Folders named
     otherwise, and those of the same second, go by their first event.
     """
-    found: list[tuple[float, float, Glance | Damaged]] = []
+    found: list[tuple[float, float, Status | Damaged]] = []
     confirmed = sources_of(folder)
     for ledger in folder.glob("*/ledger.jsonl"):
         if ledger.parent.is_symlink():
             continue
         try:
             experiment = Experiment.open(ledger.parent)
-            seen = _glance(experiment, confirmed.get(experiment.path, ()), time.time())
+            seen = _read_status(experiment, confirmed.get(experiment.path, ()), time.time())
         except (KdsweepError, OSError, KeyError, TypeError, ValueError) as error:
             # A line whose CRC is right may still come from a version that writes other keys.
             text = str(error) if isinstance(error, KdsweepError) else f"{ledger}: {error!r}"
@@ -193,7 +193,7 @@ def glance_all(folder: Path) -> list[Glance | Damaged]:
     return [stands for *_, stands in sorted(found, key=lambda item: item[:2], reverse=True)]
 
 
-def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Glance:
+def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
     """How a sweep stands, but for its confirmations."""
     driven, holder = is_driven(experiment, sweep), successor(experiment, sweep)
     state = sweep.standing(driven if holder is None else False)
@@ -205,7 +205,7 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Glance:
     trials = sweep.trials.values()
     search = [trial for trial in trials if not trial.is_control]
     best, updated, budgets = sweep.best(), sweep.updated, _budgets(sweep, experiment)
-    return Glance(
+    return Status(
         path=str(experiment.path),
         name=sweep.header.name,
         state=state,

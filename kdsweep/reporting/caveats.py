@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kdsweep.reporting import formats
-from kdsweep.reporting.bounds import bound_sentences
-from kdsweep.reporting.front import names_of
+from kdsweep.reporting.constraints import bound_sentences
+from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
 from kdsweep.spec.metrics import metric_of
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
-from kdsweep.reporting.bounds import joined
+from kdsweep.reporting.constraints import joined
 from kdsweep.reporting.tables import COSTS
 from kdsweep.spec.metrics import metric_of, written
 
