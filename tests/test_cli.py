@@ -428,6 +428,13 @@ def test_without_an_experiment_the_latest_is_meant_and_named(
     assert "Missing argument" not in done.stderr
 
 
+def test_the_latest_is_where_runs_put_it() -> None:
+    from kdsweep.cli.options import LATEST_EXPERIMENT
+    from kdsweep.ledger.layout import EXPERIMENTS, LATEST
+
+    assert Path(EXPERIMENTS) / LATEST == LATEST_EXPERIMENT
+
+
 def test_a_quiet_command_does_not_name_it(kdsweep: Run, tmp_path: Path) -> None:
     (tmp_path / "experiments" / "20261129-new").mkdir(parents=True)
     (tmp_path / "experiments" / "latest").symlink_to("20261129-new")

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from kdsweep.ledger.layout import EXPERIMENTS, LATEST
-
 
 def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
     """Say which experiment is meant where none was named."""
@@ -21,7 +19,8 @@ def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: P
     return value
 
 
-LATEST_EXPERIMENT = Path(EXPERIMENTS) / LATEST
+# The ledger's layout spells it too; importing that would make `--help` read all of the schema.
+LATEST_EXPERIMENT = Path("experiments/latest")
 """What commands take that are not told an experiment."""
 
 SpaceFile = Annotated[Path, typer.Argument(help="A search space (YAML).", show_default=False)]

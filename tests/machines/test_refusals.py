@@ -206,9 +206,9 @@ def test_the_ray_of_another_sweep_is_not_joined(root, place):
     script = (
         "import subprocess, sys\n"
         "from pathlib import Path\n"
-        "from kdsweep.sweep import cluster\n"
         "from kdsweep.sweep.machine import check_machine\n"
-        "with cluster.environment():\n"
+        "from kdsweep.sweep.ray import bridge, cluster\n"
+        "with bridge.environment():\n"
         "    with cluster.start(check_machine(Path('.')), dashboard=False):\n"
         "        sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
     )

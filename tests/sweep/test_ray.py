@@ -330,7 +330,7 @@ def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
     assert outcome.exit_code == 3
     experiment = Experiment.open(outcome.experiment)
     events = read_plain(experiment.ledger)
-    assert events == watcher.events
+    assert typed(events) == watcher.events
     sweep = Sweep(typed(events))
     fails = {}
     for event in events:
