@@ -11,7 +11,6 @@ import torch
 
 from kdsweep.data import count_frames
 from kdsweep.errors import ResourceError
-from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
 from kdsweep.trial.cohort import autocast_dtype
 from kdsweep.trial.extremes import smallest_and_largest
@@ -85,21 +84,24 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
     cohort = untrained_cohort(job, counts)
     meta = torch.device("meta")
     engine = cohort.engine
+    teacher = engine.teacher
     try:
-        if engine.teacher is not None:
-            engine.teacher.to(meta)
+        if teacher is not None:
+            teacher.to(meta)
         for learner in engine.students:
             learner.to(meta)
         engine.settings.supervised.to(meta)
-        num_frames = min(job.train.batch_size, counts.num_train)
-        activations = _planned_activation_bytes(job, engine, num_frames)
+        shape_BHW = (min(job.train.batch_size, counts.num_train), *job.data.image_size)
+        activations = activation_bytes(engine, shape_BHW, meta)
+        if teacher is not None and teacher.in_head_start:
+            teacher.head_start_done = teacher.head_start_epochs
+            activations = max(activations, activation_bytes(engine, shape_BHW, meta))
     finally:
         cohort.close()
     (student,) = engine.students
     trained = [student]
     weights = students * _weights(student)
     moments = students * _moments(student)
-    teacher = engine.teacher
     if teacher is not None:
         weights += _weights(teacher.learner)
         if teacher.average is not None:
@@ -121,18 +123,6 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
         half=half,
         compiled=job.train.compile_mode is not None,
     )
-
-
-def _planned_activation_bytes(job: Job, engine: Engine, num_frames: int) -> int:
-    """Return what a step keeps at its peak, with networks on a device without memory."""
-    labels_BHW = torch.zeros((num_frames, *job.data.image_size), dtype=torch.int64, device="meta")
-    images_BHWC = torch.zeros((*labels_BHW.shape, 3), dtype=torch.uint8, device="meta")
-    most = activation_bytes(engine, images_BHWC, labels_BHW)
-    teacher = engine.teacher
-    if teacher is not None and teacher.in_head_start:
-        teacher.head_start_done = teacher.head_start_epochs
-        most = max(most, activation_bytes(engine, images_BHWC, labels_BHW))
-    return most
 
 
 def _weights(learner: Learner) -> int:

@@ -28,7 +28,7 @@ def measure_in_parallel(
     jobs: Sequence[Job],
     num_processes: int,
     *,
-    device: str = "auto",
+    device: str,
     num_threads: int = 1,
     seconds: float = 5.0,
     scratch: Path | None = None,

@@ -50,7 +50,7 @@ _PAIR_ROUND, _CONTROL_ROUND = 6, 3
 def measure_step_cost(
     job: Job,
     *,
-    device: str = "auto",
+    device: str,
     num_threads: int | None = None,
     num_rounds: int = 8,
     seconds: float = 5.0,
@@ -64,7 +64,7 @@ def measure_step_cost(
 
     Args:
         job: The job.
-        device: ``auto`` is CUDA where there is any, else the CPU.
+        device: ``cpu`` or ``cuda``.
         num_threads: CPU threads; the process's setting if left out.
         num_rounds: Rounds at most.
         seconds: Time for the rounds; building the networks comes on top.
@@ -75,27 +75,21 @@ def measure_step_cost(
         SpecError: The job asks for what the data or networks do not have.
     """
     counts = count_frames(job.data)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    threads_before = torch.get_num_threads()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
+    # A worker that has built such networks before is faster.
+    untrained_cohort(job, counts, device=device).close()
+    started = time.perf_counter()
+    cohort = _begun(job, counts, device)
+    start_s = time.perf_counter() - started
     try:
-        # A worker that has built such networks before is faster.
-        untrained_cohort(job, counts, device=device).close()
-        started = time.perf_counter()
-        cohort = _begun(job, counts, device)
-        start_s = time.perf_counter() - started
-        try:
-            cost = _timed(job, cohort, counts, torch.device(device), num_rounds, seconds, scratch)
-            return replace(cost, start_s=start_s)
-        finally:
-            cohort.close()
-            del cohort
-            if device.startswith("cuda"):
-                torch.cuda.empty_cache()
+        cost = _timed(job, cohort, counts, torch.device(device), num_rounds, seconds, scratch)
+        return replace(cost, start_s=start_s)
     finally:
-        torch.set_num_threads(threads_before)
+        cohort.close()
+        del cohort
+        if device == "cuda":
+            torch.cuda.empty_cache()
 
 
 def measure(
@@ -143,8 +137,7 @@ def _timed(
     scratch: Path | None,
 ) -> StepCost:
     teacher, (student,) = cohort.engine.teacher, cohort.engine.students
-    if teacher is not None:
-        # Timed by itself.
+    if teacher is not None:  # a head start is timed by itself
         teacher.head_start_done = teacher.head_start_epochs
     batch_size = min(job.train.batch_size, counts.num_train)
     epochs = partial(_Epochs, job, cohort, device)
@@ -183,7 +176,13 @@ def _timed(
         student_s = min(max(student_s, control_s), one_s)
         shares_s = end.step_s[-1] - one.step_s[_LEAST_ROUNDS - 1]
         shares_s = scale * len(end) * max(shares_s, 0.0)
-        head_start_s = scale * _head_start(teacher, epochs(teacher, [], num_frames))
+        if teacher.head_start_epochs:
+            first = epochs(teacher, [], num_frames)
+            for _ in range(_LEAST_ROUNDS):
+                teacher.head_start_done = teacher.head_start_epochs - 1
+                next(first.engine.head_start())
+            head_start_s = scale * min(first.step_s)
+    shape_BHW = (num_frames, *job.data.image_size)
     # The first time warms up.
     pair_val_s, student_val_s = min(end.frame_s), min(alone_end.frame_s)
     student_save_s = _save(job, alone.engine, scratch)
@@ -207,7 +206,7 @@ def _timed(
         num_val=counts.num_val,
         teacher_bytes=teacher_bytes(teacher),
         student_bytes=learner_bytes(student),
-        activation_bytes=int(scale * one.activation_bytes()),
+        activation_bytes=int(scale * activation_bytes(one.engine, shape_BHW, device)),
         num_frames=num_frames,
         num_rounds=rounds,
         spread=_spread(one.step_s),
@@ -223,17 +222,6 @@ def _affordable_frames(few: _Epochs, most: int, seconds: float) -> int:
     round_s = (_CONTROL_ROUND if few.engine.teacher is None else _PAIR_ROUND) * few.step_s[-1]
     wanted = int(_PATIENCE * seconds / _LEAST_ROUNDS / (round_s / few.num_frames))
     return min(max(wanted, few.num_frames), most)
-
-
-def _head_start(teacher: Teacher, epochs: _Epochs) -> float:
-    """Time of a teacher's step in its head start, if it has one."""
-    if not teacher.head_start_epochs:
-        return 0.0
-    for _ in range(_LEAST_ROUNDS):
-        teacher.head_start_done = 0
-        next(epochs.engine.head_start())
-    teacher.head_start_done = teacher.head_start_epochs
-    return min(epochs.step_s)
 
 
 def _save(job: Job, engine: Engine, scratch: Path | None) -> float:
@@ -336,12 +324,6 @@ class _Epochs:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-    def activation_bytes(self) -> int:
-        """Return what a step needs at its peak beyond weights, gradients and optimiser state."""
-        images_BHWC, labels_BHW, _ = self._loader.finished(next(self._loader.host_batches(0)))
-        images_BHWC, labels_BHW = images_BHWC.to(self._device), labels_BHW.to(self._device)
-        return activation_bytes(self.engine, images_BHWC, labels_BHW.long())
 
 
 def _spread(times: Sequence[float]) -> float:

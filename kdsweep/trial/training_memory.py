@@ -54,34 +54,39 @@ def _tensor_bytes(node: Any) -> int:
     return sum(map(_tensor_bytes, node)) if isinstance(node, list | tuple) else 0
 
 
-def activation_bytes(engine: Engine, images_BHWC: Tensor, labels_BHW: Tensor) -> int:
+def activation_bytes(engine: Engine, shape_BHW: tuple[int, int, int], device: torch.device) -> int:
     """Return what a step needs at its peak beyond weights, gradients and optimiser state.
 
-    It is a step of the first epoch: terms may end later, and none begins. Gradients of the step are
-    left behind.
+    It is a step of the first epoch: terms may end later, and none begins. Its gradients are left
+    behind.
 
     Args:
         engine: Its teacher and its first student take the step.
-        images_BHWC: uint8, where the networks are; on a device without memory (``meta``) the step
-            takes none.
-        labels_BHW: int64.
+        shape_BHW: Of the batch.
+        device: Where the networks are; without memory (``meta``) the step takes none.
     """
     student, teacher = engine.students[0], engine.teacher
-    batch = TrainingBatch(images_BHWC, labels_BHW, epoch=0.5, step=0)
-    learners, modules = [student], list(student.modules)
+    batch = TrainingBatch(
+        torch.zeros((*shape_BHW, 3), dtype=torch.uint8, device=device),
+        torch.zeros(shape_BHW, dtype=torch.int64, device=device),
+        epoch=0.5,
+        step=0,
+    )
     student.train_mode()
     if teacher is not None:
         teacher.train_mode()
-        learners.append(teacher.learner)
-        modules += [*teacher.learner.modules, teacher.network]
-    if images_BHWC.device.type != "cuda":
+    learners = [student] if teacher is None else [student, teacher.learner]
+    if device.type != "cuda":
+        modules = [module for learner in learners for module in learner.modules]
+        if teacher is not None:
+            modules.append(teacher.network)
         with ActivationMeter(modules) as meter:
             online_step(teacher, [student], batch, engine.settings)
         return meter.peak_bytes
-    before = torch.cuda.memory_allocated(images_BHWC.device)
-    torch.cuda.reset_peak_memory_stats(images_BHWC.device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
     online_step(teacher, [student], batch, engine.settings)
-    peak = torch.cuda.max_memory_allocated(images_BHWC.device)
+    peak = torch.cuda.max_memory_allocated(device)
     return max(0, peak - before - sum(map(gradient_bytes, learners)))
 
 

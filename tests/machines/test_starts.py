@@ -109,6 +109,7 @@ def test_a_user_without_name_and_home(root, place):
     assert (place / "kdsweep-12345" / ".cache" / "kdsweep").is_dir()
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written(root, place):
     home, shown = (
         place / "home",
@@ -124,6 +125,7 @@ def test_a_home_that_cannot_be_written(root, place):
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_training_has_this_process_s_niceness(place):
     done = run([*FAKE, "run", write_space(place)], place, ["nice", "-n", "3"], RAY_TMPDIR=place)
     check_done(done, place)

@@ -158,6 +158,7 @@ def check_whole(experiment, space, num_trials):
     return events, num_again
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_interrupted_and_paused_goes_on_to_its_end(tmp_path):
     space_tree = tree(
         sweep={"trials": 14},
@@ -220,6 +221,7 @@ def test_a_sweep_killed_interrupted_and_paused_goes_on_to_its_end(tmp_path):
     assert len(read_plain(experiment.ledger)) == len(events)
 
 
+@pytest.mark.slow
 def test_a_sweep_outlives_its_output_and_pauses_when_its_terminal_is_closed(tmp_path):
     file = tmp_path / "space.json"
     slow = {"options": {"seconds": 0.1}}
@@ -243,6 +245,7 @@ def test_a_sweep_outlives_its_output_and_pauses_when_its_terminal_is_closed(tmp_
     assert not [e for e in events if e["event"] == "fail"]
 
 
+@pytest.mark.slow
 def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp_path):
     space_tree = tree(
         sweep={"trials": 13, "max_concurrent": 1},
@@ -440,6 +443,7 @@ def test_an_experiment_without_its_space_says_so(tmp_path):
         resume_sweep(simulation.experiment.path, runner="fake_training")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_confirmed_beside_exact_controls(tmp_path):
     first = run_sweep(
         make_space(sweep={"trials": 3}, train={"epochs": 2}),
@@ -461,6 +465,7 @@ def test_a_sweep_is_confirmed_beside_exact_controls(tmp_path):
     assert again.exit_code == 0
 
 
+@pytest.mark.slow
 def test_cohorts_lose_students_and_drivers_and_nothing_else(tmp_path):
     space = tree(
         train={

@@ -123,6 +123,7 @@ def test_a_summary_that_fails_is_a_warning(tmp_path, is_active):
 
 
 # Of what the readers themselves use.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_tensorboard_and_mlflow_read_of_a_killed_and_resumed_sweep_is_the_ledger(tmp_path):
     from mlflow import MlflowClient

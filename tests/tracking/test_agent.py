@@ -62,6 +62,7 @@ def drawn(parameters, pick):
     }
 
 
+@pytest.mark.slow
 def test_an_agent_trains_what_the_server_draws(space_file, no_account, tmp_path):
     exported = kdsweep("wandb", "export", space_file)
     assert exported.returncode == 0, exported.stderr
@@ -113,6 +114,7 @@ def test_an_agent_trains_what_the_server_draws(space_file, no_account, tmp_path)
     assert not [file for file in files if KEY.encode() in file.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_job_trained_by_hand_is_a_run_too_and_goes_on_without_a_double_step(
     space_file, no_account, tmp_path
 ):

@@ -175,6 +175,7 @@ def steps_of(folder):
     return [row["_step"] for row in read_run(folder)["history"]]
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_mid_sweep_ends_and_loses_nothing(server, experiment):
     tracker = hasty(experiment)
     train(tracker, 0)
