@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,9 +112,10 @@ def kill_processes(temp: Path) -> None:
     Args:
         temp: Ray's temporary folder.
     """
-    import psutil
-    import ray  # noqa: F401  psutil comes with it
+    import ray  # noqa: F401
 
+    # Ray brings it along, in a folder that is on the path once Ray is imported.
+    psutil = import_module("psutil")
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and any(
