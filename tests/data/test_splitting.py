@@ -105,3 +105,33 @@ def test_natural_order() -> None:
     names = ["f_10", "f_9", "f_9a", "a/2", "a/10"]
     ordered = sorted(map(Path, names), key=natural_order)
     assert [p.as_posix() for p in ordered] == ["a/2", "a/10", "f_9", "f_9a", "f_10"]
+
+
+def test_only_frames_of_the_named_parts_are_used() -> None:
+    recordings = [
+        Recording(part, [Frame(f"{part}/{i}", Path("i"), Path("m")) for i in range(40)])
+        for part in ("town", "country", "motorway")
+    ]
+    parts = ("motorway", "town")
+    splits = Holdout(val=0.25, test=0.0, block=5, seed=0, parts=parts).split(recordings)
+    used = sorted(frame.name for frames in splits.values() for frame in frames)
+    assert used == sorted(f"{part}/{i}" for part in parts for i in range(40))
+
+
+def test_blocks_are_halved_until_they_fit() -> None:
+    # 12 of 100 frames in blocks of 50 cannot be held out; 25, 13 and 7 are tried in turn.
+    splits = Holdout(val=0.12, test=0.0, block=50, seed=0).split(_recordings([100]))
+    assert len(splits["val"]) == 13
+    first = int(splits["val"][0].name.split("/")[1])
+    assert [int(f.name.split("/")[1]) for f in splits["val"]] == list(range(first, first + 13))
+
+
+def test_numbers_in_names_stand_before_words() -> None:
+    names = ["b", "10", "a2", "9", "a10"]
+    assert sorted(names, key=lambda name: natural_order(Path(name))) == [
+        "9",
+        "10",
+        "a2",
+        "a10",
+        "b",
+    ]

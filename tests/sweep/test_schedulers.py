@@ -12,6 +12,7 @@ from simulation import SPACE, make_space
 
 from kdsweep.errors import SpecError
 from kdsweep.ledger.rungs import Rungs
+from kdsweep.spec.metrics import metric_of
 from kdsweep.sweep.schedulers.asha import Asha
 
 
@@ -137,3 +138,14 @@ def test_an_unknown_scheduler_is_a_slip_of_one_that_is_there():
     assert "allowed: asha, none" in str(raised.value)
     assert "did you mean `asha`?" in str(raised.value)
     assert make_space(sweep={"scheduler": "none"}).sweep.stops_early is False
+
+
+def test_with_two_metrics_a_trial_that_no_other_beats_in_both_goes_on():
+    objectives = [metric_of("student/miou"), metric_of("student/params_m")]
+    rungs = Rungs(1, 3)
+    for trial, point in enumerate([(0.5, 20.0), (0.4, 10.0), (0.3, 30.0)]):
+        rungs.record(trial, 1, point)
+    both, score_alone = Asha(rungs, objectives), Asha(rungs, objectives[:1])
+    assert not both.should_stop(9, 1, 0.2, [5.0])  # the smallest
+    assert both.should_stop(9, 1, 0.2, [25.0])
+    assert score_alone.should_stop(9, 1, 0.2, [5.0])
