@@ -1,4 +1,7 @@
-"""Sweeps through Ray, with real processes that are killed: nothing is lost, nothing is doubled."""
+"""Sweeps through Ray, with real processes that are killed: nothing is lost, nothing is doubled.
+
+One file, because its tests share the watcher and the way to start a driver, and run one by one.
+"""
 
 import copy
 import json
