@@ -6,10 +6,11 @@ workers import them too: each slot's first Tune trial is a preflight task.
 
 A plain Ray task would be simpler, and slower. Ray keeps processes that have run a task apart from
 those for actors (seen on 2.60, with equal resources and environments), so a trial cannot have the
-process in which a task has imported torch. From the command to the first epoch's report, medians of
-five sweeps each, in turns, on two cores: 20.0 s this way, 25.6 s with a task before the trials. A
-task beside workers that import meanwhile is no slower on a CPU, but needs these Tune trials too,
-and on a GPU it would hold the share that the first trial waits for.
+process in which a task has imported torch. In eight pairs of sweeps, in turns, on two cores, the
+first epoch's report came 3 to 6 s later with a task before the trials (medians: 25.4 s after the
+command, 20.2 s this way). A task beside workers that import meanwhile is no slower on a CPU
+(20.5 s), but needs these Tune trials too, and on a GPU it would hold the share that the first trial
+waits for.
 
 And no trial starts before every worker is up: Ray Tune gives a worker that comes free to a trial
 whose own worker is still starting, and drops that one, so that short trials would keep a sweep on a
