@@ -15,6 +15,7 @@ import numpy as np
 
 from kdsweep.data.source import Frame, SplitName
 from kdsweep.errors import SpecError, did_you_mean
+from kdsweep.spec.data import HoldoutSpec, PartsSpec
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,13 @@ class Holdout:
             order = [index for index in order if index not in chosen]
             taken[split] = chosen
         return taken if order else None
+
+
+def split_rule(spec: PartsSpec | HoldoutSpec) -> Parts | Holdout:
+    """Return the rule that a section ``split`` describes."""
+    if isinstance(spec, PartsSpec):
+        return Parts(spec.train, spec.val, spec.test)
+    return Holdout(spec.val, spec.test, spec.block, spec.seed, spec.parts or ())
 
 
 def _parts_of(recordings: Sequence[Recording]) -> list[str]:

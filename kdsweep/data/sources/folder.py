@@ -35,10 +35,10 @@ from kdsweep.data.source import (
     expected_layout,
     required_folder,
 )
-from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order
+from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order, split_rule
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import FolderData, PartsSpec
+from kdsweep.spec.data import FolderData
 
 IMAGES, MASKS, CLASSES = "images", "masks", "classes.yaml"
 
@@ -143,18 +143,9 @@ def listed_classes(path: str | None) -> tuple[str, ...] | None:
 
 def build(spec: FolderData, cache: Path, progress: Progress | None) -> FolderSource:
     """The source that a spec describes."""
-    rule: Parts | Holdout
-    if isinstance(spec.split, PartsSpec):
-        rule = Parts(spec.split.train, spec.split.val, spec.split.test)
-    else:
-        rule = Holdout(
-            spec.split.val,
-            spec.split.test,
-            spec.split.block,
-            spec.split.seed,
-            spec.split.parts or (),
-        )
-    return FolderSource(required_folder(spec.path, FolderSource), split=rule, cache=cache)
+    return FolderSource(
+        required_folder(spec.path, FolderSource), split=split_rule(spec.split), cache=cache
+    )
 
 
 def _guessed_classes(masks: list[Path], root: Path, cache: Path) -> ClassTable:

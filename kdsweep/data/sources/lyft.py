@@ -26,10 +26,10 @@ from kdsweep.data.source import (
     lookup,
     required_folder,
 )
-from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order
+from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order, split_rule
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import LyftData, PartsSpec
+from kdsweep.spec.data import LyftData
 
 IMAGES, MASKS = "CameraRGB", "CameraSeg"
 HOOD_TOP = 496 / 600
@@ -135,22 +135,11 @@ dataB/dataB/…
 
 def build(spec: LyftData, cache: Path, progress: Progress | None) -> LyftSource:
     """The source that a spec describes."""
-    rule: Parts | Holdout
-    if isinstance(spec.split, PartsSpec):
-        rule = Parts(spec.split.train, spec.split.val, spec.split.test)
-    else:
-        rule = Holdout(
-            spec.split.val,
-            spec.split.test,
-            spec.split.block,
-            spec.split.seed,
-            spec.split.parts or (),
-        )
     return LyftSource(
         required_folder(spec.path, LyftSource),
         hood_void=spec.hood_void,
         merge_road_lines=spec.merge_road_lines,
-        split=rule,
+        split=split_rule(spec.split),
     )
 
 
