@@ -3,6 +3,7 @@
 One file, because its tests share the watcher and the way to start a driver, and run one by one.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -118,6 +119,24 @@ def session_members(leader):
         found.append(queue.pop())
         queue += children.get(found[-1], [])
     return found
+
+
+def find_member(leader, title, timeout=20):
+    """The one process with this title that descends from a process.
+
+    Ray writes a worker's title anew with each call: it may be missing for a moment.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        found = []
+        for pid in session_members(leader):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if title.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        if len(found) == 1 or time.monotonic() > deadline:
+            (pid,) = found
+            return pid
+        time.sleep(0.05)
 
 
 def num_epochs(count):
@@ -290,12 +309,7 @@ def test_an_end_during_the_preflight_leaves_nothing(ending, tmp_path, monkeypatc
     if ending == "signal":
         process.process.send_signal(signal.SIGINT)
     else:
-        (worker,) = [
-            pid
-            for pid in session_members(process.process.pid)
-            if b"kdsweep worker 0" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-        os.kill(worker, signal.SIGKILL)
+        os.kill(find_member(process.process.pid, "kdsweep worker 0"), signal.SIGKILL)
     _, errors = process.process.communicate(timeout=120)  # Ray says of its own that a worker died
     assert time.monotonic() - began < 30  # of the 60 that preparing takes
     if ending == "signal":
