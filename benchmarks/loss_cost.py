@@ -20,9 +20,9 @@ from collections.abc import Callable
 import torch
 from side_by_side import arguments, clock, finish, make_learner, network_arguments, spread, timed
 
+from kdsweep.config.distill import DistillConfig
 from kdsweep.distill import LOSSES
 from kdsweep.models import Activations
-from kdsweep.spec.distill import DistillSpec
 from kdsweep.training.learner import Learner
 from kdsweep.training.online_step import StepSettings, TrainingBatch, online_step
 from kdsweep.training.supervised import SupervisedLoss
@@ -34,8 +34,8 @@ CONTROL = "no distillation"
 
 def make_student(args: argparse.Namespace, term: str, taps: list[str], teacher: Learner) -> Learner:
     """A student with one term at its defaults."""
-    spec = DistillSpec.model_validate({term: {}}).terms()[term]
-    options = {"weight": 1.0, **spec.options()}
+    config = DistillConfig.model_validate({term: {}}).terms()[term]
+    options = {"weight": 1.0, **config.options()}
     return make_learner(args.student, NUM_CLASSES, term=(term, options), teacher=teacher, taps=taps)
 
 
@@ -55,8 +55,8 @@ def main() -> None:
     labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2).to(device)
     pixels = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, device=device)
     terms = LOSSES.names()
-    every = DistillSpec.model_validate({name: {} for name in terms}).terms()
-    taps = {name: list(getattr(spec, "taps", ())) for name, spec in every.items()}
+    every = DistillConfig.model_validate({name: {} for name in terms}).terms()
+    taps = {name: list(getattr(config, "taps", ())) for name, config in every.items()}
     all_taps = sorted(set().union(*taps.values()))
     teacher = Teacher(make_learner(args.teacher, NUM_CLASSES, taps=all_taps))
     students = {CONTROL: make_learner(args.student, NUM_CLASSES)}

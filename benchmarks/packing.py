@@ -129,7 +129,7 @@ def estimated_bytes(args: argparse.Namespace) -> int:
     """What a plan says that each needs."""
     import torch
 
-    from kdsweep.spec import load_job
+    from kdsweep.config import load_job
     from kdsweep.trial.gpu_memory import CONTEXT_BYTES, estimate_memory
 
     size = [args.height, args.width]

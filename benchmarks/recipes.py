@@ -69,7 +69,7 @@ def make_job(
     **train: Any,
 ) -> Any:
     """A job on CamVid; ``losses`` is ``None`` for a control."""
-    from kdsweep.spec import load_job
+    from kdsweep.config import load_job
 
     tree: dict[str, Any] = {
         "data": {

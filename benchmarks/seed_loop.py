@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from side_by_side import arguments, finish, network_arguments, ratio, timed
 
+from kdsweep.config import load_job
+from kdsweep.config.job import Job
 from kdsweep.data import SegmentationData, open_data
 from kdsweep.models.network import IMAGENET_MEAN, IMAGENET_STD
-from kdsweep.spec import load_job
-from kdsweep.spec.job import Job
 from kdsweep.trial import build_cohort
 
 NUM_CLASSES = 13

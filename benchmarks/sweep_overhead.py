@@ -82,9 +82,9 @@ print(lr * epochs)
 
 
 def through_kdsweep(trials: int, epochs: int, seconds: float, slots: int) -> dict:
+    from kdsweep.config import load_space
     from kdsweep.ledger import Experiment, read_ledger
     from kdsweep.ledger.events import EpochEvent, StartEvent
-    from kdsweep.spec import load_space
     from kdsweep.sweep import run_sweep
 
     space = load_space(

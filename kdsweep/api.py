@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.errors import ConfigError, KdsweepError
 
 if TYPE_CHECKING:
+    from kdsweep.config import Job, Space
     from kdsweep.data.source import SplitName
     from kdsweep.deploy.choosing import ChosenStudent
     from kdsweep.deploy.evaluation import Evaluation
     from kdsweep.deploy.export import Exported, Format
     from kdsweep.deploy.search import Search
     from kdsweep.reporting import Results
-    from kdsweep.spec import Job, Space
     from kdsweep.sweep import Outcome
     from kdsweep.sweep.dashboard import Dashboard
     from kdsweep.sweep.preview import Preview
@@ -48,7 +48,7 @@ class Training:
     @property
     def best(self) -> EpochReport:
         """The report with the highest student mIoU."""
-        from kdsweep.spec.metrics import MIOU
+        from kdsweep.config.metrics import MIOU
 
         return max(self.reports, key=lambda report: report.metrics[MIOU])
 
@@ -76,14 +76,14 @@ def run(
     Raises:
         KdsweepError: Bad input, before anything started, or a sweep that could not go on.
     """
+    from kdsweep.config import Space, load_space
     from kdsweep.reporting import load as load_results
-    from kdsweep.spec import Space, load_space
     from kdsweep.sweep import run_sweep
 
     if not isinstance(space, Space):
         space = load_space(space, overrides, data)
     elif overrides or data:
-        raise SpecError("data and overrides are for spaces that are not loaded yet")
+        raise ConfigError("data and overrides are for spaces that are not loaded yet")
     outcome = run_sweep(
         space,
         experiments=Path(experiments),
@@ -120,13 +120,13 @@ def plan(
     Raises:
         KdsweepError: Bad input, or steps that could not be measured.
     """
-    from kdsweep.spec import Space, load_space
+    from kdsweep.config import Space, load_space
     from kdsweep.sweep.preview import preview
 
     if not isinstance(space, Space):
         space = load_space(space, overrides, data)
     elif overrides or data:
-        raise SpecError("data and overrides are for spaces that are not loaded yet")
+        raise ConfigError("data and overrides are for spaces that are not loaded yet")
     folder = Path(experiments).absolute()
     scratch = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     return preview(space, measure=measure, slots=slots, scratch=scratch)
@@ -330,14 +330,14 @@ def train(
     Raises:
         KdsweepError: Bad input, or a training that diverged.
     """
+    from kdsweep.config import Job, load_job
     from kdsweep.ledger import TrialFolder
-    from kdsweep.spec import Job, load_job
     from kdsweep.trial import check_job, prepare, run_job
 
     if not isinstance(job, Job):
         job = load_job(job, overrides, data)
     elif overrides or data:
-        raise SpecError("data and overrides are for jobs that are not loaded yet")
+        raise ConfigError("data and overrides are for jobs that are not loaded yet")
     check_job(job)
     prepare([job])
     folder = TrialFolder(Path(out) if out is not None else new_single_folder(job.name))

@@ -3,7 +3,7 @@
 The tree, with the exit code the command line gives each branch::
 
     KdsweepError                    1
-    ├── SpecError                   2   a job or search space says something that is not allowed
+    ├── ConfigError                   2   a job or search space says something that is not allowed
     ├── DataError                   2   a data set is missing, damaged or laid out differently
     ├── WeightsError                2   pretrained weights cannot be had
     ├── ModelFileError              2   a file to predict with is damaged, or none of kdsweep's
@@ -35,7 +35,7 @@ class KdsweepError(Exception):
     exit_code = 1
 
 
-class SpecError(KdsweepError):
+class ConfigError(KdsweepError):
     """A job or search space says something that is not allowed.
 
     Args:
@@ -65,7 +65,7 @@ class SpecError(KdsweepError):
         hint: str | None = None,
         file: str | Path | None = None,
         line: int | None = None,
-        others: Sequence[SpecError] = (),
+        others: Sequence[ConfigError] = (),
     ) -> None:
         self.problem = problem
         self.path: ConfigPath = tuple(path)
@@ -82,7 +82,7 @@ class SpecError(KdsweepError):
         """Whether the error is about one value that can be shown."""
         return self.value is not self._MISSING
 
-    def located(self, file: str | Path | None, line: int | None) -> SpecError:
+    def located(self, file: str | Path | None, line: int | None) -> ConfigError:
         """The same error with its place in a file."""
         self.file, self.line = file, line
         return self

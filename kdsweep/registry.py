@@ -3,7 +3,7 @@
 Other packages add members by entry points, in their ``pyproject.toml``::
 
     [project.entry-points."kdsweep.losses"]
-    cosine = "kdsweep_cosine.keys:CosineSpec"
+    cosine = "kdsweep_cosine.keys:CosineConfig"
 
 A package that cannot be loaded is one warning, and its members are errors where they are used.
 """
@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -70,11 +70,11 @@ class Registry(Generic[T]):
         """The member called ``name``.
 
         Raises:
-            SpecError: No such member; the message lists the known names, nearest first.
+            ConfigError: No such member; the message lists the known names, nearest first.
         """
         members = self._complete()
         if name not in members:
-            raise SpecError(f"unknown {self.family}", path=path, value=name, allowed=self.names())
+            raise ConfigError(f"unknown {self.family}", path=path, value=name, allowed=self.names())
         return members[name]
 
     def names(self) -> list[str]:

@@ -22,8 +22,8 @@ from plain_events import write_plain
 from tiny_job import make_job
 
 from kdsweep.cli import main
+from kdsweep.config import dump_yaml
 from kdsweep.ledger import Experiment
-from kdsweep.spec import dump_yaml
 from kdsweep.training.optimizers import Schedule
 
 
@@ -211,7 +211,7 @@ def test_shipped_search_spaces_are_valid_without_network(
 
 @pytest.mark.parametrize("space", SHIPPED, ids=lambda path: path.stem)
 def test_the_commands_in_search_spaces_fit_them(space: Path) -> None:
-    from kdsweep.spec import load_space
+    from kdsweep.config import load_space
 
     lines = [line[6:] for line in space.read_text().splitlines() if line.startswith("#     ")]
     commands = "\n".join(lines).replace("\\\n", " ").splitlines()
@@ -226,8 +226,8 @@ def test_the_commands_in_search_spaces_fit_them(space: Path) -> None:
 
 
 def test_the_choice_of_losses_has_all_of_them() -> None:
+    from kdsweep.config import load_space
     from kdsweep.distill.catalogue import catalogue
-    from kdsweep.spec import load_space
 
     choices = load_space(SHIPPED[0].with_name("losses.yaml")).tree["distill"]["values"]
     offered = {e.name: e for e in catalogue()}
@@ -238,7 +238,7 @@ def test_the_choice_of_losses_has_all_of_them() -> None:
 
 
 def test_the_seed_recipe_is_the_published_one() -> None:
-    from kdsweep.spec import load_space
+    from kdsweep.config import load_space
 
     (job,) = load_space(SHIPPED[0].with_name("seed.yaml")).corners()
     assert job.label == "resnet34→resnet18"
@@ -287,7 +287,7 @@ def test_another_broken_pipe_is_no_end_without_a_word(
     def fail() -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("kdsweep.spec.reference.json_schema", fail)
+    monkeypatch.setattr("kdsweep.config.reference.json_schema", fail)
     with pytest.raises(RuntimeError, match="a pipe to another process has broken"):
         kdsweep("schema")
 

@@ -12,8 +12,8 @@ from tiny_job import make_job
 
 import kdsweep
 from kdsweep.cli import main
-from kdsweep.errors import SpecError
-from kdsweep.spec import dump_yaml, load_space
+from kdsweep.config import dump_yaml, load_space
+from kdsweep.errors import ConfigError
 from kdsweep.sweep.preview import preview
 
 Run = Callable[..., tuple[int, str, str]]
@@ -118,5 +118,5 @@ def test_a_dry_run_for_a_cluster_says_what_it_plans_for(
 def test_from_python_a_plan_has_the_same_words(space: Path) -> None:
     found = kdsweep.plan(space, measure=False, overrides=["sweep.trials=4"])
     assert (found.num_trials, found.num_controls, found.epochs) == (4, 1, (3, 3))
-    with pytest.raises(SpecError, match="not loaded yet"):
+    with pytest.raises(ConfigError, match="not loaded yet"):
         kdsweep.plan(found.space, overrides=["sweep.trials=4"])

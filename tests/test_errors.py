@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdsweep.errors import SpecError, close_names, did_you_mean, nearest_first
+from kdsweep.errors import ConfigError, close_names, did_you_mean, nearest_first
 from kdsweep.registry import Registry
 
 
@@ -37,7 +37,7 @@ def test_no_guess_without_one_nearest_name(value: str) -> None:
 
 def test_errors_about_names_ask_unless_they_know_better() -> None:
     def text(**arguments: object) -> str:
-        return str(SpecError("unknown", value="pixel_k", **arguments))  # type: ignore[arg-type]
+        return str(ConfigError("unknown", value="pixel_k", **arguments))  # type: ignore[arg-type]
 
     assert text(allowed=["pixel_kl"]).endswith("try:     did you mean `pixel_kl`?")
     assert text(allowed=["pixel_kl"], hint="leave it").endswith("try:     leave it")
@@ -48,6 +48,6 @@ def test_errors_about_names_ask_unless_they_know_better() -> None:
 def test_a_registry_asks() -> None:
     registry: Registry[int] = Registry("animal")
     registry.register("horse")(1)
-    with pytest.raises(SpecError, match="unknown animal") as caught:
+    with pytest.raises(ConfigError, match="unknown animal") as caught:
         registry.get("hors")
     assert "did you mean `horse`?" in str(caught.value)

@@ -33,7 +33,7 @@ def loaded_by(code: str) -> set[str]:
     [
         "import kdsweep",
         "import kdsweep.cli",
-        "import kdsweep.spec, kdsweep.ledger, kdsweep.errors, kdsweep.registry",
+        "import kdsweep.config, kdsweep.ledger, kdsweep.errors, kdsweep.registry",
         "import kdsweep.tracking, kdsweep.sweep, kdsweep.training.report",
         "import kdsweep.deploy, kdsweep.deploy.predicting, kdsweep.deploy.export_display",
         "import kdsweep.sweep.preview, kdsweep.sweep.cohort_size, kdsweep.training.step_cost",

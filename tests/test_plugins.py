@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_job import SMALL
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.registry import PluginWarning, Registry
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "kdsweep-extra"
@@ -123,7 +123,7 @@ def test_an_installed_loss_and_source_are_as_good_as_ones_own(
     assert "centred: Subtract each pixel's mean score first." in entry["sections"]["Args"]
 
     definitions = json.loads(schema[1])["$defs"]
-    assert "Subtract" in definitions["CosineSpec"]["properties"]["centred"]["description"]
+    assert "Subtract" in definitions["CosineConfig"]["properties"]["centred"]["description"]
     assert "classes" in definitions["PairsData"]["required"]
 
     assert (valid[0], valid[2]) == (0, "")
@@ -149,26 +149,26 @@ def test_an_installed_loss_and_source_are_as_good_as_ones_own(
 
 BROKEN = {
     "kdsweep.losses": {
-        "absent": "no_such_module:Spec",
-        "teacher": "kdsweep_bad:GoodSpec",
-        "wrong": "kdsweep_bad:NoSpec",
-        "lame": "kdsweep_bad:LameSpec",
+        "absent": "no_such_module:Config",
+        "teacher": "kdsweep_bad:GoodConfig",
+        "wrong": "kdsweep_bad:NoConfig",
+        "lame": "kdsweep_bad:LameConfig",
     },
     "kdsweep.sources": {"other": "kdsweep_bad:OtherData"},
-    "kdsweep.trackers": {"gone": "no_such_module:Spec"},
+    "kdsweep.trackers": {"gone": "no_such_module:Config"},
 }
 BAD_KEYS = """
 from typing import Literal
-from kdsweep.spec.data import BaseDataSpec
-from kdsweep.spec.losses import LossSpec
-NoSpec = dict
-class GoodSpec(LossSpec):
+from kdsweep.config.data import BaseDataConfig
+from kdsweep.config.losses import LossConfig
+NoConfig = dict
+class GoodConfig(LossConfig):
     implementation = "kdsweep_bad:nothing"
-class LameSpec(LossSpec):
+class LameConfig(LossConfig):
     "A loss whose own module cannot be imported."
     implementation = "kdsweep_lame:Loss"
     weight: float = 1.0
-class OtherData(BaseDataSpec):
+class OtherData(BaseDataConfig):
     implementation = "kdsweep_bad:nothing"
     source: Literal["another"]
 """
@@ -218,7 +218,7 @@ def test_a_broken_package_is_named_and_stops_only_what_needs_it(
         f"the distillation loss absent {package}: ModuleNotFoundError: No module named",
         f"the distillation loss teacher {package}: ValueError: this name cannot be used here",
         f"the distillation loss wrong {package}: TypeError: <class 'dict'> does not inherit from "
-        "kdsweep.spec.losses.LossSpec",
+        "kdsweep.config.losses.LossConfig",
         f'the data source other {package}: TypeError: OtherData.source is not Literal["other"]',
         f"the tracker gone {package}: ModuleNotFoundError",
         "lame: kdsweep_lame:Loss cannot be loaded: ImportError: built for another torch",
@@ -251,7 +251,7 @@ def test_names_are_taken_once() -> None:
     with pytest.raises(ValueError, match="thing 'a' is registered twice"):
         registry.register("a")(2)
     assert registry.members() == {"a": 1}
-    with pytest.raises(SpecError, match="unknown thing"):
+    with pytest.raises(ConfigError, match="unknown thing"):
         registry.get("b")
 
 

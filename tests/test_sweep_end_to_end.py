@@ -18,8 +18,8 @@ from plain_events import read_plain
 from tiny_job import SMALL
 
 import kdsweep
+from kdsweep.config import Space, load_space
 from kdsweep.ledger import Experiment
-from kdsweep.spec import Space, load_space
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -1,4 +1,4 @@
-"""One job from its spec to a trained student, on a tiny data set on disk."""
+"""One job from its config to a trained student, on a tiny data set on disk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_job import SMALL, make_job
 
-from kdsweep.errors import CheckpointError, SpecError
+from kdsweep.config import load_job
+from kdsweep.config.job import Job
+from kdsweep.errors import CheckpointError, ConfigError
 from kdsweep.ledger import TrialFolder
 from kdsweep.models import build_network
 from kdsweep.models.inference_cost import measure_inference
-from kdsweep.spec import load_job
-from kdsweep.spec.job import Job
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, fingerprint, prepare, run_job
 from kdsweep.trial.inference import measure_costs
@@ -225,7 +225,7 @@ def test_a_cohort_must_agree(job: Job, tiny_data: Path, tmp_path: Path) -> None:
     from kdsweep.data import open_data
 
     other = make_job(tiny_data, tmp_path, teacher={"encoder": "mobilenet_v2", "options": SMALL})
-    with pytest.raises(SpecError, match="must agree"):
+    with pytest.raises(ConfigError, match="must agree"):
         build_cohort([job, other], open_data(job.data))
 
 
@@ -260,7 +260,7 @@ def test_what_does_not_fit_is_said_before_anything_starts(
         bad = bad.model_copy(
             update={"data": bad.data.model_copy(update={"image_size": tuple(size)})}
         )
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         check_job(bad)
     assert caught.value.path == path
     assert part in str(caught.value)
@@ -268,7 +268,7 @@ def test_what_does_not_fit_is_said_before_anything_starts(
 
 def test_class_weights_must_match_the_classes(tiny_data: Path, tmp_path: Path) -> None:
     train = {"epochs": 1, "supervised": {"ce": {}, "class_weights": [1.0, 2.0]}}
-    with pytest.raises(SpecError, match="2 class weights for 3 classes") as caught:
+    with pytest.raises(ConfigError, match="2 class weights for 3 classes") as caught:
         prepare([make_job(tiny_data, tmp_path, train=train)])
     assert "red, green, blue" in str(caught.value)
 

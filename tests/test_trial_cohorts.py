@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 from tiny_job import make_job
 
+from kdsweep.config.job import Job
 from kdsweep.errors import CheckpointError, NonFiniteLossError, StepError
 from kdsweep.ledger import TrialFolder
-from kdsweep.spec.job import Job
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import Cohort, build_cohort, run_job, run_jobs
 
@@ -90,7 +90,9 @@ def test_what_is_left_of_a_cohort_goes_on_from_its_checkpoint(job: Job, tmp_path
     # The first one, in whose folder the shared part lies, has ended meanwhile.
     shutil.rmtree(where[0].checkpoint)
     verdicts = iter([{1}, (), ()])
-    rest = run_jobs(jobs[1:], where[1:], home=where[0], leaving=lambda: next(verdicts), **OPTIONS)
+    rest = run_jobs(
+        jobs[1:], where[1:], cohort_dir=where[0], leaving=lambda: next(verdicts), **OPTIONS
+    )
     outcomes = list(rest)
     assert [list(found) for found in outcomes] == [[0, 1], [0]]
     assert losses(outcomes, 0) == losses(whole, 1)[1:]
@@ -128,7 +130,7 @@ def test_a_student_that_diverged_costs_the_others_nothing_when_they_go_on(
     cut.close()
     # The driver was killed before it had written that one's line, when the others had ended.
     with pytest.raises(NonFiniteLossError, match="student's loss"):
-        next(run_jobs(jobs[:1], where[:1], home=where[0], **OPTIONS))
+        next(run_jobs(jobs[:1], where[:1], cohort_dir=where[0], **OPTIONS))
     # Or before it had written any line of the first epoch.
     resumed = run_jobs(jobs, where, **OPTIONS)
     again, second = next(resumed), next(resumed)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tiny_job import SMALL, make_job
 
-from kdsweep.errors import SpecError
+from kdsweep.config.job import Job
+from kdsweep.errors import ConfigError
 from kdsweep.ledger import TrialFolder
-from kdsweep.spec.job import Job
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, prepare, run_job
 
@@ -66,20 +66,20 @@ def test_a_checkpoint_must_be_the_teachers(
     job: Job, trained_teacher: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     other = make_job(tiny_data, tmp_path, teacher={"encoder": "resnet34", "options": SMALL})
-    with pytest.raises(SpecError, match=r"its encoder is 'resnet18', the teacher's 'resnet34'"):
+    with pytest.raises(ConfigError, match=r"its encoder is 'resnet18', the teacher's 'resnet34'"):
         check_job(taught_by(other, checkpoint=str(trained_teacher)))
-    with pytest.raises(SpecError, match=r"has no student.json") as caught:
+    with pytest.raises(ConfigError, match=r"has no student.json") as caught:
         check_job(taught_by(job, checkpoint=str(tmp_path)))
     assert caught.value.path == ("distill", "checkpoint")
     renamed = tmp_path / "renamed"
     shutil.copytree(trained_teacher, renamed)
     card = json.loads((renamed / "student.json").read_text())
     (renamed / "student.json").write_text(json.dumps({**card, "classes": ["a", "b", "c"]}))
-    with pytest.raises(SpecError, match=r"knows other classes \(a, b, c\)"):
+    with pytest.raises(ConfigError, match=r"knows other classes \(a, b, c\)"):
         check_job(taught_by(job, checkpoint=str(renamed)))
     (renamed / "student.json").write_text(json.dumps(card))
     (renamed / "student.safetensors").write_bytes(b"torn")
-    with pytest.raises(SpecError, match="the weights of this checkpoint cannot be used"):
+    with pytest.raises(ConfigError, match="the weights of this checkpoint cannot be used"):
         next(
             run_job(
                 taught_by(job, checkpoint=str(renamed)),
@@ -113,10 +113,10 @@ def interrupt(*_: object) -> str:
 def test_jobs_of_a_cohort_agree_on_the_kind_of_teacher(job: Job, tiny_data: Path) -> None:
     from kdsweep.data import open_data
 
-    with pytest.raises(SpecError, match="must agree"):
+    with pytest.raises(ConfigError, match="must agree"):
         build_cohort([job, taught_by(job, head_start_epochs=1)], open_data(job.data))
     mutual = taught_by(job, mutual={})
-    with pytest.raises(SpecError, match="one student only"):
+    with pytest.raises(ConfigError, match="one student only"):
         build_cohort([job, mutual], open_data(job.data))
     build_cohort([mutual, job.as_control()], open_data(job.data)).close()
 
@@ -129,7 +129,7 @@ def test_dkd_needs_three_classes(job: Job, tiny_data: Path, tmp_path: Path) -> N
     bad = taught_by(job, dkd={}).model_copy(
         update={"data": job.data.model_copy(update={"path": str(two)})}
     )
-    with pytest.raises(SpecError, match=r"dkd needs 3 classes.*2 \(road, rest\)") as caught:
+    with pytest.raises(ConfigError, match=r"dkd needs 3 classes.*2 \(road, rest\)") as caught:
         check_job(bad)
     assert caught.value.path == ("distill", "dkd")
     check_job(taught_by(job, dkd={}))

@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kdsweep.spec import load_job
-from kdsweep.spec.job import Job
+from kdsweep.config import load_job
+from kdsweep.config.job import Job
 
 SMALL = {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
 

@@ -12,7 +12,7 @@ import typer
 from kdsweep.cli.app import app
 from kdsweep.cli.options import Json
 from kdsweep.cli.output import terminal
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 
 @app.command("cache")
@@ -40,7 +40,7 @@ def cache_command(
     from kdsweep.data.fingerprint import default_cache
 
     if older_than is not None and not clear:
-        raise SpecError("--older-than says what to remove", hint="kdsweep cache --clear")
+        raise ConfigError("--older-than says what to remove", hint="kdsweep cache --clear")
     cache = default_cache() if folder is None else folder.expanduser()
     entries = clear_cache(cache, older_than or 0.0) if clear else cache_entries(cache)
     if as_json:

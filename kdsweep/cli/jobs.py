@@ -13,12 +13,12 @@ import typer
 from kdsweep.cli.app import app
 from kdsweep.cli.options import Data, Json, Quiet, Set
 from kdsweep.cli.output import INTERRUPTED, relative, say_error, say_warning, terminal
-from kdsweep.errors import DataError, SpecError
+from kdsweep.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kdsweep.spec import Job
+    from kdsweep.config import Job
     from kdsweep.training.report import EpochReport
 
 
@@ -43,8 +43,8 @@ def train(
 ) -> None:
     """Train one job here, without Ray."""
     from kdsweep.api import new_single_folder
+    from kdsweep.config import read_job
     from kdsweep.ledger import TrialFolder
-    from kdsweep.spec import read_job
     from kdsweep.tracking import NullTracker, agents_run, open_job_tracker
     from kdsweep.trial import check_job, prepare, run_job, tracked
 
@@ -53,7 +53,7 @@ def train(
     try:
         check_job(loaded)
         data_facts = prepare([loaded])
-    except SpecError as error:
+    except ConfigError as error:
         raise file.locate(error) from None
     # Agents may begin several runs of a sweep in one second.
     name = "-".join([loaded.name, *agents_run()]) if wandb else loaded.name
@@ -91,7 +91,7 @@ class _EpochLines:
 
     def print(self, report: EpochReport) -> None:
         """Show a report."""
-        from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
+        from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 
         metrics = report.metrics
         miou = metrics[MIOU]
@@ -122,7 +122,7 @@ def validate(
 
     Looks for the frames of the data too, where a folder is given, and decodes none of them.
     """
-    from kdsweep.spec import load_space
+    from kdsweep.config import load_space
     from kdsweep.trial import check_jobs
 
     num_bad = 0
@@ -133,9 +133,9 @@ def validate(
                 jobs = space.jobs_to_check()
                 check_jobs(jobs)
                 frames = "data not looked for" if skip_data else _frames(jobs)
-            except SpecError as error:
+            except ConfigError as error:
                 raise space.locate(error) from None
-        except SpecError as error:
+        except ConfigError as error:
             num_bad += 1
             say_error(error)
         except DataError as error:
@@ -143,7 +143,7 @@ def validate(
             say_error(DataError(f"{file}: {error}"))
         else:
             print(f"{file}: valid, {_extent(space.num_points())} ({frames})")
-    raise typer.Exit(SpecError.exit_code if num_bad else 0)
+    raise typer.Exit(ConfigError.exit_code if num_bad else 0)
 
 
 def _frames(jobs: Sequence[Job]) -> str:
@@ -151,19 +151,19 @@ def _frames(jobs: Sequence[Job]) -> str:
 
     Raises:
         DataError: A folder is missing or laid out differently.
-        SpecError: The data do not have what a job asks for.
+        ConfigError: The data do not have what a job asks for.
     """
+    from kdsweep.config import distinct_data
+    from kdsweep.config.data import RoadscenesData
     from kdsweep.data import count_frames
-    from kdsweep.spec import distinct_data
-    from kdsweep.spec.data import RoadscenesData
 
     found = []
-    for spec in distinct_data(jobs):
-        is_generated = isinstance(spec, RoadscenesData)
-        if spec.path is None and not is_generated:
-            found.append(f"no data: {spec.source} needs --data {spec.source}=PATH")
+    for config in distinct_data(jobs):
+        is_generated = isinstance(config, RoadscenesData)
+        if config.path is None and not is_generated:
+            found.append(f"no data: {config.source} needs --data {config.source}=PATH")
             continue
-        seen = count_frames(spec)
+        seen = count_frames(config)
         if is_generated:
             found.append("scenes are generated when it runs")
         else:
@@ -180,7 +180,7 @@ def _extent(num_points: int | None) -> str:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of search spaces, for editors that complete and check YAML."""
-    from kdsweep.spec.reference import json_schema
+    from kdsweep.config.reference import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Run a whole sweep, and say which pair is best."""
     from kdsweep.api import sweep_summary
-    from kdsweep.spec import load_space
+    from kdsweep.config import load_space
     from kdsweep.sweep import run_sweep
 
     if dry_run:

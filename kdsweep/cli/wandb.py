@@ -9,10 +9,10 @@ import typer
 
 from kdsweep.cli.app import app
 from kdsweep.cli.options import LATEST_EXPERIMENT, Data, Experiment, Quiet, Set, SpaceFile
-from kdsweep.errors import SpecError, shown
+from kdsweep.errors import ConfigError, shown
 
 if TYPE_CHECKING:
-    from kdsweep.spec.sweep import SweepSpec
+    from kdsweep.config.sweep import SweepConfig
 
 # Keys of the section `sweep:` that a W&B sweep has words for; its draws have no seed to lose.
 _EXPRESSED = {"trials", "metric", "sampler", "scheduler", "grace_period", "reduction_factor"}
@@ -35,20 +35,20 @@ def wandb_export(space: SpaceFile, data: Data = None, set_: Set = None) -> None:
 
     What W&B's agents cannot do (controls, cohorts, budgets) is named in comments at its head.
     """
-    from kdsweep.spec import dump_yaml, load_space
-    from kdsweep.spec.wandb_sweep import to_wandb_agents
+    from kdsweep.config import dump_yaml, load_space
+    from kdsweep.config.wandb_sweep import to_wandb_agents
 
     loaded = load_space(space, set_ or (), data or ())
     try:
         config = to_wandb_agents(loaded)
-    except SpecError as error:
+    except ConfigError as error:
         raise loaded.locate(error) from None
     for line in _left_out(loaded.sweep):
         print(f"# {line}")
     print(dump_yaml(config), end="")
 
 
-def _left_out(sweep: SweepSpec) -> list[str]:
+def _left_out(sweep: SweepConfig) -> list[str]:
     """Return what a space asks for that the exported sweep does not do."""
     lost = {
         key: value

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdsweep.config.data import SOURCES
 from kdsweep.data.dataset import FrameCounts, SegmentationData, count_frames, open_data
 from kdsweep.data.source import Progress
 from kdsweep.data.sources.folder import listed_classes
 from kdsweep.data.split import Split, class_frequencies
 from kdsweep.labels import VOID
-from kdsweep.spec.data import SOURCES
 
 if TYPE_CHECKING:
     from kdsweep.data.loaders import Batch, EvalLoader, HostBatch, TrainLoader

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdsweep.config.data import DataConfig, RoadscenesData
 from kdsweep.data.cache import cached_splits
 from kdsweep.data.carla import CLASSES
 from kdsweep.data.classes_file import default_palette
@@ -16,8 +17,7 @@ from kdsweep.data.source import Frame, Progress, Source, SplitName, build_source
 from kdsweep.data.sources.roadscenes import RoadscenesSource
 from kdsweep.data.split import Split
 from kdsweep.data.splitting import evenly_spaced
-from kdsweep.errors import DataError, SpecError
-from kdsweep.spec.data import DataSpec, RoadscenesData
+from kdsweep.errors import ConfigError, DataError
 
 _TRAINED: tuple[SplitName, ...] = ("train", "val")
 
@@ -72,25 +72,25 @@ class FrameCounts:
     notice: str | None
 
 
-def count_frames(spec: DataSpec) -> FrameCounts:
+def count_frames(config: DataConfig) -> FrameCounts:
     """Looks for the frames of a data set, and decodes none of them.
 
     Generated scenes need not be there for it.
 
     Args:
-        spec: The ``data:`` section of a job.
+        config: The ``data:`` section of a job.
 
     Raises:
         DataError: The data set is missing or laid out differently.
-        SpecError: As for :func:`open_data`.
+        ConfigError: As for :func:`open_data`.
     """
     notice: str | None
-    if isinstance(spec, RoadscenesData):
-        found = {"train": spec.scenes, "val": spec.val_scenes}
+    if isinstance(config, RoadscenesData):
+        found = {"train": config.scenes, "val": config.val_scenes}
         num_known, name, notice = len(CLASSES), RoadscenesSource.name, RoadscenesSource.notice
     else:
-        cache = Path(spec.cache).expanduser() if spec.cache else default_cache()
-        source = build_source(spec, cache, None)
+        cache = Path(config.cache).expanduser() if config.cache else default_cache()
+        source = build_source(config, cache, None)
         splits = source.splits()
         for split in _TRAINED:
             _require_frames(source, split, splits.get(split, []))
@@ -98,32 +98,32 @@ def count_frames(spec: DataSpec) -> FrameCounts:
         num_known, name, notice = len(source.classes), source.name, source.notice
     return FrameCounts(
         name=name,
-        num_train=min(found["train"], spec.num_train or found["train"]),
-        num_val=min(found["val"], spec.num_val or found["val"]),
-        num_classes=_num_outputs(name, num_known, spec.num_classes),
+        num_train=min(found["train"], config.num_train or found["train"]),
+        num_val=min(found["val"], config.num_val or found["val"]),
+        num_classes=_num_outputs(name, num_known, config.num_classes),
         notice=notice,
     )
 
 
-def open_data(spec: DataSpec, progress: Progress | None = None) -> SegmentationData:
+def open_data(config: DataConfig, progress: Progress | None = None) -> SegmentationData:
     """Checks a source and decodes it, or maps what was decoded before.
 
     The first call for a data set takes as long as decoding takes; every later one, from any process
     of the machine, only compares the files' names, sizes and times.
 
     Args:
-        spec: The ``data:`` section of a job.
+        config: The ``data:`` section of a job.
         progress: Called with what is being done, how many frames are done and how many there are.
 
     Raises:
         DataError: The data set is missing, damaged or laid out differently.
-        SpecError: The section names a part that the data set does not have, or fewer classes than
+        ConfigError: The section names a part that the data set does not have, or fewer classes than
             it has.
     """
-    cache = Path(spec.cache).expanduser() if spec.cache else default_cache()
-    source = build_source(spec, cache, progress)
-    classes, palette = _outputs(source, spec.num_classes)
-    limits: dict[SplitName, int | None] = {"train": spec.num_train, "val": spec.num_val}
+    cache = Path(config.cache).expanduser() if config.cache else default_cache()
+    source = build_source(config, cache, progress)
+    classes, palette = _outputs(source, config.num_classes)
+    limits: dict[SplitName, int | None] = {"train": config.num_train, "val": config.num_val}
     frames = {
         name: evenly_spaced(listed, limits.get(name)) for name, listed in source.splits().items()
     }
@@ -131,7 +131,7 @@ def open_data(spec: DataSpec, progress: Progress | None = None) -> SegmentationD
         _require_frames(source, name, frames.get(name, []))
     if not frames.get("test"):
         frames.pop("test", None)
-    splits = cached_splits(source, frames, spec.image_size, cache, progress)
+    splits = cached_splits(source, frames, config.image_size, cache, progress)
     return SegmentationData(
         name=source.name,
         classes=classes,
@@ -159,7 +159,7 @@ def _outputs(source: Source, num_classes: int | None) -> tuple[tuple[str, ...], 
 
 def _num_outputs(name: str, num_known: int, wanted: int | None) -> int:
     if wanted is not None and wanted < num_known:
-        raise SpecError(
+        raise ConfigError(
             f"{name} has more classes than that",
             path=("data", "num_classes"),
             value=wanted,

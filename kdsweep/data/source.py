@@ -2,8 +2,8 @@
 
 A source lists its frames split by split and decodes one frame at a time; resizing, caching and
 loading are the same for all of them (``cache.py``, ``loaders.py``). Adding a source takes one file
-in ``sources/`` and one class with its keys in ``kdsweep/spec/data.py``; ``docs/extending.md`` says
-how another package brings both.
+in ``sources/`` and one class with its keys in ``kdsweep/config/data.py``; ``docs/extending.md``
+says how another package brings both.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from kdsweep.config.data import BaseDataConfig
 from kdsweep.data.pictures import FrameError, read_mask, read_rgb
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import BaseDataSpec
 
 SplitName = Literal["train", "val", "test"]
 Progress = Callable[[str, int, int], None]
@@ -121,19 +121,19 @@ class UnknownIdsError(Exception):
     """A mask holds values that stand for no class; :meth:`Source.read_labels` names the file."""
 
 
-def build_source(spec: BaseDataSpec, cache: Path, progress: Progress | None) -> Source:
+def build_source(config: BaseDataConfig, cache: Path, progress: Progress | None) -> Source:
     """Return the source that a ``data:`` section describes.
 
     Args:
-        spec: The section.
+        config: The section.
         cache: Folder of the decode cache, where a source may keep what it makes.
         progress: Called with what is being done, how many are done and how many there are.
 
     Raises:
         DataError: The data set is missing or laid out differently.
-        SpecError: The package of the source cannot be loaded.
+        ConfigError: The package of the source cannot be loaded.
     """
-    source: Source = spec.load_implementation(("data", "source"))(spec, cache, progress)
+    source: Source = config.load_implementation(("data", "source"))(config, cache, progress)
     return source
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kdsweep.config.data import HoldoutConfig, PartsConfig
 from kdsweep.data.source import Frame, SplitName
-from kdsweep.errors import SpecError, did_you_mean
-from kdsweep.spec.data import HoldoutSpec, PartsSpec
+from kdsweep.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Parts:
         """Frames of each split; parts that no split names are left out.
 
         Raises:
-            SpecError: A split names a part that the data does not have.
+            ConfigError: A split names a part that the data does not have.
         """
         known = _parts_of(recordings)
         splits: dict[SplitName, list[Frame]] = {}
@@ -88,7 +88,7 @@ class Holdout:
         """Frames of each split, in their order; with fewer than two frames, val stays empty.
 
         Raises:
-            SpecError: ``parts`` names one that the data does not have.
+            ConfigError: ``parts`` names one that the data does not have.
         """
         if self.parts:
             _check_parts(self.parts, _parts_of(recordings), "parts", "or leave `parts` out for all")
@@ -135,11 +135,11 @@ class Holdout:
         return taken if order else None
 
 
-def split_rule(spec: PartsSpec | HoldoutSpec) -> Parts | Holdout:
+def split_rule(config: PartsConfig | HoldoutConfig) -> Parts | Holdout:
     """Return the rule that a section ``split`` describes."""
-    if isinstance(spec, PartsSpec):
-        return Parts(spec.train, spec.val, spec.test)
-    return Holdout(spec.val, spec.test, spec.block, spec.seed, spec.parts or ())
+    if isinstance(config, PartsConfig):
+        return Parts(config.train, config.val, config.test)
+    return Holdout(config.val, config.test, config.block, config.seed, config.parts or ())
 
 
 def _parts_of(recordings: Sequence[Recording]) -> list[str]:
@@ -149,7 +149,7 @@ def _parts_of(recordings: Sequence[Recording]) -> list[str]:
 def _check_parts(parts: Sequence[str], known: Sequence[str], key: str, otherwise: str) -> None:
     for position, part in enumerate(parts):
         if part not in known:
-            raise SpecError(
+            raise ConfigError(
                 "the data has no such part",
                 path=("data", "split", key, position),
                 value=part,

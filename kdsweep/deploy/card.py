@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kdsweep.config.model import ModelConfig
 from kdsweep.errors import ModelFileError
 from kdsweep.labels import VOID
-from kdsweep.spec.model import ModelSpec
 
 _LONGEST_SIDE = 16384
 # Metadata of files that other programs read too; each value is JSON.
@@ -53,7 +53,7 @@ class Card(BaseModel):
     image_size: tuple[Side, Side]
     mean: tuple[Share, Share, Share]
     std: tuple[Spread, Spread, Spread]
-    model: ModelSpec
+    model: ModelConfig
     epoch: int | None = None
     miou: float | None = None
     source: str | None = None

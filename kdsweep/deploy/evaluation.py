@@ -127,7 +127,7 @@ def evaluate_student(
         num_resamples: Resamples of the frames that the intervals rest on.
 
     Raises:
-        SpecError: The data have no such split.
+        ConfigError: The data have no such split.
     """
     frames = student.split(split)
     counts = new_counts(student)

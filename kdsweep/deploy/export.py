@@ -20,7 +20,7 @@ from kdsweep.deploy.markdown_card import model_card
 from kdsweep.deploy.optional_dependencies import require_extra
 from kdsweep.deploy.torch_model import TorchModel
 from kdsweep.deploy.trained_student import open_training
-from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.ledger.atomic import new_directory, write_json, write_text
 from kdsweep.ledger.layout import CARD, WEIGHTS
 from kdsweep.ledger.provenance import installed_versions
@@ -74,12 +74,12 @@ def export_student(
         advance: Told what is being done, steps done and steps in all.
 
     Raises:
-        SpecError: No such format, the folder is there, or a package is missing.
+        ConfigError: No such format, the folder is there, or a package is missing.
         DataError: The data for checks and calibration are missing.
         KdsweepError: The network cannot be exported, or the export is not as good as the student.
     """
     if format not in FORMATS:
-        raise SpecError("no such format", path=("format",), value=format, allowed=FORMATS)
+        raise ConfigError("no such format", path=("format",), value=format, allowed=FORMATS)
     if format != "torch":
         require_extra("onnx", "onnxruntime", "onnxscript")
     folder = _folder(chosen, format, out)
@@ -172,8 +172,8 @@ def _folder(chosen: ChosenStudent, format: Format, out: Path | str | None) -> Pa
     return folder
 
 
-def _taken(folder: Path) -> SpecError:
-    return SpecError(
+def _taken(folder: Path) -> ConfigError:
+    return ConfigError(
         "this folder is there already; exports are never overwritten",
         path=("out",),
         value=str(folder),

@@ -19,9 +19,9 @@ from kdsweep.errors import ExperimentError
 from kdsweep.ledger.events import Stop
 
 if TYPE_CHECKING:
+    from kdsweep.config import Job
+    from kdsweep.config.distill import LossConfig
     from kdsweep.data import SegmentationData
-    from kdsweep.spec import Job
-    from kdsweep.spec.distill import LossSpec
 
 _FACTS = {"epoch": "weights of epoch", "miou": "mIoU when it was trained"}
 _MEASURED = {"macs_g", "inference_mb", "image_size", "precision", "device", "num_threads"} | {
@@ -125,7 +125,7 @@ def _recipe(card: Card, job: Job, progress: TrialProgress | None) -> list[str]:
         taught = "Trained without a teacher."
     else:
         taught = f"Teacher: {job.teacher.label}, {_ways(job)}."
-    terms = ", ".join(_term(name, spec) for name, spec in job.distill.terms().items())
+    terms = ", ".join(_term(name, config) for name, config in job.distill.terms().items())
     epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
     if progress is not None and progress.epochs < train.epochs:
         epochs = f"{progress.epochs} of {train.epochs} epochs"
@@ -148,12 +148,12 @@ def _ways(job: Job) -> str:
     }.get(job.distill.teacher, job.distill.teacher)
 
 
-def _term(name: str, spec: LossSpec) -> str:
+def _term(name: str, config: LossConfig) -> str:
     """A loss with its weight, and what else of it is not as it is by default."""
-    fields = type(spec).model_fields
-    changed = {k: v for k, v in spec.options().items() if v != fields[k].get_default()}
+    fields = type(config).model_fields
+    changed = {k: v for k, v in config.options().items() if v != fields[k].get_default()}
     shown = ", ".join(f"{key} {_option(value)}" for key, value in changed.items())
-    return f"`{name}` × {spec.weight:g}" + (f" ({shown})" if shown else "")
+    return f"`{name}` × {config.weight:g}" + (f" ({shown})" if shown else "")
 
 
 def _option(value: Any) -> str:

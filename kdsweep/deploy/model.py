@@ -11,7 +11,7 @@ import numpy as np
 
 from kdsweep.data.pictures import resize_image, resize_labels
 from kdsweep.deploy.card import Card
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 
 class DeployedModel(ABC):
@@ -62,11 +62,11 @@ class DeployedModel(ABC):
             uint8 of the picture's height and width.
 
         Raises:
-            SpecError: It is no such array.
+            ConfigError: It is no such array.
         """
         if not _is_picture(image_HWC):
             kind = getattr(image_HWC, "dtype", type(image_HWC).__name__)
-            raise SpecError(
+            raise ConfigError(
                 "this is no picture to predict on",
                 value=f"{kind} of shape {np.shape(image_HWC)}",
                 allowed="a NumPy array, uint8, of shape (height, width, 3), in RGB",

@@ -15,7 +15,7 @@ from typing_extensions import override
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.model import DeployedModel
 from kdsweep.deploy.optional_dependencies import require_extra
-from kdsweep.errors import ModelFileError, SpecError
+from kdsweep.errors import ConfigError, ModelFileError
 
 IMAGES, CLASSES, LOGITS = "images", "classes", "logits"
 # The operators of the standard. Any other set would need a library of its own to run.
@@ -36,7 +36,7 @@ class OnnxModel(DeployedModel):
         num_threads: CPU threads; onnxruntime's own choice if left out.
 
     Raises:
-        SpecError: onnxruntime is not installed, or there is no such device.
+        ConfigError: onnxruntime is not installed, or there is no such device.
         ModelFileError: The file is damaged, or not one that kdsweep exported.
     """
 
@@ -89,7 +89,7 @@ def open_session(
     """An onnxruntime session on a model's bytes.
 
     Raises:
-        SpecError: There is no such device.
+        ConfigError: There is no such device.
         ModelFileError: onnxruntime refuses them, or was built without the device.
     """
     import onnxruntime as ort
@@ -99,7 +99,7 @@ def open_session(
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     if device not in _DEVICES:
-        raise SpecError(
+        raise ConfigError(
             "onnxruntime knows no such device here",
             path=("device",),
             value=device,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 
 def require_extra(*packages: str) -> None:
@@ -14,11 +14,11 @@ def require_extra(*packages: str) -> None:
         packages: Names they are imported by.
 
     Raises:
-        SpecError: One is not installed.
+        ConfigError: One is not installed.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise SpecError(
+        raise ConfigError(
             f"this needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
             "not installed",
             hint="pip install 'kdsweep[deploy]'",

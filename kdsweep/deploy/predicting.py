@@ -13,7 +13,7 @@ import numpy as np
 from kdsweep.data.pictures import FrameError
 from kdsweep.deploy.inputs import Input, find_inputs, frame_rate, read_frames
 from kdsweep.deploy.model import DeployedModel
-from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.training.samples import colourize, label_png
 
 MASKS, OVERLAYS, CLASSES = "masks", "overlays", "classes.json"
@@ -61,12 +61,12 @@ def predict(
         advance: Called after each frame.
 
     Raises:
-        SpecError: There is nothing to predict on, or the folder holds something.
+        ConfigError: There is nothing to predict on, or the folder holds something.
         KdsweepError: The folder cannot be written.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SpecError(
+        raise ConfigError(
             "there is something in the folder to write to",
             path=("out",),
             value=str(out),
@@ -75,7 +75,7 @@ def predict(
     found, problems = find_inputs([Path(path).expanduser() for path in inputs])
     if not found:
         reasons = "".join(f"\n  {problem}" for problem in problems)
-        raise SpecError(f"there is nothing to predict on{reasons}")
+        raise ConfigError(f"there is nothing to predict on{reasons}")
     begin(found)
     num_frames = 0
     try:

@@ -13,7 +13,7 @@ from kdsweep.deploy.evaluation import Evaluation, evaluate_student
 from kdsweep.deploy.search import Choice, Say, Search, read_choice, search_postprocessing
 from kdsweep.deploy.steps import parse_steps, views_of
 from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
     from kdsweep.data.source import SplitName
@@ -150,7 +150,7 @@ def _teacher_for(
         return None
     network, about = open_teacher(student, checkpoint)
     if network is None:
-        raise SpecError(
+        raise ConfigError(
             f"there is no teacher to take the mean with: {about}",
             path=("postprocess",),
             value=next(str(step) for step in steps if step.name == "teacher"),

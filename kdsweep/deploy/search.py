@@ -34,7 +34,7 @@ from kdsweep.deploy.steps import (
 )
 from kdsweep.deploy.trained_student import TrainedStudent
 from kdsweep.deploy.tta import FramePredictor, Views
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.models.inference_cost import device_name
 
 if TYPE_CHECKING:
@@ -258,11 +258,11 @@ def read_choice(path: Path) -> Choice:
         path: What :meth:`Search.write` wrote.
 
     Raises:
-        SpecError: There was no search yet, or its file is damaged.
+        ConfigError: There was no search yet, or its file is damaged.
     """
     place = ("postprocess",)
     if not path.is_file():
-        raise SpecError(
+        raise ConfigError(
             "no post-processing was searched for this student yet",
             path=place,
             value="auto",
@@ -273,7 +273,7 @@ def read_choice(path: Path) -> Choice:
         found = json.loads(path.read_text(encoding="utf-8"))
         text, epoch = str(found["chosen"]), found.get("epoch")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SpecError(
+        raise ConfigError(
             f"what the search has found cannot be read ({error})", path=place, value=str(path)
         ) from error
     return Choice(parse_steps(text), epoch)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from kdsweep.deploy.tta import Views
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.registry import Registry
 
 Filter = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
@@ -87,7 +87,7 @@ def parse_steps(text: str) -> Steps:
     """Steps from ``flip,scale:1.25,regions:0.001``; ``none`` is no step at all.
 
     Raises:
-        SpecError: An unknown step, an amount that is missing or out of range, or two steps that
+        ConfigError: An unknown step, an amount that is missing or out of range, or two steps that
             exclude each other.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -100,13 +100,13 @@ def in_order(steps: Sequence[Step]) -> Steps:
     """The steps in the order in which they are applied.
 
     Raises:
-        SpecError: Two of one stage exclude each other.
+        ConfigError: Two of one stage exclude each other.
     """
     for stage in STAGES:
         same = [step for step in steps if step.kind.stage == stage]
         names = [step.name for step in same]
         if len(same) > 1 and (stage != "views" or len(set(names)) < len(names)):
-            raise SpecError(
+            raise ConfigError(
                 "steps that exclude each other",
                 path=_PLACE,
                 value=", ".join(map(str, same)),
@@ -141,14 +141,14 @@ def _parse(word: str) -> Step:
     kind = KINDS.get(name, _PLACE)
     if kind.amount is None:
         if given:
-            raise SpecError("this step has no amount", path=_PLACE, value=word, allowed=name)
+            raise ConfigError("this step has no amount", path=_PLACE, value=word, allowed=name)
         return Step(name)
     try:
         amount = float(given)
     except ValueError:
         amount = float("nan")
     if not kind.low <= amount <= kind.high:
-        raise SpecError(
+        raise ConfigError(
             f"this step needs an amount: {kind.amount}",
             path=_PLACE,
             value=word,
@@ -157,7 +157,7 @@ def _parse(word: str) -> Step:
         )
     missing = missing_for(name)
     if missing is not None:
-        raise SpecError("this step cannot be used here", path=_PLACE, value=word, hint=missing)
+        raise ConfigError("this step cannot be used here", path=_PLACE, value=word, hint=missing)
     return Step(name, amount)
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+from kdsweep.config.metrics import TEST_MIOU
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.evaluation import Evaluation
 from kdsweep.errors import ExperimentError
@@ -13,7 +14,6 @@ from kdsweep.ledger import iter_ledger
 from kdsweep.ledger.atomic import write_json
 from kdsweep.ledger.events import EpochEvent
 from kdsweep.ledger.layout import EvaluationFolder
-from kdsweep.spec.metrics import TEST_MIOU
 
 
 def scorings(folder: EvaluationFolder) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.model import DeployedModel
-from kdsweep.errors import ModelFileError, SpecError
+from kdsweep.errors import ConfigError, ModelFileError
 from kdsweep.models import SegmentationNetwork, build_network, choose_device
 from kdsweep.models.build import inspect_network
 from kdsweep.models.unused import unused_modules
@@ -36,7 +36,7 @@ class TorchModel(DeployedModel):
 
     Raises:
         ModelFileError: Weights are damaged, or not those of the card's network.
-        SpecError: There is no such device.
+        ConfigError: There is no such device.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ def read_network(card: Card, weights: Path) -> SegmentationNetwork:
         _compare(planned, weights)
         network = build_network(model.arch, model.encoder, num_classes, options=model.options)
         network.load_state_dict(load_file(weights))
-    except SpecError as error:
+    except ConfigError as error:
         raise ModelFileError(f"{weights.parent}: its card names no network: {error}") from None
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:300]

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdsweep.config import load_job
 from kdsweep.data import SegmentationData, Split, open_data
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.torch_model import read_network
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.ledger.layout import CARD, WEIGHTS, TrialFolder
 from kdsweep.models import SegmentationNetwork, build_network, choose_device
 from kdsweep.models.pretrained import pixel_statistics
-from kdsweep.spec import load_job
 from kdsweep.training.checkpoint import load_state
 from kdsweep.trial.cohort import autocast_dtype
 
 if TYPE_CHECKING:
+    from kdsweep.config import Job
+    from kdsweep.config.model import ModelConfig
     from kdsweep.data.source import Progress, SplitName
-    from kdsweep.spec import Job
-    from kdsweep.spec.model import ModelSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,12 @@ class TrainedStudent:
         """A split of its data.
 
         Raises:
-            SpecError: The data have no such split.
+            ConfigError: The data have no such split.
         """
         splits = {"train": self.data.train, "val": self.data.val, "test": self.data.test}
         found = splits.get(name)
         if found is None:
-            raise SpecError(
+            raise ConfigError(
                 f"these {self.data.name} data have no {name} split",
                 path=("split",),
                 value=name,
@@ -86,13 +86,13 @@ def open_training(
     Raises:
         ModelFileError: Its card cannot be used.
         DataError: Its data are missing.
-        SpecError: Its data have other classes.
+        ConfigError: Its data have other classes.
     """
     job = load_job(chosen.folder.job_yaml, (), data)
     card = chosen.card()
     opened = open_data(job.data, advance)
     if card.classes != tuple(opened.classes):
-        raise SpecError(
+        raise ConfigError(
             f"the student knows other classes than its data ({', '.join(opened.classes)})",
             path=("data",),
             value=", ".join(card.classes),
@@ -114,7 +114,7 @@ def open_student(
     Raises:
         ModelFileError: Its card or weights cannot be used.
         DataError: Its data are missing.
-        SpecError: Its data have other classes, or there is no such device.
+        ConfigError: Its data have other classes, or there is no such device.
     """
     place = choose_device(device)
     job, card, opened = open_training(chosen, data)
@@ -146,7 +146,7 @@ def open_teacher(
         The network, or ``None``; and where it comes from, or what is missing.
 
     Raises:
-        SpecError: The folder that was named holds no such network.
+        ConfigError: The folder that was named holds no such network.
     """
     if checkpoint is not None:
         return _named_teacher(student, Path(checkpoint)), str(checkpoint)
@@ -178,7 +178,7 @@ def _named_teacher(student: TrainedStudent, folder: Path) -> SegmentationNetwork
     folder = inside if (inside / CARD).is_file() else folder
     place = ("teacher",)
     if not (folder / CARD).is_file():
-        raise SpecError(
+        raise ConfigError(
             "this folder holds no trained network",
             path=place,
             value=str(folder),
@@ -186,7 +186,7 @@ def _named_teacher(student: TrainedStudent, folder: Path) -> SegmentationNetwork
         )
     card = Card.from_json((folder / CARD).read_text(encoding="utf-8"), folder / CARD)
     if list(card.classes) != list(student.data.classes):
-        raise SpecError(
+        raise ConfigError(
             f"this network knows other classes ({', '.join(card.classes)})",
             path=place,
             value=str(folder),
@@ -204,7 +204,7 @@ def _teacher_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _placed(
-    network: SegmentationNetwork, model: ModelSpec, job: Job, device: torch.device
+    network: SegmentationNetwork, model: ModelConfig, job: Job, device: torch.device
 ) -> SegmentationNetwork:
     """The network as it was in training, down to rounding: a card's statistics have been rounded.
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import AttentionConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -17,10 +18,9 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import match_size
-from kdsweep.spec.losses import AttentionSpec
 
 
-class Attention(DistillationLoss[AttentionSpec]):
+class Attention(DistillationLoss[AttentionConfig]):
     """``mean_i (q(s)_i − q(t)_i)²`` with ``q(f) = a/‖a‖₂``, ``a_i = mean_c f_ci²``; sum over taps.
 
     Features are (B, C, h, w), attention maps ``a`` (B, N) with N = h·w positions. Maps need no

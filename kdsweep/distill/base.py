@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kdsweep.spec.losses import LOSSES, LossSpec
+from kdsweep.config.losses import LOSSES, LossConfig
 
 
 class Activations(Protocol):
@@ -50,7 +50,7 @@ class TapChannels:
     teacher: Mapping[str, int]
 
 
-K = TypeVar("K", bound=LossSpec)
+K = TypeVar("K", bound=LossConfig)
 
 
 class DistillationLoss(nn.Module, ABC, Generic[K]):
@@ -64,7 +64,7 @@ class DistillationLoss(nn.Module, ABC, Generic[K]):
     sections ``Averaged over``, ``Defaults`` (weight and temperature, with their source), ``Taps``
     (the paper's and ours) and ``Reference`` (with what is followed where paper and authors' code
     differ). Its parameters are its keys in ``distill:``, and are written there
-    (:mod:`kdsweep.spec.losses`).
+    (:mod:`kdsweep.config.losses`).
 
     Args:
         channels: Channels of both networks at every tap, for losses with projections.
@@ -109,11 +109,11 @@ def build_loss(
         options: Its keys; those left out have their defaults.
 
     Raises:
-        SpecError: There is none of this name, or it cannot be loaded.
+        ConfigError: There is none of this name, or it cannot be loaded.
     """
     path = ("distill", name)
-    spec = LOSSES.get(name, path[:1])
-    loss: DistillationLoss[Any] = spec.load_implementation(path)(
-        channels, spec.model_validate(dict(options))
+    config = LOSSES.get(name, path[:1])
+    loss: DistillationLoss[Any] = config.load_implementation(path)(
+        channels, config.model_validate(dict(options))
     )
     return loss

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdsweep.errors import SpecError
+from kdsweep.config.losses import LOSSES, LossConfig
+from kdsweep.config.reference import Key, keys_of
+from kdsweep.errors import ConfigError
 from kdsweep.registry import warn_of_plugin
-from kdsweep.spec.losses import LOSSES, LossSpec
-from kdsweep.spec.reference import Key, keys_of
 
 HEADINGS = ("Averaged over", "Defaults", "Taps", "Reference")
 """What every loss's docstring says after the formula."""
@@ -31,14 +31,14 @@ class Entry:
         formula: The formula with its tensor shapes.
         sections: The docstring's text under each of :data:`HEADINGS`, paragraphs parted by an
             empty line.
-        spec: The schema of its keys.
+        config: The schema of its keys.
     """
 
     name: str
     compares: str
     formula: str
     sections: Mapping[str, str]
-    spec: type[LossSpec]
+    config: type[LossConfig]
 
     @property
     def paper(self) -> str:
@@ -53,12 +53,12 @@ class Entry:
     @property
     def keys(self) -> list[Key]:
         """Its keys in ``distill:``, its own ones first and what all losses understand last."""
-        shared = [name for name in LossSpec.model_fields if name != "weight"]
-        return sorted(keys_of(self.spec), key=lambda key: key.name in shared)
+        shared = [name for name in LossConfig.model_fields if name != "weight"]
+        return sorted(keys_of(self.config), key=lambda key: key.name in shared)
 
     def default(self, key: str) -> Any:
         """The default of one of its keys; ``None`` where there is no such key or no default."""
-        field = self.spec.model_fields.get(key)
+        field = self.config.model_fields.get(key)
         if field is None or field.is_required():
             return None
         return field.get_default(call_default_factory=True)
@@ -76,7 +76,9 @@ class Entry:
 
     def _arguments(self) -> str:
         """The keys that only this loss has, and what they mean."""
-        keys = {key.name: key.meaning for key in self.keys if key.name not in LossSpec.model_fields}
+        keys = {
+            key.name: key.meaning for key in self.keys if key.name not in LossConfig.model_fields
+        }
         return "\n".join(f"{name}: {meaning}" for name, meaning in keys.items())
 
 
@@ -85,14 +87,14 @@ def catalogue() -> list[Entry]:
 
     Of one whose package cannot be loaded only the keys are known, or nothing at all.
     """
-    known = {name: spec for name, spec in LOSSES.members().items() if name not in LOSSES.broken}
+    known = {name: config for name, config in LOSSES.members().items() if name not in LOSSES.broken}
     entries = []
-    for name, spec in known.items():
+    for name, config in known.items():
         try:
-            entries.append(_entry(name, spec))
-        except SpecError as error:
+            entries.append(_entry(name, config))
+        except ConfigError as error:
             warn_of_plugin(f"{name}: {error.problem}")
-            entries.append(Entry(name, _compares(spec), "", {}, spec))
+            entries.append(Entry(name, _compares(config), "", {}, config))
     return entries
 
 
@@ -100,12 +102,12 @@ def look_up(name: str) -> Entry:
     """One loss.
 
     Raises:
-        SpecError: There is none of this name, or its package cannot be loaded.
+        ConfigError: There is none of this name, or its package cannot be loaded.
     """
-    spec = LOSSES.get(name)
+    config = LOSSES.get(name)
     if name in LOSSES.broken:
-        raise SpecError(LOSSES.broken[name])
-    return _entry(name, spec)
+        raise ConfigError(LOSSES.broken[name])
+    return _entry(name, config)
 
 
 def short_taps(taps: tuple[str, ...]) -> str:
@@ -118,18 +120,18 @@ def short_taps(taps: tuple[str, ...]) -> str:
     return ", ".join(taps)
 
 
-def _entry(name: str, spec: type[LossSpec]) -> Entry:
-    text = inspect.cleandoc(spec.load_implementation().__doc__ or "")
+def _entry(name: str, config: type[LossConfig]) -> Entry:
+    text = inspect.cleandoc(config.load_implementation().__doc__ or "")
     formula, *parts = _HEADING.split(text)
     sections = {
         heading: inspect.cleandoc(f"\n{body}")
         for heading, body in zip(parts[::2], parts[1::2], strict=True)
     }
-    return Entry(name, _compares(spec), formula.strip(), sections, spec)
+    return Entry(name, _compares(config), formula.strip(), sections, config)
 
 
-def _compares(spec: type[LossSpec]) -> str:
-    return inspect.cleandoc(spec.__doc__ or "").partition("\n")[0]
+def _compares(config: type[LossConfig]) -> str:
+    return inspect.cleandoc(config.__doc__ or "").partition("\n")[0]
 
 
 def _plain(value: Any) -> Any:

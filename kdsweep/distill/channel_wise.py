@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import ChannelWiseConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -18,10 +19,9 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import pool_valid, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
-from kdsweep.spec.losses import ChannelWiseSpec
 
 
-class ChannelWise(DistillationLoss[ChannelWiseSpec]):
+class ChannelWise(DistillationLoss[ChannelWiseConfig]):
     """``T²/C · Σ_c Σ_i φ(t)_ci log(φ(t)_ci / φ(s)_ci)``, φ a softmax over positions; sum over taps.
 
     Logits (B, K, H, W) are pooled over labelled pixels to (B, K, h, w); features (B, C, h, w) are
@@ -48,7 +48,7 @@ class ChannelWise(DistillationLoss[ChannelWiseSpec]):
         T = 5 (logits), 35 to 40 and T = 1 to 10 (features); the paper's values are followed.
     """
 
-    def __init__(self, channels: TapChannels, keys: ChannelWiseSpec) -> None:
+    def __init__(self, channels: TapChannels, keys: ChannelWiseConfig) -> None:
         super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import CorrelationConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -17,14 +18,13 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
-from kdsweep.spec.losses import CorrelationSpec
 
 # Added to variances. A channel that is (nearly) constant, as dead ones are, would otherwise have a
 # gradient without bound.
 EPSILON = 1e-6
 
 
-class Correlation(DistillationLoss[CorrelationSpec]):
+class Correlation(DistillationLoss[CorrelationConfig]):
     """``½ · mean_c mean_i (z(s)_ci − z(t)_ci)²``, z standardised channels: ``1 − mean_c r_c``.
 
     ``z(f)_c = (f_c − mean f_c) / √(var f_c + 10⁻⁶)``, mean and variance of channel c over all B·h·w
@@ -52,7 +52,7 @@ class Correlation(DistillationLoss[CorrelationSpec]):
         with 1 − r is exact, and the constant stands under the root. The code needs equal widths.
     """
 
-    def __init__(self, channels: TapChannels, keys: CorrelationSpec) -> None:
+    def __init__(self, channels: TapChannels, keys: CorrelationConfig) -> None:
         super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import CrossImageConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -18,10 +19,9 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import pool_nodes, valid_fraction
 from kdsweep.distill.projection import match_size
-from kdsweep.spec.losses import CrossImageSpec
 
 
-class CrossImage(DistillationLoss[CrossImageSpec]):
+class CrossImage(DistillationLoss[CrossImageConfig]):
     """``KL(q(t)_and ‖ q(s)_and)``, how node n of image a resembles the nodes of image d; mean.
 
     ``q(f)_and = softmax_m(cos(f_an, f_dm) / τ)``. Features of shape (B, C, h, w) are averaged over

@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import DistConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
 )
 from kdsweep.distill.masking import masked_mean, pool_valid
-from kdsweep.spec.losses import DistSpec
 
 PIXELS = (0, 2, 3)  # axes of a (B, K, h, w) map
 
 
-class Dist(DistillationLoss[DistSpec]):
+class Dist(DistillationLoss[DistConfig]):
     """``T² · (β · mean_n (1 − ρ(s_n·, t_n·)) + γ · mean_k (1 − ρ(s_·k, t_·k)))``, ρ Pearson.
 
     ``s`` and ``t`` are the class probabilities ``softmax_k(z / T)`` of all labelled pixels (cells)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import DKDConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -17,10 +18,9 @@ from kdsweep.distill.base import (
 from kdsweep.distill.masking import majority_label, masked_mean, pool_valid
 from kdsweep.distill.pixel_kl import softened_kl
 from kdsweep.labels import VOID
-from kdsweep.spec.losses import DKDSpec
 
 
-class DKD(DistillationLoss[DKDSpec]):
+class DKD(DistillationLoss[DKDConfig]):
     """``T² · (α · KL(b_t ‖ b_s) + β · KL(p̂_t ‖ p̂_s))`` at every pixel.
 
     With ``p = softmax_k(z / T)`` of logits (B, K, H, W) and the label y of a pixel,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import HintConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -18,10 +19,9 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
-from kdsweep.spec.losses import HintSpec
 
 
-class Hint(DistillationLoss[HintSpec]):
+class Hint(DistillationLoss[HintConfig]):
     """``mean_c (r(s)_c − t_c)²`` at every position, r a learnt 1×1 convolution; sum over taps.
 
     Features are (B, C, h, w); the student's are projected to the teacher's width C where theirs
@@ -46,7 +46,7 @@ class Hint(DistillationLoss[HintSpec]):
         paper trains the hint first and alone; here it is one term: ``until_epoch`` ends it early.
     """
 
-    def __init__(self, channels: TapChannels, keys: HintSpec) -> None:
+    def __init__(self, channels: TapChannels, keys: HintConfig) -> None:
         super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import IFVDConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -17,10 +18,9 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import class_fractions
 from kdsweep.distill.projection import match_size
-from kdsweep.spec.losses import IFVDSpec
 
 
-class IFVD(DistillationLoss[IFVDSpec]):
+class IFVD(DistillationLoss[IFVDConfig]):
     """``mean_i (cos(s_i, p(s)_k) − cos(t_i, p(t)_k))²``, k the class of position i.
 
     The prototype ``p(f)_k = Σ_i a_ik f_i / Σ_i a_ik`` is the mean feature of class k in one image,

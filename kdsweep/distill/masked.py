@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from kdsweep.config.losses import MaskedConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -17,10 +18,9 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import Projections, match_size
-from kdsweep.spec.losses import MaskedSpec
 
 
-class Masked(DistillationLoss[MaskedSpec]):
+class Masked(DistillationLoss[MaskedConfig]):
     """``mean_i Σ_c (G(m · p(s))_ci − t_ci)²``, m hiding a random part of the positions.
 
     p is the 1×1 projection to the teacher's width C (nothing where the widths agree), m of shape
@@ -51,7 +51,7 @@ class Masked(DistillationLoss[MaskedSpec]):
         same for a given size. They have no void, and the code's projection has a bias.
     """
 
-    def __init__(self, channels: TapChannels, keys: MaskedSpec) -> None:
+    def __init__(self, channels: TapChannels, keys: MaskedConfig) -> None:
         super().__init__(channels, keys)
         self.projections = Projections(channels, self.taps)
         self.generators = nn.ModuleList(_generator(channels.teacher[tap]) for tap in self.taps)

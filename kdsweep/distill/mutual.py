@@ -8,16 +8,16 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import MutualConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
 )
 from kdsweep.distill.masking import masked_mean, pool_valid
 from kdsweep.distill.pixel_kl import softened_kl
-from kdsweep.spec.losses import MutualSpec
 
 
-class Mutual(DistillationLoss[MutualSpec]):
+class Mutual(DistillationLoss[MutualConfig]):
     """``T² · Σ_k p_t log(p_t / p_s)`` for the student, and with the roles exchanged the teacher.
 
     Logits are (B, K, H, W), ``p = softmax_k(z / T)``. The student's term is that of ``pixel_kl``.

@@ -75,7 +75,7 @@ def build_objective(
         gate: Whether weights follow the teacher's lead.
 
     Raises:
-        SpecError: No such loss.
+        ConfigError: No such loss.
     """
     losses, weights = {}, {}
     for name, options in terms.items():

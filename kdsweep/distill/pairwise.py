@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import PairwiseConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -17,10 +18,9 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import pool_nodes, valid_fraction
 from kdsweep.distill.projection import match_size
-from kdsweep.spec.losses import PairwiseSpec
 
 
-class Pairwise(DistillationLoss[PairwiseSpec]):
+class Pairwise(DistillationLoss[PairwiseConfig]):
     """``mean_nm (A(s)_nm − A(t)_nm)²`` with ``A(f)_nm = cos(f_n, f_m)`` over pairs of nodes.
 
     Features of shape (B, C, h, w) are averaged over square cells to nodes (B, C, N); the

@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from kdsweep.config.losses import PixelKLConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
 )
 from kdsweep.distill.masking import masked_mean, pool_valid
-from kdsweep.spec.losses import PixelKLSpec
 
 EPSILON = 1e-8  # added to the variance of a pixel's logits, which may all be equal
 
 
-class PixelKL(DistillationLoss[PixelKLSpec]):
+class PixelKL(DistillationLoss[PixelKLConfig]):
     """``T² · Σ_k p_t log(p_t / p_s)`` at every pixel, with ``p = softmax_k(z / T)``.
 
     The logits ``z`` are (B, K, H, W), pooled over labelled pixels to (B, K, h, w) with ``stride``.

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from kdsweep.config.losses import ReviewConfig
 from kdsweep.distill.base import (
     Activations,
     DistillationLoss,
@@ -21,12 +22,11 @@ from kdsweep.distill.base import (
 )
 from kdsweep.distill.masking import masked_mean, valid_fraction
 from kdsweep.distill.projection import match_size
-from kdsweep.spec.losses import ReviewSpec
 
 LEVELS = (4, 2, 1)  # cells along the shorter side of the pooled levels
 
 
-class Review(DistillationLoss[ReviewSpec]):
+class Review(DistillationLoss[ReviewConfig]):
     """``Σ_k HCL(o_k, t_k)``, o_k the student's stages k and deeper, fused (ABF); sum over taps.
 
     From the deepest tap to the shallowest, ``u_k = a₁ · c(s_k) + a₂ · up(u_k+1)``, where c is a
@@ -61,7 +61,7 @@ class Review(DistillationLoss[ReviewSpec]):
         and as many along the longer as make them about square.
     """
 
-    def __init__(self, channels: TapChannels, keys: ReviewSpec) -> None:
+    def __init__(self, channels: TapChannels, keys: ReviewConfig) -> None:
         super().__init__(channels, keys)
         self.fusions = nn.ModuleList(
             _Fusion(channels.student[tap], keys.width, channels.teacher[tap], tap != self.taps[-1])

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from kdsweep.spec.metrics import MIOU
+from kdsweep.config.metrics import MIOU
 
 PARAMS_M = "student/params_m"
 

@@ -15,6 +15,9 @@ from typing import Any
 
 import msgspec
 
+from kdsweep.config.architectures import architecture_key
+from kdsweep.config.metrics import Metric, metric_of
+from kdsweep.config.objectives import front
 from kdsweep.ledger.events import (
     AnyEpoch,
     DoneEvent,
@@ -36,9 +39,6 @@ from kdsweep.ledger.events import (
 from kdsweep.ledger.rungs import Rungs
 from kdsweep.ledger.slot_time import SlotTime
 from kdsweep.ledger.trials import State, Trial, best_first
-from kdsweep.spec.architectures import architecture_key
-from kdsweep.spec.metrics import Metric, metric_of
-from kdsweep.spec.objectives import front
 
 _DONE = "done"
 
@@ -241,7 +241,7 @@ class Sweep:
         """The trials that no other beats in everything, best score first.
 
         Each counts with its score at its best epoch and its network's costs; see
-        :func:`kdsweep.spec.objectives.front`.
+        :func:`kdsweep.config.objectives.front`.
 
         Args:
             trials: Among whom; among all that may be called best if left out.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdsweep.errors import SpecError, did_you_mean
+from kdsweep.errors import ConfigError, did_you_mean
 from kdsweep.models.without_wandb import smp, timm
 
 # DPT runs its decoder on tokens and has no feature maps to tap.
@@ -36,13 +36,13 @@ def check_encoder_name(encoder: str) -> None:
     """Refuse an encoder that neither segmentation-models-pytorch nor timm has.
 
     Raises:
-        SpecError: No such encoder; path ``("encoder",)``.
+        ConfigError: No such encoder; path ``("encoder",)``.
     """
     if encoder.startswith("tu-"):
         name = encoder.removeprefix("tu-")
         if not timm.is_model(name):
             known = [f"tu-{model}" for model in timm.list_models()]
-            raise SpecError(
+            raise ConfigError(
                 "unknown timm encoder",
                 path=("encoder",),
                 value=encoder,
@@ -51,7 +51,7 @@ def check_encoder_name(encoder: str) -> None:
                 or "python -c \"import timm; print(timm.list_models('*convnext*'))\" lists them",
             )
     elif encoder not in smp.encoders.encoders:
-        raise SpecError(
+        raise ConfigError(
             "unknown encoder",
             path=("encoder",),
             value=encoder,
@@ -63,16 +63,16 @@ def check_names(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
     """Refuse names that do not exist, without building anything.
 
     Raises:
-        SpecError: Unknown architecture, encoder or option.
+        ConfigError: Unknown architecture, encoder or option.
     """
     if arch not in ARCHITECTURES:
-        raise SpecError(
+        raise ConfigError(
             "unknown architecture", path=("arch",), value=arch, allowed=architecture_names()
         )
     check_encoder_name(encoder)
     for name in options:
         if name not in option_names(arch):
-            raise SpecError(
+            raise ConfigError(
                 f"architecture {arch!r} has no such option",
                 path=("options",),
                 value=name,
@@ -101,7 +101,7 @@ def build_model(
         A module with ``encoder``, ``decoder`` and ``segmentation_head``.
 
     Raises:
-        SpecError: A name or option is not allowed, or the options do not fit together.
+        ConfigError: A name or option is not allowed, or the options do not fit together.
     """
     options = dict(options or {})
     check_names(arch, encoder, options)
@@ -121,7 +121,7 @@ def build_model(
     except (ValueError, TypeError, KeyError, AssertionError, RuntimeError) as error:
         if torch.cuda.is_available() and isinstance(error, torch.cuda.OutOfMemoryError):
             raise
-        raise SpecError(
+        raise ConfigError(
             f"{arch} with encoder {encoder} cannot be built: {_first_line(error)}",
             path=("options",) if options else ("encoder",),
             value=options or encoder,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.models.architectures import build_model, check_names
 from kdsweep.models.network import SegmentationNetwork
 from kdsweep.models.pretrained import check_weights, pixel_statistics
@@ -40,7 +40,7 @@ def build_network(
         seed: Seed of the initial weights. The process's random state is left as it was.
 
     Raises:
-        SpecError: A name or option is not allowed.
+        ConfigError: A name or option is not allowed.
         WeightsError: Pretrained weights cannot be had.
     """
     mean, std = pixel_statistics(encoder, encoder_weights)
@@ -67,14 +67,14 @@ def inspect_network(
     """Build a network without memory for its weights, to check a job before it starts.
 
     Raises:
-        SpecError: A name, option or set of weights is not allowed.
+        ConfigError: A name, option or set of weights is not allowed.
     """
     check_names(arch, encoder, options or {})
     check_weights(encoder, encoder_weights)
     try:
         with torch.device("meta"):
             model = build_model(arch, encoder, num_classes, options=options)
-    except (SpecError, RuntimeError):
+    except (ConfigError, RuntimeError):
         # A few encoders read values while they are built, which memory-less tensors do not have;
         # if the job itself is at fault, building it in memory raises the same error again.
         model = build_model(arch, encoder, num_classes, options=options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
@@ -14,7 +14,7 @@ def choose_device(name: str) -> torch.device:
         name: ``auto`` is CUDA where there is any, else the CPU; ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        SpecError: No such name, or no such device here.
+        ConfigError: No such name, or no such device here.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
     here = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
     if name not in here:
         problem = "no GPU that PyTorch can use" if name.startswith("cuda") else "no such device"
-        raise SpecError(
+        raise ConfigError(
             f"{problem} on this machine", path=("device",), value=name, allowed=["auto", *here]
         )
     return torch.device(name)

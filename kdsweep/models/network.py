@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -143,11 +143,11 @@ def check_taps(
     """Refuse taps that a network does not have.
 
     Raises:
-        SpecError: The first unknown tap, with its place in the job.
+        ConfigError: The first unknown tap, with its place in the job.
     """
     available = list(available)
     for index, tap in enumerate(taps):
         if tap not in available:
-            raise SpecError(
+            raise ConfigError(
                 f"the {who} has no such tap", path=(*path, index), value=tap, allowed=available
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kdsweep.errors import SpecError, WeightsError
+from kdsweep.errors import ConfigError, WeightsError
 from kdsweep.models.network import IMAGENET_MEAN, IMAGENET_STD
 from kdsweep.models.without_wandb import smp, timm
 
@@ -23,10 +23,10 @@ def check_weights(encoder: str, weights: str | None) -> None:
     """Refuse weights that nobody has published.
 
     Raises:
-        SpecError: Path ``("encoder_weights",)``.
+        ConfigError: Path ``("encoder_weights",)``.
     """
     if weights is not None and not has_weights(encoder, weights):
-        raise SpecError(
+        raise ConfigError(
             f"encoder {encoder} has no published weights of that name",
             path=("encoder_weights",),
             value=weights,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.constraints import bound_sentences
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
-from kdsweep.spec.metrics import metric_of
 
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 

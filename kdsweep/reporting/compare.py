@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.trials import FINAL
@@ -16,7 +17,6 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.columns import Column, print_bullet, print_table
 from kdsweep.reporting.constraints import allowed
 from kdsweep.reporting.results import Results, load
-from kdsweep.spec.metrics import metric_of
 
 
 @dataclass(frozen=True)

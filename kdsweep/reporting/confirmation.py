@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.config.metrics import TEST_MIOU, metric_of
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.trials import State
 from kdsweep.reporting.statistics import PairedGain, claim, paired_gain
 from kdsweep.reporting.tables import PARAM
-from kdsweep.spec.metrics import TEST_MIOU, metric_of
 
 JOB_COLUMN = f"{PARAM}job"
 _COLUMNS = (

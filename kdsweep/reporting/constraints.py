@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kdsweep.config.metrics import metric_of, written
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
-from kdsweep.spec.metrics import metric_of, written
 
 _MOST_NAMED = 4
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
-from kdsweep.spec.metrics import metric_of
 
 # name: a text; cell: a text ranged like a number; count: whole; amount: three digits or so, alike
 # in all rows; score and gain: of a metric; share: of 1, in per cent; loss, p: floats; hours: in the

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdsweep.spec import metrics
+from kdsweep.config import metrics
 
 MISSING = "–"
 STATE_STYLES = {

@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import Column, print_table, print_text, printable
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import front_sentence
 from kdsweep.reporting.status import Damaged, RunningTrial, Status
-from kdsweep.spec.metrics import metric_of
 
 
 def render_list(found: Sequence[Status | Damaged], folder: Path, console: Console) -> None:

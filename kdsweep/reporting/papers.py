@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.columns import Column, printable
@@ -29,7 +30,6 @@ from kdsweep.reporting.views import (
     front_rows,
     without_gains,
 )
-from kdsweep.spec.metrics import metric_of
 
 
 @dataclass(frozen=True)

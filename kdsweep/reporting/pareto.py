@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.config.metrics import metric_of, written
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
 from kdsweep.reporting.constraints import joined
 from kdsweep.reporting.tables import COSTS
-from kdsweep.spec.metrics import metric_of, written
 
 _COLUMNS = ("trial", "label", "student", "teacher")
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from kdsweep.spec.metrics import MIOU, metric_of
+from kdsweep.config.metrics import MIOU, metric_of
 
 LEVEL = 0.95
 _POINTS = metric_of(MIOU).points

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.config.metrics import TEACHER_MIOU
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.events import ClassIoUs, Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import CANDIDATES, State, merit
 from kdsweep.reporting.epochs import EpochColumns
-from kdsweep.spec.metrics import TEACHER_MIOU
 
 PARAM = "param:"
 # What a frame costs a student, as its reports name it.

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import notes
@@ -38,7 +39,6 @@ from kdsweep.reporting.views import (
     without_gains,
     without_none,
 )
-from kdsweep.spec.metrics import metric_of
 
 
 def render(results: Results, console: Console, top: int = 10) -> None:

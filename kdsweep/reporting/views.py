@@ -14,12 +14,12 @@ from dataclasses import replace
 
 import pandas as pd
 
+from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.reporting import formats
 from kdsweep.reporting.fields import Field, View, metric_field
 from kdsweep.reporting.pareto import further_costs
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
-from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 
 
 def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = None) -> list[Field]:

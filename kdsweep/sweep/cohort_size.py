@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kdsweep.spec import JobList, Space
+from kdsweep.config import JobList, Space
 from kdsweep.training.step_cost import StepCost
 
 MAX_STUDENTS = 8

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kdsweep.errors import SpecError
+from kdsweep.config import Job, JobList
+from kdsweep.errors import ConfigError
 from kdsweep.ledger import Experiment, iter_ledger
 from kdsweep.ledger.events import decode_progress
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import Trial, best_first
-from kdsweep.spec import Job, JobList
 from kdsweep.sweep.run import read_space
 
 
@@ -30,14 +30,14 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
 
     Raises:
         ExperimentError: There is no such experiment.
-        SpecError: It has no trial that could be confirmed.
+        ConfigError: It has no trial that could be confirmed.
     """
     opened = Experiment.open(experiment)
     sweep = Sweep(iter_ledger(opened.ledger, decode_progress))
     space = read_space(opened)
     if isinstance(space, JobList):
         source = space.origin.get("experiment", "SOURCE")
-        raise SpecError(
+        raise ConfigError(
             f"{opened.path}: this is a confirmation itself",
             hint=f"kdsweep confirm {source} --seeds N confirms the same jobs on more seeds",
         )
@@ -46,7 +46,7 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
     allowed = [t for t in taught if not t.breaks_bound]
     if not allowed:
         within = " within the sweep's constraints" if taught else ""
-        raise SpecError(
+        raise ConfigError(
             f"{opened.path}: nothing to confirm: no trial with a teacher has a score{within} yet",
             hint=f"kdsweep resume {opened.path} goes on with it",
         )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger import Experiment
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Dashboard:
 
     Raises:
         ExperimentError: There is no such experiment, or it has no study to show.
-        SpecError: optuna-dashboard is not installed, or the port is in use.
+        ConfigError: optuna-dashboard is not installed, or the port is in use.
     """
 
     def __init__(self, experiment: Path | str, port: int = 8080) -> None:
@@ -88,7 +88,7 @@ class Dashboard:
 
 def _check_installed() -> None:
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise SpecError(
+        raise ConfigError(
             "the dashboard needs the package optuna-dashboard, which is not installed",
             hint="pip install 'kdsweep[dashboard]'",
         )
@@ -159,7 +159,7 @@ def _listen(app: WsgiApp, port: int) -> WSGIServer:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         problem = "in use" if error.errno == errno.EADDRINUSE else "not open to this user"
-        raise SpecError(
+        raise ConfigError(
             f"port {port} on {HOST} is {problem}",
             hint="--port N takes another one, --port 0 any that is free",
         ) from error

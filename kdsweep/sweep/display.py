@@ -7,11 +7,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.config.metrics import metric_of, written
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import EpochEvent, FailEvent, RejectedEvent, StartEvent, Stop
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
-from kdsweep.spec.metrics import metric_of, written
 from kdsweep.sweep.outcome import duration
 
 _ENDINGS: dict[str, str] = {

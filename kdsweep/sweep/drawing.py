@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from kdsweep.config import Draw, Job, JobList, Space, control_key
+from kdsweep.config.losses import LOSSES
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import Kind, RejectedEvent, TrialEvent
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import Trial
-from kdsweep.spec import Draw, Job, JobList, Space, control_key
-from kdsweep.spec.losses import LOSSES
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.study import Study
 

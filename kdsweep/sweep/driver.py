@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from kdsweep.config import Job, JobList, Space
+from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.ledger.events import (
     DoneEvent,
@@ -33,8 +35,6 @@ from kdsweep.ledger.events import (
 )
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State, Trial
-from kdsweep.spec import Job, JobList, Space
-from kdsweep.spec.objectives import STATIC_COSTS, excess
 from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
@@ -74,14 +74,14 @@ class Attempt:
 
     Attributes:
         cohort: Number of the cohort's first trial, whether it trains still or has ended.
-        home: That trial's folder, where what the students share is kept.
+        cohort_dir: That trial's folder, where what the students share is kept.
         attempt: From 1.
         title: Name for the dashboard: ``0007 resnet34→resnet18``.
         tasks: The students to train: search trials, then controls that ride with them.
     """
 
     cohort: int
-    home: str
+    cohort_dir: str
     attempt: int
     title: str
     tasks: tuple[Task, ...]
@@ -229,7 +229,7 @@ class Driver:
         more = f" +{len(trials) - 1}" if len(trials) > 1 else ""
         attempt = Attempt(
             cohort=first.cohort,
-            home=str(self.experiment.trial(first.cohort).path),
+            cohort_dir=str(self.experiment.trial(first.cohort).path),
             attempt=max(trial.attempt for trial in trials) + 1,
             title=f"{first.number:04d}{more} {first.label}",
             tasks=tuple(

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdsweep.errors import SpecError
-from kdsweep.spec import Job, JobList, Space
-from kdsweep.spec.architectures import Architecture, architecture_key
-from kdsweep.spec.objectives import excess
+from kdsweep.config import Job, JobList, Space
+from kdsweep.config.architectures import Architecture, architecture_key
+from kdsweep.config.objectives import excess
+from kdsweep.errors import ConfigError
 
 Costs = Mapping[str, Mapping[str, float]]
 
@@ -25,7 +25,7 @@ class Feasibility:
         architectures: Those that keep to the static bounds; empty without such bounds.
 
     Raises:
-        SpecError: No student of the space keeps to them.
+        ConfigError: No student of the space keeps to them.
     """
 
     def __init__(self, space: Space | JobList, costs: Costs) -> None:
@@ -98,14 +98,14 @@ class Feasibility:
     def _breaks(self, key: str) -> bool:
         return any(value > 0 for value in excess(self._costs[key], self._bounds).values())
 
-    def _nothing_left(self, known: list[Architecture]) -> SpecError:
+    def _nothing_left(self, known: list[Architecture]) -> ConfigError:
         metric, most = next(iter(self._bounds.items()))
         for metric, most in self._bounds.items():
             if all(self._costs[a.key][metric] > most for a in known):
                 break
         least = min(known, key=lambda a: self._costs[a.key][metric])
         value = self._costs[least.key][metric]
-        return SpecError(
+        return ConfigError(
             f"no student of the space keeps to this bound; the least, {least.job.student.label} at "
             f"{'×'.join(map(str, least.job.data.image_size))}, has {value:.3g}",
             path=("sweep", "constraints", metric),

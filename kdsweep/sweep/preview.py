@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.sweep.cohort_size import (
     USABLE_MEMORY,
     choose_students_per_teacher,
@@ -22,7 +22,7 @@ from kdsweep.sweep.range_rows import RangeRow, range_row
 from kdsweep.sweep.resources import Node, Plan, plan
 
 if TYPE_CHECKING:
-    from kdsweep.spec import Job, Space
+    from kdsweep.config import Job, Space
     from kdsweep.training.step_cost import StepCost
     from kdsweep.trial.gpu_memory import PackedTrials
     from kdsweep.trial.machine import Machine
@@ -195,26 +195,26 @@ def preview(
         scratch: Folder that checkpoints are written to, to time them; they are deleted again.
 
     Raises:
-        SpecError: The space says something that is not allowed.
+        ConfigError: The space says something that is not allowed.
         DataError: Its data are missing or laid out differently.
         ResourceError: A trial does not fit on this machine.
         KdsweepError: The steps could not be measured.
     """
+    from kdsweep.config import distinct_data
     from kdsweep.data import count_frames
-    from kdsweep.spec import distinct_data
     from kdsweep.trial import check_jobs
     from kdsweep.trial.machine import this_machine
 
     try:
         check_jobs(space.jobs_to_check())
         corners = list(space.corners())
-        specs = distinct_data(corners)
-        counts = [count_frames(spec) for spec in specs]
+        configs = distinct_data(corners)
+        counts = [count_frames(config) for config in configs]
         feasibility = _feasibility(space, counts[0].num_classes)
         controls = space.controls() if space.sweep.controls == "shared" else []
         num_controls = sum(map(feasibility.allows, controls))
         corners = feasibility.to_train(corners)
-    except SpecError as error:
+    except ConfigError as error:
         raise space.locate(error) from None
     machine = this_machine()
     node = Node("this machine", machine.cpus, len(machine.gpus))
@@ -254,8 +254,8 @@ def preview(
         epochs=(min(epochs), max(epochs)),
         rungs=tuple(rungs(work(longest))) if space.sweep.stops_early else (),
         data=tuple(
-            DataRow(count.name, spec.image_size, count.num_train, count.num_val, count.notice)
-            for count, spec in zip(counts, specs, strict=True)
+            DataRow(count.name, config.image_size, count.num_train, count.num_val, count.notice)
+            for count, config in zip(counts, configs, strict=True)
         ),
         ranges=tuple(range_row(range_, shared) for range_, shared in space.ranges()),
         machine=machine,
@@ -314,7 +314,7 @@ def _measured(
     try:
         for job in jobs:
             check_job(job)
-    except SpecError as error:
+    except ConfigError as error:
         raise space.locate(error) from None
     differ = jobs[0].model_dump() != jobs[1].model_dump()
     costs = measure_in_parallel(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdsweep.spec.ranges import Choice, Interval, Range, Scalar
-from kdsweep.spec.template import Branch, Leaf
+from kdsweep.config.ranges import Choice, Interval, Range, Scalar
+from kdsweep.config.template import Branch, Leaf
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kdsweep.config.sweep import ResourcesConfig
 from kdsweep.errors import ResourceError
-from kdsweep.spec.sweep import ResourcesSpec
 
 MAX_AUTO_THREADS = 4
 # Shares such as 1/3 or 0.2 are not exact in binary; three thirds must still fit on one GPU.
@@ -55,7 +55,7 @@ class Plan:
         return "cuda" if self.gpus_per_trial else "cpu"
 
 
-def plan(nodes: Sequence[Node], spec: ResourcesSpec, max_concurrent: int | None = None) -> Plan:
+def plan(nodes: Sequence[Node], config: ResourcesConfig, max_concurrent: int | None = None) -> Plan:
     """Share the machines out among trials.
 
     Where there are GPUs, each trial gets ``gpus_per_trial`` of them and an even share of its
@@ -64,21 +64,21 @@ def plan(nodes: Sequence[Node], spec: ResourcesSpec, max_concurrent: int | None 
 
     Args:
         nodes: The machines.
-        spec: What the search space asks for.
+        config: What the search space asks for.
         max_concurrent: Trials at a time, if the space limits them; without GPUs the cores are then
             shared out among these.
 
     Raises:
         ResourceError: A trial fits on none of the machines.
     """
-    gpus = spec.gpus_per_trial if any(node.gpus > 0 for node in nodes) else 0.0
+    gpus = config.gpus_per_trial if any(node.gpus > 0 for node in nodes) else 0.0
     if gpus > 1 and not float(gpus).is_integer():
         raise ResourceError(
             f"resources.gpus_per_trial: a trial cannot have {gpus:g} GPUs\n"
             "  allowed: a whole number, or a share below 1 that packs several trials on one GPU\n"
             f"  try:     resources.gpus_per_trial: {math.floor(gpus)}"
         )
-    cpus = spec.cpus_per_trial
+    cpus = config.cpus_per_trial
     if cpus is None:
         cpus = _cpu_share(nodes, gpus, max_concurrent)
     slots = sum(_slots_on(node, cpus, gpus) for node in nodes)

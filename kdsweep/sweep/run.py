@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.config import JobList, Space, dump_yaml
+from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.ledger.events import ExtendEvent
 from kdsweep.ledger.provenance import environment
 from kdsweep.ledger.state import Sweep
-from kdsweep.spec import JobList, Space, dump_yaml
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.machine import check_folder
 from kdsweep.sweep.outcome import Outcome, make_outcome
@@ -52,7 +52,7 @@ def run_sweep(
         How it ended; an interrupted or paused sweep is no error.
 
     Raises:
-        SpecError: The space says something that is not allowed. No experiment was made.
+        ConfigError: The space says something that is not allowed. No experiment was made.
         DataError: Its data are missing or damaged. No experiment was made.
         WeightsError: Pretrained weights cannot be had. No experiment was made.
         ResourceError: A trial fits on no machine. No experiment was made.
@@ -115,7 +115,7 @@ def resume_sweep(
     Raises:
         ExperimentError: There is no such experiment, or another driver is running it.
         MachineError: Its folder cannot be written.
-        SpecError: More trials than the space has points.
+        ConfigError: More trials than the space has points.
         LedgerError: The ledger is damaged other than in its last line.
         KdsweepError: As for :func:`run_sweep`.
     """
@@ -158,18 +158,18 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
     """Ask for more trials; everything else of the sweep stays as it was.
 
     Raises:
-        SpecError: The space does not have so many points.
+        ConfigError: The space does not have so many points.
     """
     sweep = Sweep(ledger.replay())
     header = sweep.header
     if sweep.is_new:
-        raise SpecError(
+        raise ConfigError(
             "this sweep has not begun: nothing is there to extend",
             hint="kdsweep resume begins it; sweep.trials says with how many trials",
         )
     if isinstance(space, JobList):
         source = space.origin.get("experiment", "SOURCE")
-        raise SpecError(
+        raise ConfigError(
             "this is a confirmation: its jobs and seeds are fixed",
             hint=f"kdsweep confirm {source} --seeds N makes one with more seeds",
         )
@@ -178,7 +178,7 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
     num_points = feasibility.num_points(planned + more)
     if planned + more > num_points:
         within = " within its constraints" if feasibility.is_limiting else ""
-        raise SpecError(
+        raise ConfigError(
             f"the space has {num_points} different jobs{within}, and {planned} trials are asked "
             f"for already: there are no {more} more",
             allowed=f"at most {num_points - planned} more",

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.errors import KdsweepError, SpecError
+from kdsweep.config import JobList, Space
+from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import SweepEvent, trial_of
 from kdsweep.ledger.provenance import mask_secrets
-from kdsweep.spec import JobList, Space
 from kdsweep.sweep.cohort_size import (
     choose_students_per_teacher,
     have_one_control,
@@ -225,7 +225,7 @@ class SweepSession:
         link = Link(resources, self._runner, preflight, begin, lambda: self._step(link))
         try:
             run_tune(link, scratch)
-        except SpecError as error:
+        except ConfigError as error:
             raise self._space.locate(error) from None
         except KdsweepError:
             raise

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
-from kdsweep.errors import MachineError, SpecError
-from kdsweep.spec import JobList, Space, distinct_data
+from kdsweep.config import JobList, Space, distinct_data
+from kdsweep.errors import ConfigError, MachineError
 from kdsweep.sweep.machine import check_folder, check_machine
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import cluster
@@ -71,7 +71,7 @@ class Start:
             connecting = cluster.join(address, self._shared, leave=self._is_leaving)
         else:
             data = distinct_data(space.jobs_to_check())
-            caches = {Path(spec.cache).expanduser() for spec in data if spec.cache}
+            caches = {Path(config.cache).expanduser() for config in data if config.cache}
             machine = check_machine(self._folder, caches)
             for note in machine.notes:
                 self._progress.note(note)
@@ -129,7 +129,7 @@ def _look_for_data(space: Space | JobList) -> None:
     from kdsweep.data import count_frames
 
     try:
-        for spec in distinct_data(space.jobs_to_check()):
-            count_frames(spec)
-    except SpecError as error:
+        for config in distinct_data(space.jobs_to_check()):
+            count_frames(config)
+    except ConfigError as error:
         raise space.locate(error) from None

@@ -29,7 +29,11 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsweep.errors import SpecError
+from kdsweep.config import Draw, JobList, Space
+from kdsweep.config.metrics import Direction
+from kdsweep.config.objectives import excess
+from kdsweep.config.ranges import Given
+from kdsweep.errors import ConfigError
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import (
     EpochEvent,
@@ -42,10 +46,6 @@ from kdsweep.ledger.events import (
     TrialEvent,
     trial_of,
 )
-from kdsweep.spec import Draw, JobList, Space
-from kdsweep.spec.metrics import Direction
-from kdsweep.spec.objectives import excess
-from kdsweep.spec.ranges import Given
 from kdsweep.sweep.feasibility import Feasibility
 
 # Spaces up to this many points are remembered point by point, so that none is trained twice.
@@ -307,7 +307,7 @@ def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
     """A new sampler of the kind that the space asks for.
 
     Raises:
-        SpecError: It needs a package that is not installed.
+        ConfigError: It needs a package that is not installed.
     """
     samplers = optuna.samplers
     name = space.sweep.sampler
@@ -366,10 +366,10 @@ def check_sampler(name: str) -> None:
     """Refuse a sampler whose package is not installed.
 
     Raises:
-        SpecError: With the command that installs it.
+        ConfigError: With the command that installs it.
     """
     if name == "cmaes" and importlib.util.find_spec("cmaes") is None:
-        raise SpecError(
+        raise ConfigError(
             "this sampler needs the package cmaes, which is not installed",
             path=("sweep", "sampler"),
             value=name,

@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kdsweep.errors import SpecError, dotted
+from kdsweep.config import JobList, Space
+from kdsweep.config.tracking import WandbConfig
+from kdsweep.config.wandb_sweep import has_ranges, to_wandb_shown
+from kdsweep.errors import ConfigError, dotted
 from kdsweep.ledger import Experiment, TrialFolder
-from kdsweep.spec import JobList, Space
-from kdsweep.spec.tracking import WandbSpec
-from kdsweep.spec.wandb_sweep import has_ranges, to_wandb_shown
 from kdsweep.tracking.account import choose_mode
 from kdsweep.tracking.base import (
     NullTracker,
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 Warn = Callable[[str], None]
-PROJECT = WandbSpec().project
+PROJECT = WandbConfig().project
 
 
 def open_tracker(
@@ -55,34 +55,34 @@ def open_tracker(
             that uses the tracker. A Python warning if left out.
     """
     found: list[Tracker] = []
-    for name, spec in space.tracking.used().items():
-        if isinstance(spec, WandbSpec):
-            found += _open_wandb(spec, space, experiment, warn)
+    for name, config in space.tracking.used().items():
+        if isinstance(config, WandbConfig):
+            found += _open_wandb(config, space, experiment, warn)
             continue
         place = {"group": experiment.name, "dir": str(experiment.tracker(name))}
-        options = {**spec.model_dump(mode="json"), **place}
-        found.append(Sidecar(spec.title, spec.implementation, options, warn=warn))
+        options = {**config.model_dump(mode="json"), **place}
+        found.append(Sidecar(config.title, config.implementation, options, warn=warn))
     if not found:
         return NullTracker()
     return found[0] if len(found) == 1 else Trackers(found)
 
 
 def _open_wandb(
-    spec: WandbSpec, space: Space | JobList, experiment: Experiment, warn: Warn | None
+    config: WandbConfig, space: Space | JobList, experiment: Experiment, warn: Warn | None
 ) -> list[Tracker]:
-    mode = choose_mode(spec.mode, os.environ, Path.home(), Path.cwd())
+    mode = choose_mode(config.mode, os.environ, Path.home(), Path.cwd())
     if mode == "off":
         return []
     sweep, problem = None, None
-    if mode == "online" and spec.sweep and isinstance(space, Space) and has_ranges(space):
+    if mode == "online" and config.sweep and isinstance(space, Space) and has_ranges(space):
         try:
             sweep = {**to_wandb_shown(space), "name": experiment.name}
-        except SpecError as error:
+        except ConfigError as error:
             problem = f"{error.problem} (here at {dotted(error.path)})"
     tracker = WandbTracker(
         mode,
-        spec.project,
-        spec.entity,
+        config.project,
+        config.entity,
         experiment.name,
         experiment.wandb,
         sweep=sweep,

@@ -14,7 +14,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from kdsweep.spec import dump_yaml
+from kdsweep.config import dump_yaml
 from kdsweep.tracking.base import Host, RunWriter, SweepSummary, TrialDetails, columns_of, run_id
 from kdsweep.tracking.pictures import rows_of
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import wandb
 from typing_extensions import override
 
+from kdsweep.config.metrics import MIOU
 from kdsweep.labels import VOID
-from kdsweep.spec.metrics import MIOU
 from kdsweep.tracking.base import (
     Host,
     RunWriter,

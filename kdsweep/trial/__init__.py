@@ -1,4 +1,4 @@
-"""The composition root of one job: from its spec to data, networks, objective and engine. No Ray.
+"""The composition root of one job: from its config to data, networks, objective and engine. No Ray.
 
 ``check_job`` and ``prepare`` say before anything starts what would go wrong; ``run_job`` trains a
 job in a folder (``run_jobs`` several that share a teacher) and can be ended and called again at any

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kdsweep.config.architectures import architecture_key
 from kdsweep.data import (
     SegmentationData,
     listed_classes,
     open_data,
 )
 from kdsweep.data.augment.pipeline import check_pipeline
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.models import (
     SegmentationNetwork,
     check_taps,
@@ -22,14 +23,13 @@ from kdsweep.models import (
     inspect_network,
 )
 from kdsweep.models.inference_cost import static_cost
-from kdsweep.spec.architectures import architecture_key
 from kdsweep.trial.cohort import class_weights
 from kdsweep.trial.compiling import check_compiler
 from kdsweep.trial.trained_model import check_checkpoint
 
 if TYPE_CHECKING:
-    from kdsweep.spec.job import Job
-    from kdsweep.spec.model import ModelSpec
+    from kdsweep.config.job import Job
+    from kdsweep.config.model import ModelConfig
 
 Inspected = dict[tuple[Any, ...], SegmentationNetwork]
 
@@ -38,7 +38,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     """:func:`check_job` for several jobs; a network that several of them use is built once.
 
     Raises:
-        SpecError: Of the first job that has one.
+        ConfigError: Of the first job that has one.
     """
     inspected: Inspected = {}
     for job in jobs:
@@ -56,7 +56,7 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
         inspected: Networks that were looked at already; grows.
 
     Raises:
-        SpecError: With the place in the job.
+        ConfigError: With the place in the job.
     """
     networks = {}
     inspected = {} if inspected is None else inspected
@@ -67,7 +67,7 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
                 if key not in inspected:
                     inspected[key] = _inspect(job, model)
                 networks[role] = inspected[key]
-            except SpecError as error:
+            except ConfigError as error:
                 if error.path and error.path[0] in type(model).model_fields:
                     error.path = (role, *error.path)
                 raise
@@ -85,7 +85,7 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
             check_taps(taps, network.tap_channels(), role, ("distill", name, "taps"))
 
 
-def _inspect(job: Job, model: ModelSpec) -> SegmentationNetwork:
+def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
     # The number of classes is not known before the data are opened, and does not matter here.
     network = inspect_network(
         model.arch,
@@ -98,7 +98,7 @@ def _inspect(job: Job, model: ModelSpec) -> SegmentationNetwork:
     stride = network.stride
     if height % stride or width % stride:
         near = [max(stride, round(side / stride) * stride) for side in (height, width)]
-        raise SpecError(
+        raise ConfigError(
             f"{model.arch} with encoder {model.encoder} needs sizes that are multiples of {stride}",
             path=("data", "image_size"),
             value=[height, width],
@@ -110,7 +110,7 @@ def _inspect(job: Job, model: ModelSpec) -> SegmentationNetwork:
             network.train()(torch.zeros(shape, dtype=torch.uint8, device="meta"))
     except (ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SpecError(
+        raise ConfigError(
             f"{model.arch} with encoder {model.encoder} cannot train on batches of "
             f"{job.train.batch_size} images of {height}×{width}: {reason}",
             path=("data", "image_size"),
@@ -144,7 +144,7 @@ def _check_num_classes(job: Job, classes: Sequence[str]) -> None:
     """Refuse losses that mean nothing for so few classes."""
     for name, term in job.distill.terms().items():
         if len(classes) < term.min_classes:
-            raise SpecError(
+            raise ConfigError(
                 f"{name} needs {term.min_classes} classes, and the data have {len(classes)} "
                 f"({', '.join(classes)})",
                 path=("distill", name),
@@ -165,7 +165,7 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
     Raises:
         DataError: A data set is missing or damaged.
         WeightsError: Pretrained weights cannot be had.
-        SpecError: A job asks for what the data do not have.
+        ConfigError: A job asks for what the data do not have.
     """
     opened: dict[str, SegmentationData] = {}
     for job in jobs:
@@ -177,7 +177,7 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         check_checkpoint(job, data.classes)
         _check_num_classes(job, data.classes)
         if len(data.train) < 1:
-            raise SpecError("no training frames", path=("data",))
+            raise ConfigError("no training frames", path=("data",))
     wanted = {
         (model.encoder, model.encoder_weights)
         for job in jobs

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kdsweep.config.distill import TEACHER_KEYS
 from kdsweep.data import (
     EvalLoader,
     SegmentationData,
@@ -19,12 +20,11 @@ from kdsweep.data import (
     class_frequencies,
 )
 from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.models import (
     SegmentationNetwork,
     build_network,
 )
-from kdsweep.spec.distill import TEACHER_KEYS
 from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
 from kdsweep.training.metrics import Scores
@@ -37,8 +37,8 @@ from kdsweep.trial.compiling import Compilation, choose_compilation
 from kdsweep.trial.trained_model import load_checkpoint
 
 if TYPE_CHECKING:
-    from kdsweep.spec.job import Job
-    from kdsweep.spec.model import ModelSpec
+    from kdsweep.config.job import Job
+    from kdsweep.config.model import ModelConfig
 
 
 NUM_SAMPLES = 4
@@ -84,11 +84,11 @@ def build_cohort(
     Args:
         jobs: One job per student. They agree in everything but ``name``, ``student``,
             ``train.student``, the losses in ``distill``, and whether there is a teacher.
-        data: Opened from the jobs' data spec.
+        data: Opened from the jobs' data section.
         device: Where to train.
 
     Raises:
-        SpecError: The jobs do not agree, or ask for what the networks do not have.
+        ConfigError: The jobs do not agree, or ask for what the networks do not have.
     """
     _check_agreement(jobs)
     device = torch.device(device)
@@ -150,12 +150,12 @@ def _check_agreement(jobs: Sequence[Job]) -> None:
     if any(_shared_part(job) != first for job in jobs) or any(
         _teacher_part(job) != _teacher_part(taught[0]) for job in taught
     ):
-        raise SpecError(
+        raise ConfigError(
             "the jobs of a cohort must agree in data, teacher and train (but train.student)"
         )
     mutual = [job for job in taught if job.distill.is_mutual]
     if mutual and len(taught) > 1:
-        raise SpecError(
+        raise ConfigError(
             "a teacher that learns from its student can have one student only",
             path=("distill", "mutual"),
             allowed="one job with a teacher in the cohort; controls may ride along",
@@ -181,7 +181,7 @@ def _taps(job: Job) -> set[str]:
 
 
 def _network(
-    model: ModelSpec, num_classes: int, seed: int, role: str, taps: set[str]
+    model: ModelConfig, num_classes: int, seed: int, role: str, taps: set[str]
 ) -> SegmentationNetwork:
     return build_network(
         model.arch,
@@ -229,9 +229,11 @@ def _student(
     compilation: Compilation,
 ) -> Learner:
     network = _network(job.student, num_classes, job.train.seed, "student", _taps(job))
-    specs = job.distill.terms()
-    terms = {name: {"weight": spec.weight, **spec.options()} for name, spec in specs.items()}
-    ramps = {name: Ramp(*job.distill.course(spec)) for name, spec in specs.items()}
+    configs = job.distill.terms()
+    terms = {
+        name: {"weight": config.weight, **config.options()} for name, config in configs.items()
+    }
+    ramps = {name: Ramp(*job.distill.course(config)) for name, config in configs.items()}
     objective = None
     if job.teacher is not None and terms:
         assert teacher is not None
@@ -299,13 +301,13 @@ def _placed(
 
 
 def _supervised(job: Job, data: SegmentationData) -> SupervisedLoss:
-    spec = job.train.supervised
+    config = job.train.supervised
     return SupervisedLoss(
-        ce=spec.ce.weight if spec.ce else 0.0,
-        label_smoothing=spec.ce.label_smoothing if spec.ce else 0.0,
-        dice=spec.dice.weight if spec.dice else 0.0,
-        focal=spec.focal.weight if spec.focal else 0.0,
-        gamma=spec.focal.gamma if spec.focal else 0.0,
+        ce=config.ce.weight if config.ce else 0.0,
+        label_smoothing=config.ce.label_smoothing if config.ce else 0.0,
+        dice=config.dice.weight if config.dice else 0.0,
+        focal=config.focal.weight if config.focal else 0.0,
+        gamma=config.focal.gamma if config.focal else 0.0,
         class_weights=class_weights(job, data),
     )
 
@@ -314,13 +316,13 @@ def class_weights(job: Job, data: SegmentationData) -> tuple[float, ...] | None:
     """The weight of each class, or ``None``.
 
     Raises:
-        SpecError: Their number is not that of the classes.
+        ConfigError: Their number is not that of the classes.
     """
     weights = job.train.supervised.class_weights
     if weights == "inverse_log":
         return inverse_log_weights(class_frequencies(data.train, len(data.classes)).tolist())
     if weights is not None and len(weights) != len(data.classes):
-        raise SpecError(
+        raise ConfigError(
             f"{len(weights)} class weights for {len(data.classes)} classes",
             path=("train", "supervised", "class_weights"),
             value=list(weights),

@@ -18,8 +18,8 @@ from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.training.checkpoint import load_state, save_state
 
 if TYPE_CHECKING:
+    from kdsweep.config.job import Job
     from kdsweep.ledger.layout import TrialFolder
-    from kdsweep.spec.job import Job
 
 State = dict[str, Any]
 
@@ -28,12 +28,12 @@ class CohortCheckpoint:
     """The checkpoints of a cohort.
 
     Args:
-        home: Holds the shared part.
+        cohort_dir: Holds the shared part.
         keep: Checkpoints that are kept, at least 1.
     """
 
-    def __init__(self, home: TrialFolder, keep: int) -> None:
-        self._shared = CheckpointFolder(home.cohort, keep)
+    def __init__(self, cohort_dir: TrialFolder, keep: int) -> None:
+        self._shared = CheckpointFolder(cohort_dir.cohort, keep)
         self._keep = keep
 
     def save(

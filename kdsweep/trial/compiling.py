@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
+    from kdsweep.config.job import Job
     from kdsweep.models import SegmentationNetwork
-    from kdsweep.spec.job import Job
 
 _LOGGER = logging.getLogger(__name__)
 # The modes with CUDA graphs, and what is left of each without them.
@@ -69,13 +69,13 @@ def check_compiler(job: Job) -> None:
     """Refuse a job whose networks are to be compiled where no compiler is installed.
 
     Raises:
-        SpecError: With the place in the job.
+        ConfigError: With the place in the job.
     """
     if job.train.compile_mode is None or os.environ.get("CXX"):
         return
     # Kernels for CPUs are C++, and those for GPUs are started by code in C.
     if not any(shutil.which(name) for name in _COMPILERS):
-        raise SpecError(
+        raise ConfigError(
             "torch.compile needs a C++ compiler, and none is on the PATH",
             path=("train", "compile"),
             value=job.train.compile,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
+from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.training.report import EpochReport, judge_share
 
 _WEIGHTED = "student/weighted/"

@@ -13,9 +13,9 @@ from kdsweep.data import FrameCounts, count_frames
 from kdsweep.models import inspect_network
 
 if TYPE_CHECKING:
-    from kdsweep.spec.data import DataSpec
-    from kdsweep.spec.job import Job
-    from kdsweep.spec.model import ModelSpec
+    from kdsweep.config.data import DataConfig
+    from kdsweep.config.job import Job
+    from kdsweep.config.model import ModelConfig
 
 # Forward and backward pass, against the forward pass alone.
 _TRAINED, _RUN = 3, 1
@@ -64,13 +64,13 @@ class _Sizes:
         head_start = distill.head_start_epochs * counts.num_train * _TRAINED * teacher
         return float(job.train.epochs * epoch + head_start)
 
-    def pixels(self, data: DataSpec) -> int:
+    def pixels(self, data: DataConfig) -> int:
         """Pixels of an epoch."""
         height, width = data.image_size
         counts = self._frames(data)
         return height * width * (_TRAINED * counts.num_train + _RUN * counts.num_val)
 
-    def macs(self, model: ModelSpec, data: DataSpec) -> int:
+    def macs(self, model: ModelConfig, data: DataConfig) -> int:
         """Multiply-accumulate operations of a network on one frame."""
         plain = model.model_copy(update={"encoder_weights": None})
         key = (plain.model_dump_json(), data.image_size)
@@ -83,7 +83,7 @@ class _Sizes:
             self._macs[key] = counter.get_total_flops() // 2
         return self._macs[key]
 
-    def _frames(self, data: DataSpec) -> FrameCounts:
+    def _frames(self, data: DataConfig) -> FrameCounts:
         key = data.model_dump_json()
         if key not in self._counts:
             self._counts[key] = count_frames(data)

@@ -19,7 +19,7 @@ from kdsweep.trial.training_memory import activation_bytes, gradient_bytes, modu
 from kdsweep.trial.untrained import untrained_cohort
 
 if TYPE_CHECKING:
-    from kdsweep.spec.job import Job
+    from kdsweep.config.job import Job
 
 # What a process takes on a GPU before its first tensor: the driver's context, and the code of
 # cuDNN and cuBLAS. Nothing here can measure it; 0.3 to 0.7 GB is usual.

@@ -13,10 +13,10 @@ from kdsweep.ledger.atomic import write_json
 from kdsweep.models.inference_cost import device_name, measure_inference
 
 if TYPE_CHECKING:
+    from kdsweep.config.job import Job
+    from kdsweep.config.model import ModelConfig
     from kdsweep.ledger.layout import TrialFolder
     from kdsweep.models import SegmentationNetwork
-    from kdsweep.spec.job import Job
-    from kdsweep.spec.model import ModelSpec
     from kdsweep.trial.cohort import Cohort
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFo
     known: dict[str, dict[str, Any]] = {}
 
     def measured(
-        role: str, model: ModelSpec, network: SegmentationNetwork, kept: Any
+        role: str, model: ModelConfig, network: SegmentationNetwork, kept: Any
     ) -> dict[str, Any]:
         conditions = {
             "model": model.model_dump(mode="json"),

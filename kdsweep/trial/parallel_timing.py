@@ -21,7 +21,7 @@ from kdsweep.errors import KdsweepError
 from kdsweep.training.step_cost import StepCost
 
 if TYPE_CHECKING:
-    from kdsweep.spec.job import Job
+    from kdsweep.config.job import Job
 
 
 def measure_in_parallel(
@@ -133,7 +133,7 @@ def _mean(costs: Sequence[StepCost]) -> StepCost:
 
 def _serve() -> None:
     """Answer orders, as one of the processes."""
-    from kdsweep.spec import Job
+    from kdsweep.config import Job
     from kdsweep.trial.step_timing import measure_step_cost
 
     # Only the measurements go to the parent; libraries may print what they like.

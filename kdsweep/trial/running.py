@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdsweep.config.metrics import MIOU
 from kdsweep.data import open_data
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import choose_device
-from kdsweep.spec.metrics import MIOU
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
@@ -21,8 +21,8 @@ from kdsweep.trial.inference import measure_costs
 from kdsweep.trial.student_folder import StudentFolder
 
 if TYPE_CHECKING:
+    from kdsweep.config.job import Job
     from kdsweep.ledger.layout import TrialFolder
-    from kdsweep.spec.job import Job
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def run_jobs(
     jobs: Sequence[Job],
     folders: Sequence[TrialFolder],
     *,
-    home: TrialFolder | None = None,
+    cohort_dir: TrialFolder | None = None,
     device: str = "auto",
     num_threads: int | None = None,
     keep_checkpoints: int = 2,
@@ -85,8 +85,8 @@ def run_jobs(
         jobs: What to train; see :func:`~kdsweep.trial.cohort.build_cohort`. Of a cohort that goes
             on, those of its students that have not ended.
         folders: Where each job's best student, samples and checkpoints go.
-        home: Where checkpoints of what the students share go; the first of the folders if left
-            out. The same whenever the cohort goes on.
+        cohort_dir: Where checkpoints of what the students share go; the first of the folders if
+            left out. The same whenever the cohort goes on.
         device: ``auto`` is CUDA where there is any, else the CPU.
         num_threads: CPU threads; the process's setting if left out.
         keep_checkpoints: Checkpoints left in the folders, at least 1.
@@ -102,17 +102,17 @@ def run_jobs(
     Raises:
         CheckpointError: The folders hold checkpoints of other jobs.
         TrainingError: The teacher or the last student diverged, or steps of all students failed.
-        SpecError: There is no such device.
+        ConfigError: There is no such device.
     """
-    home = home or folders[0]
+    cohort_dir = cohort_dir or folders[0]
     students = {
-        place: StudentFolder(job, folder, home)
+        place: StudentFolder(job, folder, cohort_dir)
         for place, (job, folder) in enumerate(zip(jobs, folders, strict=True))
     }
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     chosen = choose_device(device)
-    checkpoint = CohortCheckpoint(home, keep_checkpoints)
+    checkpoint = CohortCheckpoint(cohort_dir, keep_checkpoints)
     num_epochs = jobs[0].train.epochs
     saved = checkpoint.load([(s.job, s.folder) for s in students.values()])
     if saved is not None:

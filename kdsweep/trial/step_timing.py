@@ -36,7 +36,7 @@ from kdsweep.trial.training_memory import activation_bytes, learner_bytes, teach
 from kdsweep.trial.untrained import untrained_cohort
 
 if TYPE_CHECKING:
-    from kdsweep.spec.job import Job
+    from kdsweep.config.job import Job
 
 # Fewer frames measure a slow step well enough on a CPU; fewer than two are no batch.
 _LEAST_FRAMES = 2
@@ -72,7 +72,7 @@ def measure_step_cost(
 
     Raises:
         DataError: The job's data set is missing or laid out differently.
-        SpecError: The job asks for what the data or networks do not have.
+        ConfigError: The job asks for what the data or networks do not have.
     """
     counts = count_frames(job.data)
     if num_threads is not None:

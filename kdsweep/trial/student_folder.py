@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.torch import load_file
 
+from kdsweep.config import dump_yaml
+from kdsweep.config.metrics import TEST_MIOU
 from kdsweep.ledger.atomic import write_bytes, write_text
-from kdsweep.spec import dump_yaml
-from kdsweep.spec.metrics import TEST_MIOU
 from kdsweep.training.samples import image_png, label_png, sample_sheet
 from kdsweep.trial.epoch_log import LopsidedTerms, epoch_line
 from kdsweep.trial.trained_model import WEIGHTS, save_trained
 
 if TYPE_CHECKING:
+    from kdsweep.config.job import Job
     from kdsweep.ledger.layout import TrialFolder
-    from kdsweep.spec.job import Job
     from kdsweep.training.report import EpochReport
     from kdsweep.trial.cohort import Cohort
 
@@ -35,24 +35,26 @@ class StudentFolder:
     Args:
         job: The job.
         folder: Its folder; made if it is not there.
-        home: The folder in which its cohort trains, where the process's output goes; a student
-            with another folder has its own lines there as well.
+        cohort_dir: The folder in which its cohort trains, where the process's output goes; a
+            student with another folder has its own lines there as well.
 
     Attributes:
         job: The job.
         folder: Its folder.
     """
 
-    def __init__(self, job: Job, folder: TrialFolder, home: TrialFolder) -> None:
+    def __init__(self, job: Job, folder: TrialFolder, cohort_dir: TrialFolder) -> None:
         self.job = job
         self.folder = folder.create()
-        self._is_home = folder.path == home.path
+        self._is_cohort_dir = folder.path == cohort_dir.path
         self._best = -float("inf")
         self._terms = LopsidedTerms()
         write_text(folder.job_yaml, dump_yaml(job))
-        if not self._is_home:
-            log = os.path.relpath(home.log, folder.path)
-            self._append(f"trains in the cohort of trial {home.path.name}, whose log is {log}")
+        if not self._is_cohort_dir:
+            log = os.path.relpath(cohort_dir.log, folder.path)
+            self._append(
+                f"trains in the cohort of trial {cohort_dir.path.name}, whose log is {log}"
+            )
 
     def take(self, report: EpochReport, metric: str, cohort: Cohort, place: int) -> None:
         """Keep the student if this epoch is its best one.
@@ -106,7 +108,7 @@ class StudentFolder:
             alone: Whether no other student is in the cohort, so that no name is needed.
         """
         _LOGGER.log(level, "%s%s", "" if alone else f"{self.folder.path.name}  ", line)
-        if not self._is_home:
+        if not self._is_cohort_dir:
             self._append(line)
 
     def state(self) -> dict[str, Any]:

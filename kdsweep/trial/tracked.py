@@ -6,16 +6,16 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config.metrics import MIOU
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger.checkpoints import CheckpointFolder
-from kdsweep.spec.metrics import MIOU
 from kdsweep.tracking import Tracker, TrialDetails
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.trained_model import CARD
 
 if TYPE_CHECKING:
+    from kdsweep.config.job import Job
     from kdsweep.ledger.layout import TrialFolder
-    from kdsweep.spec.job import Job
 
 
 def tracked(

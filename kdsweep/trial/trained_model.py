@@ -14,18 +14,18 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from kdsweep.errors import SpecError
+from kdsweep.config.metrics import MIOU
+from kdsweep.errors import ConfigError
 from kdsweep.ledger.atomic import new_directory
 from kdsweep.ledger.layout import CARD, CONFUSION, WEIGHTS
-from kdsweep.spec.metrics import MIOU
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdsweep.config.job import Job
+    from kdsweep.config.model import ModelConfig
     from kdsweep.data import SegmentationData
     from kdsweep.models import SegmentationNetwork
-    from kdsweep.spec.job import Job
-    from kdsweep.spec.model import ModelSpec
     from kdsweep.training.learner import Learner
     from kdsweep.training.report import EpochReport
 
@@ -83,7 +83,7 @@ def check_checkpoint(job: Job, classes: Sequence[str] | None = None) -> None:
         classes: Names of the classes of its data, where they are known.
 
     Raises:
-        SpecError: With its place in the job.
+        ConfigError: With its place in the job.
     """
     if job.teacher is None or job.distill.checkpoint is None:
         return
@@ -92,7 +92,7 @@ def check_checkpoint(job: Job, classes: Sequence[str] | None = None) -> None:
     wanted = job.teacher.model_dump(mode="json")
     for key in _ARCHITECTURE:
         if model.get(key) != wanted[key]:
-            raise SpecError(
+            raise ConfigError(
                 f"this checkpoint is of another network: its {key} is {model.get(key)!r}, the "
                 f"teacher's {wanted[key]!r}",
                 path=_CHECKPOINT,
@@ -101,7 +101,7 @@ def check_checkpoint(job: Job, classes: Sequence[str] | None = None) -> None:
                 hint="train one with `kdsweep train`, as the student of a job without a teacher",
             )
     if classes is not None and list(card["classes"]) != list(classes):
-        raise SpecError(
+        raise ConfigError(
             f"this checkpoint knows other classes ({', '.join(card['classes'])})",
             path=_CHECKPOINT,
             value=job.distill.checkpoint,
@@ -109,7 +109,7 @@ def check_checkpoint(job: Job, classes: Sequence[str] | None = None) -> None:
         )
 
 
-def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelSpec) -> None:
+def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelConfig) -> None:
     """Give a network the weights of a checkpoint.
 
     Args:
@@ -118,14 +118,14 @@ def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelS
         model: For the error message.
 
     Raises:
-        SpecError: The weights cannot be read, or are not of this network.
+        ConfigError: The weights cannot be read, or are not of this network.
     """
     try:
         weights: dict[str, Tensor] = load_file(Path(checkpoint) / WEIGHTS)
         network.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SpecError(
+        raise ConfigError(
             f"the weights of this checkpoint cannot be used: {reason}",
             path=_CHECKPOINT,
             value=checkpoint,
@@ -141,7 +141,7 @@ def _read_card(checkpoint: str) -> dict[str, Any]:
         card["model"]["encoder"], list(card["classes"])
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         there = "cannot be read" if path.exists() else "has no " + CARD
-        raise SpecError(
+        raise ConfigError(
             f"this folder {there}, so it is not that of a trained student",
             path=_CHECKPOINT,
             value=checkpoint,

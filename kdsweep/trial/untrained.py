@@ -16,7 +16,7 @@ from kdsweep.data import FrameCounts, SegmentationData, Split
 from kdsweep.trial.cohort import Cohort, build_cohort
 
 if TYPE_CHECKING:
-    from kdsweep.spec.job import Job
+    from kdsweep.config.job import Job
 
 
 def untrained_cohort(
@@ -30,7 +30,7 @@ def untrained_cohort(
         device: Where to train.
 
     Raises:
-        SpecError: The job asks for what the networks do not have.
+        ConfigError: The job asks for what the networks do not have.
     """
     return build_cohort([_plain(job)], _noise(job, counts), device=device)
 

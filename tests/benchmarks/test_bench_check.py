@@ -17,11 +17,11 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_check", BENCHMARKS / "check.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    config = importlib.util.spec_from_file_location("bench_check", BENCHMARKS / "check.py")
+    assert config is not None
+    assert config.loader is not None
+    module = importlib.util.module_from_spec(config)
+    config.loader.exec_module(module)
     return module
 
 

@@ -12,15 +12,15 @@ import make_data
 import pytest
 
 from kdsweep.cli import main
+from kdsweep.config.data import CamvidData
 from kdsweep.data import cache as decode_cache
 from kdsweep.data import open_data
 from kdsweep.data.cache_admin import cache_entries, clear_cache
-from kdsweep.spec.data import CamvidData
 
 USE = """
 import sys
 from kdsweep.data import open_data
-from kdsweep.spec.data import CamvidData
+from kdsweep.config.data import CamvidData
 open_data(CamvidData(source="camvid", path=sys.argv[1], image_size=(8, 12), cache=sys.argv[2]))
 print("open", flush=True)
 sys.stdin.readline()
@@ -28,7 +28,7 @@ sys.stdin.readline()
 
 
 @pytest.fixture
-def spec(tmp_path: Path, cache: Path) -> CamvidData:
+def config(tmp_path: Path, cache: Path) -> CamvidData:
     root = make_data.camvid(tmp_path / "camvid")
     return CamvidData(source="camvid", path=str(root), image_size=(8, 12), cache=str(cache))
 
@@ -39,8 +39,8 @@ def forget() -> None:
         decode_cache._release(folder)
 
 
-def test_what_another_process_has_open_stays(spec: CamvidData, cache: Path) -> None:
-    command = [sys.executable, "-c", USE, str(spec.path), str(cache)]
+def test_what_another_process_has_open_stays(config: CamvidData, cache: Path) -> None:
+    command = [sys.executable, "-c", USE, str(config.path), str(cache)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as user:
@@ -57,13 +57,13 @@ def test_what_another_process_has_open_stays(spec: CamvidData, cache: Path) -> N
     assert not any(e.path.exists() for e in removed)
     assert cache_entries(cache) == []
     # It is made again, also by a process that has used it before.
-    assert len(open_data(spec).train) == 4
+    assert len(open_data(config).train) == 4
     assert clear_cache(cache) == []
     forget()
 
 
-def test_only_what_was_not_used_for_so_long_goes(spec: CamvidData, cache: Path) -> None:
-    open_data(spec)
+def test_only_what_was_not_used_for_so_long_goes(config: CamvidData, cache: Path) -> None:
+    open_data(config)
     forget()
     old, *young = cache_entries(cache)
     before = time.time() - 3 * 86_400
@@ -75,9 +75,9 @@ def test_only_what_was_not_used_for_so_long_goes(spec: CamvidData, cache: Path) 
 
 
 def test_an_entry_removed_before_it_was_held_is_built_again(
-    spec: CamvidData, cache: Path, monkeypatch: pytest.MonkeyPatch
+    config: CamvidData, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_data(spec)
+    open_data(config)
     forget()
     hold, removed = decode_cache._hold, []
 
@@ -87,13 +87,13 @@ def test_an_entry_removed_before_it_was_held_is_built_again(
         hold(folder)
 
     monkeypatch.setattr(decode_cache, "_hold", hold_late)
-    assert len(open_data(spec).train) == 4
+    assert len(open_data(config).train) == 4
     assert removed
     forget()
 
 
 def test_the_command_lists_and_clears(
-    spec: CamvidData,
+    config: CamvidData,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -104,7 +104,7 @@ def test_the_command_lists_and_clears(
             main()
         return ended.value.code or 0, *capsys.readouterr()
 
-    open_data(spec)
+    open_data(config)
     _, out, _ = kdsweep("cache", str(cache))
     num = len(cache_entries(cache))
     assert out.count("in use") == num

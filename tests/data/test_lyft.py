@@ -8,14 +8,14 @@ import make_data
 import numpy as np
 import pytest
 
+from kdsweep.config.data import HoldoutConfig, LyftData, PartsConfig
 from kdsweep.data import open_data
 from kdsweep.data.carla import CLASSES, ROAD, ROAD_LINE, TRAFFIC_SIGN, VEHICLE
 from kdsweep.data.source import Frame
 from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.data.splitting import Holdout, Parts
-from kdsweep.errors import DataError, SpecError
+from kdsweep.errors import ConfigError, DataError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import HoldoutSpec, LyftData, PartsSpec
 
 HALF = Holdout(val=0.5, test=0.0, block=1, seed=0)
 
@@ -44,14 +44,14 @@ def test_finds_all_published_layouts(tmp_path: Path, made: str, given: str, part
 def test_parts_split_by_name(tmp_path: Path, cache: Path) -> None:
     for number, part in enumerate(("dataA", "dataB", "dataC", "dataE")):
         make_data.lyft_part(tmp_path / part / part, [f"0{number}_00_{i}" for i in range(3)])
-    spec = LyftData(
+    config = LyftData(
         source="lyft",
         path=str(tmp_path),
         image_size=make_data.SIZE,
-        split=PartsSpec(train=("dataA", "dataB"), val=("dataC",), test=("dataE",)),
+        split=PartsConfig(train=("dataA", "dataB"), val=("dataC",), test=("dataE",)),
         cache=str(cache),
     )
-    data = open_data(spec)
+    data = open_data(config)
     assert [name.split("/")[0] for name in data.train.names] == ["dataA"] * 3 + ["dataB"] * 3
     assert {name.split("/")[0] for name in data.val.names} == {"dataC"}
     assert data.test is not None
@@ -63,7 +63,7 @@ def test_an_unknown_part_names_the_known_ones(tmp_path: Path) -> None:
     source = LyftSource(
         tmp_path, hood_void=True, merge_road_lines=False, split=Parts(("dataA",), ("dataC",))
     )
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         source.splits()
     assert caught.value.path == ("data", "split", "val", 0)
     assert "dataC" in str(caught.value)
@@ -130,7 +130,7 @@ def test_a_hold_out_may_be_drawn_from_some_parts_alone(tmp_path: Path, cache: Pa
         make_data.lyft_part(tmp_path / part, [f"0{number}_00_{i}" for i in range(10)])
 
     def opened(parts: tuple[str, ...]) -> list[str]:
-        split = HoldoutSpec(val=0.2, block=1, parts=parts)
+        split = HoldoutConfig(val=0.2, block=1, parts=parts)
         data = open_data(
             LyftData(
                 source="lyft",
@@ -145,7 +145,7 @@ def test_a_hold_out_may_be_drawn_from_some_parts_alone(tmp_path: Path, cache: Pa
 
     assert opened(("dataB",)) == ["dataB"]
     assert opened(("dataA", "dataB")) == ["dataA", "dataB"]
-    with pytest.raises(SpecError, match="no such part") as caught:
+    with pytest.raises(ConfigError, match="no such part") as caught:
         opened(("dataA", "data_b"))
     assert caught.value.path == ("data", "split", "parts", 1)
     assert "did you mean `dataB`?" in str(caught.value)

@@ -11,11 +11,11 @@ import make_data
 import numpy as np
 import pytest
 
+from kdsweep.config.document import read_document
 from kdsweep.data import Split, TrainLoader
 from kdsweep.data.augment.pipeline import PipelineAugmenter, check_pipeline
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.labels import VOID
-from kdsweep.spec.document import read_document
 
 CLASS = "__class_fullname__"
 SIZE = (32, 48)
@@ -55,8 +55,8 @@ def step(name: str, p: float = 1.0, **arguments: Any) -> dict[str, Any]:
     return {"__class_fullname__": name, "p": p, **arguments}
 
 
-def refused(pipeline: dict[str, Any]) -> SpecError:
-    with pytest.raises(SpecError) as found:
+def refused(pipeline: dict[str, Any]) -> ConfigError:
+    with pytest.raises(ConfigError) as found:
         check_pipeline(pipeline, SIZE)
     assert found.value.path[:2] == ("data", "augment")
     return found.value
@@ -175,5 +175,5 @@ def test_a_transform_that_is_switched_off_does_not_matter() -> None:
 
 def test_a_frame_that_comes_out_otherwise_ends_the_training() -> None:
     augment = PipelineAugmenter(several(step("RandomCrop", height=16, width=16)), 0)
-    with pytest.raises(SpecError, match="epoch 3, frame 4"):
+    with pytest.raises(ConfigError, match="epoch 3, frame 4"):
         augment(IMAGE, LABELS, 3, 4)

@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdsweep.config.data import CamvidData, LyftData
 from kdsweep.data import class_frequencies, open_data
 from kdsweep.data.carla import CLASSES, VEHICLE
 from kdsweep.data.sources.camvid import CamvidSource
 from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.data.splitting import Holdout
 from kdsweep.labels import VOID
-from kdsweep.spec.data import CamvidData, LyftData
 
 pytestmark = pytest.mark.real_data
 
 
 def test_lyft_opens_with_a_default_job(real_lyft: Path, cache: Path) -> None:
-    spec = LyftData(source="lyft", path=str(real_lyft), image_size=(96, 128), cache=str(cache))
-    data = open_data(spec)
+    config = LyftData(source="lyft", path=str(real_lyft), image_size=(96, 128), cache=str(cache))
+    data = open_data(config)
     # The six frames of one recording stay together.
     assert {name.rpartition("_")[0] for name in data.train.names} == {"dataA/02_00"}
     assert data.val.names == ("dataC/03_00_000", "dataC/04_00_043")
@@ -80,11 +80,11 @@ def test_camvid_has_its_published_counts(real_camvid: Path) -> None:
 
 
 def test_camvid_opens_decoded(real_camvid: Path, cache: Path) -> None:
-    spec = CamvidData(
+    config = CamvidData(
         source="camvid", path=str(real_camvid), image_size=(90, 120), num_train=40, num_val=20,
         cache=str(cache),
     )  # fmt: skip
-    data = open_data(spec)
+    data = open_data(config)
     assert (len(data.train), len(data.val), data.test) == (40, 20, None)
     shares = dict(zip(data.classes, class_frequencies(data.train, 11), strict=True))
     assert 0.25 < shares["Road"] < 0.4

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdsweep.config.data import RoadscenesData
 from kdsweep.data import open_data
 from kdsweep.data.carla import CLASSES, NONE, ROAD
 from kdsweep.data.pictures import read_mask, read_rgb
 from kdsweep.data.scenes import render
 from kdsweep.data.scenes.write import Task, image_path, write_scenes
-from kdsweep.spec.data import RoadscenesData
 
 
 def test_scenes_are_repeatable_and_differ() -> None:

@@ -27,7 +27,7 @@ from kdsweep.deploy.search import read_choice, search_postprocessing
 from kdsweep.deploy.steps import parse_steps
 from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
 from kdsweep.deploy.tta import FramePredictor, Views
-from kdsweep.errors import ExperimentError, KdsweepError, SpecError
+from kdsweep.errors import ConfigError, ExperimentError, KdsweepError
 from kdsweep.ledger import Experiment, Ledger, TrialFolder
 from kdsweep.ledger.events import EpochEvent, TrialEvent
 from kdsweep.trial import run_job
@@ -151,7 +151,7 @@ def test_where_no_teacher_was_kept_it_is_said_and_another_can_be_named(
     assert "--teacher" in about
     named, _ = open_teacher(lonely, trained.path)
     assert named is not None
-    with pytest.raises(SpecError, match="no trained network"):
+    with pytest.raises(ConfigError, match="no trained network"):
         open_teacher(lonely, tmp_path)
     found = search_postprocessing(lonely, None, about, num_resamples=20)
     assert found.not_tried["teacher"] == about
@@ -317,7 +317,7 @@ def test_bad_input_is_refused(
 
 def test_a_split_that_the_data_do_not_have_is_refused(student: TrainedStudent) -> None:
     without = replace(student, data=replace(student.data, test=None))
-    with pytest.raises(SpecError, match="no test split"):
+    with pytest.raises(ConfigError, match="no test split"):
         evaluate_student(without, "test")
 
 

@@ -16,7 +16,7 @@ from kdsweep.deploy import export as export_module
 from kdsweep.deploy.choosing import TrialProgress, best_trial, choose_student
 from kdsweep.deploy.export import export_student
 from kdsweep.deploy.tables import milliseconds
-from kdsweep.errors import ExperimentError, KdsweepError, ModelFileError, SpecError
+from kdsweep.errors import ConfigError, ExperimentError, KdsweepError, ModelFileError
 from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.events import EpochEvent, TrialEvent
 
@@ -249,7 +249,7 @@ def test_a_student_is_also_meant_by_its_files(exported: Get, trained: Get) -> No
 def test_nothing_is_written_over(trained: Get, tmp_path: Path) -> None:
     out = tmp_path / "mine"
     out.mkdir()
-    with pytest.raises(SpecError, match="never overwritten"):
+    with pytest.raises(ConfigError, match="never overwritten"):
         export(trained("unet"), format="torch", out=out)
     first = export(trained("unet"), format="torch")
     second = export(trained("unet"), format="torch")
@@ -260,7 +260,7 @@ def test_missing_packages_are_named(trained: Get, monkeypatch: pytest.MonkeyPatc
     from kdsweep.deploy import optional_dependencies
 
     monkeypatch.setattr(optional_dependencies.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SpecError, match=r"pip install 'kdsweep\[deploy\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'kdsweep\[deploy\]'"):
         export(trained("unet"), format="onnx")
 
 

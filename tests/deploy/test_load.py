@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from kdsweep import deploy
-from kdsweep.errors import ModelFileError, SpecError
+from kdsweep.errors import ConfigError, ModelFileError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -208,7 +208,7 @@ def test_onnx_that_no_memory_holds_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])
 def test_devices_that_are_not_there_are_refused(exported: Get, format: str) -> None:
-    with pytest.raises(SpecError, match="no such device") as caught:
+    with pytest.raises(ConfigError, match="no such device") as caught:
         deploy.load(exported(format), device="bogus")
     assert caught.value.path == ("device",)
 
@@ -231,7 +231,7 @@ def test_what_is_no_model(tmp_path: Path, what: str) -> None:
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), [1]],
 )
 def test_what_is_no_picture(exported: Get, image: Any) -> None:
-    with pytest.raises(SpecError, match="no picture"):
+    with pytest.raises(ConfigError, match="no picture"):
         deploy.load(exported("onnx"))(image)
 
 

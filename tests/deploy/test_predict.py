@@ -19,7 +19,7 @@ from kdsweep.deploy.card import Card
 from kdsweep.deploy.inputs import find_inputs
 from kdsweep.deploy.model import DeployedModel
 from kdsweep.deploy.predicting import overlaid, predict
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 PALETTE = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
 
@@ -146,9 +146,9 @@ def test_every_input_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 def test_nothing_is_mixed_into_a_folder(model: DeployedModel, tmp_path: Path) -> None:
     good = save(tmp_path / "in" / "a.png", picture(0))
-    with pytest.raises(SpecError, match="new or empty"):
+    with pytest.raises(ConfigError, match="new or empty"):
         predict(model, [good], tmp_path / "in")
-    with pytest.raises(SpecError, match="is not there"):
+    with pytest.raises(ConfigError, match="is not there"):
         predict(model, [tmp_path / "gone.png"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -7,7 +7,7 @@ import pytest
 
 from kdsweep.deploy.steps import KINDS, STAGES, Step, missing_for, parse_steps, step_text, views_of
 from kdsweep.deploy.tta import Views
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 SIZE = (40, 60)
 
@@ -58,13 +58,13 @@ def test_steps_are_put_in_order_and_written_as_they_are_read() -> None:
     ],
 )
 def test_steps_that_cannot_be_are_refused(text: str, said: str) -> None:
-    with pytest.raises(SpecError, match=said) as raised:
+    with pytest.raises(ConfigError, match=said) as raised:
         parse_steps(text)
     assert raised.value.exit_code == 2
 
 
 def test_a_slip_is_told_what_was_meant() -> None:
-    with pytest.raises(SpecError, match="did you mean `flip`"):
+    with pytest.raises(ConfigError, match="did you mean `flip`"):
         parse_steps("flop")
 
 

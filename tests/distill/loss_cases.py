@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from grids import VOID, Scene
 
+from kdsweep.config.losses import LossConfig
 from kdsweep.distill import LOSSES, DistillationLoss, TapChannels, build_loss
 from kdsweep.models import Activations
-from kdsweep.spec.losses import LossSpec
 
 SEED = 1234  # of the parameters, and of every forward pass of a loss that draws random numbers
 
 
-def spec_of(name: str) -> type[LossSpec]:
-    """The spec class of a loss."""
+def spec_of(name: str) -> type[LossConfig]:
+    """The config class of a loss."""
     return LOSSES.get(name)
 
 

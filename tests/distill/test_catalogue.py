@@ -13,7 +13,7 @@ from rich.console import Console
 from kdsweep.distill import LOSSES
 from kdsweep.distill.catalogue import HEADINGS, catalogue, look_up, short_taps
 from kdsweep.distill.show import show_all, show_one
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 EVERY = sorted(LOSSES)
 
@@ -62,7 +62,7 @@ def test_everything_fits_and_is_there(width: int) -> None:
 
 
 def test_unknown_losses_name_the_nearest() -> None:
-    with pytest.raises(SpecError, match="unknown distillation loss") as caught:
+    with pytest.raises(ConfigError, match="unknown distillation loss") as caught:
         look_up("pixel_ls")
     assert "did you mean `pixel_kl`?" in str(caught.value)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from loss_cases import GRIDS, Case, build, evaluate, labels, leaves, pair
 
+from kdsweep.config import load_job
 from kdsweep.distill import TapChannels, build_loss
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.labels import VOID
 from kdsweep.models import Activations
-from kdsweep.spec import load_job
 
 EVEN = GRIDS["even"]
 
@@ -123,7 +123,7 @@ def test_reviewed_taps_go_from_shallow_to_deep() -> None:
         "distill": {"review": {"taps": ["encoder.4", "encoder.2"]}},
         "train": {"epochs": 1},
     }
-    with pytest.raises(SpecError, match="shallow to deep") as caught:
+    with pytest.raises(ConfigError, match="shallow to deep") as caught:
         load_job(job)
     assert caught.value.path == ("distill", "review", "taps")
     assert "encoder.2, encoder.4" in str(caught.value)

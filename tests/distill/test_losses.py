@@ -29,12 +29,12 @@ from loss_cases import (
     spec_of,
 )
 
+from kdsweep.config.distill import DistillConfig
+from kdsweep.config.losses import OTHER_KEYS
+from kdsweep.config.schema_node import SchemaNode
 from kdsweep.distill import LOSSES, TapChannels, build_loss
 from kdsweep.labels import VOID
 from kdsweep.models import Activations
-from kdsweep.spec.distill import DistillSpec
-from kdsweep.spec.losses import OTHER_KEYS
-from kdsweep.spec.schema_node import SchemaNode
 
 EXPECTED = logit_formulas.EXPECTED | feature_formulas.EXPECTED
 SECTIONS = ("Averaged over", "Defaults", "Taps", "Reference")
@@ -62,9 +62,9 @@ def on_grids(
 def test_every_registered_loss_has_a_case_a_formula_and_a_spec() -> None:
     names = set(LOSSES.names())
     assert names == {case.name for case in CASES} == set(EXPECTED)
-    fields = {n: SchemaNode.of_field(f).sections for n, f in DistillSpec.model_fields.items()}
+    fields = {n: SchemaNode.of_field(f).sections for n, f in DistillConfig.model_fields.items()}
     assert names == {name for name, sections in fields.items() if sections}
-    assert set(DistillSpec.model_fields) == names | set(OTHER_KEYS)
+    assert set(DistillConfig.model_fields) == names | set(OTHER_KEYS)
 
 
 @pytest.mark.parametrize("name", LOSSES.names())
@@ -78,12 +78,12 @@ def test_docstrings_have_every_section_in_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOSSES.names())
 def test_the_defaults_of_the_spec_build_the_loss(name: str) -> None:
-    spec = spec_of(name)()
+    config = spec_of(name)()
     channels = {f"encoder.{stage}": 4 for stage in range(5)} | {"decoder": 4, "logits": 3}
     wide = {tap: 2 * width for tap, width in channels.items()} | {"logits": 3}
-    loss = build_loss(name, TapChannels(channels, wide), spec.options())
+    loss = build_loss(name, TapChannels(channels, wide), config.options())
     assert set(loss.taps) <= set(channels)
-    assert spec.weight > 0
+    assert config.weight > 0
 
 
 @pytest.mark.parametrize("void", VOIDS)

@@ -7,7 +7,7 @@ import torch
 
 from kdsweep.distill import Ramp, TapChannels, build_objective
 from kdsweep.distill.gate import LeadGate
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 
 
 def test_weights_follow_their_ramps() -> None:
@@ -42,6 +42,6 @@ def test_the_gate_opens_with_the_lead_of_the_teacher() -> None:
 
 
 def test_unknown_loss_names_the_nearest() -> None:
-    with pytest.raises(SpecError, match="unknown distillation loss") as caught:
+    with pytest.raises(ConfigError, match="unknown distillation loss") as caught:
         build_objective({"pixel_kll": {"weight": 1}}, TapChannels({}, {}))
     assert str(caught.value).split("allowed: ")[1].startswith("pixel_kl")

@@ -115,6 +115,10 @@ def as_nobody(*limits):
     interpreter and this checkout may lie in folders that only root may enter.
     """
     read = "+dac_read_search"
-    rights = [f"--inh-caps=-all,{read}", f"--ambient-caps=-all,{read}", "--bounding-set=-all," + read]
+    rights = [
+        f"--inh-caps=-all,{read}",
+        f"--ambient-caps=-all,{read}",
+        "--bounding-set=-all," + read,
+    ]
     user = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", *rights]
     return ["prlimit", *limits, *user]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.models import choose_device
 
 
@@ -34,6 +34,6 @@ def test_devices_that_are_not_there_are_one_clear_error(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
-    with pytest.raises(SpecError, match=said) as caught:
+    with pytest.raises(ConfigError, match=said) as caught:
         choose_device(name)
     assert caught.value.path == ("device",)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdsweep.errors import SpecError, WeightsError
+from kdsweep.errors import ConfigError, WeightsError
 from kdsweep.models import build_network, check_taps, inspect_network
 from kdsweep.models.architectures import architecture_names, option_names
 from kdsweep.models.pretrained import check_weights, fetch_weights
@@ -118,7 +118,7 @@ def test_stride_is_one_where_any_size_will_do() -> None:
     ],
 )
 def test_unknown_names_are_one_clear_error(arguments: tuple, path: tuple, part: str) -> None:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         inspect_network(*arguments, 3)
     assert caught.value.path == path
     assert part in str(caught.value)
@@ -126,29 +126,29 @@ def test_unknown_names_are_one_clear_error(arguments: tuple, path: tuple, part: 
 
 def test_options_are_checked_against_the_architecture() -> None:
     assert "decoder_channels" in option_names("unet")
-    with pytest.raises(SpecError, match="no such option") as caught:
+    with pytest.raises(ConfigError, match="no such option") as caught:
         inspect_network("unet", "resnet18", 3, options={"decoder_chanels": [8]})
     assert "decoder_channels" in str(caught.value).split("allowed:")[1].split(",")[0]
     assert "did you mean `decoder_channels`?" in str(caught.value)
-    with pytest.raises(SpecError, match="cannot be built") as caught:
+    with pytest.raises(ConfigError, match="cannot be built") as caught:
         inspect_network("unet", "resnet18", 3, options={"decoder_channels": [8, 8]})
     assert caught.value.path == ("options",)
 
 
 def test_taps_are_checked_with_their_place() -> None:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         check_taps(["encoder.1", "encoder.9"], ["encoder.0", "encoder.1"], "student", ("distill",))
     assert caught.value.path == ("distill", 1)
     assert "the student has no such tap" in str(caught.value)
     assert "did you mean" not in str(caught.value)  # encoder.0 and encoder.1 are equally near
-    with pytest.raises(SpecError, match=r"did you mean `encoder\.1`\?"):
+    with pytest.raises(ConfigError, match=r"did you mean `encoder\.1`\?"):
         check_taps(["encodr.1"], ["encoder.0", "encoder.1"], "student", ("distill",))
 
 
 def test_weights_nobody_published_are_refused() -> None:
     check_weights("resnet18", "imagenet")
     check_weights("mit_b0", None)
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         check_weights("resnet18", "noisy")
     assert caught.value.path == ("encoder_weights",)
 

@@ -12,6 +12,7 @@ import pytest
 from experiments_on_disk import results_of, write
 from scipy import stats
 
+from kdsweep.config import load_space
 from kdsweep.reporting import figures, load
 from kdsweep.reporting.figures.figure import listed, safe, short
 from kdsweep.reporting.figures.response import (
@@ -21,7 +22,6 @@ from kdsweep.reporting.figures.response import (
     response_figures,
 )
 from kdsweep.reporting.results import Results
-from kdsweep.spec import load_space
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

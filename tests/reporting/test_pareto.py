@@ -10,6 +10,8 @@ import plotly.graph_objects
 import pytest
 from experiments_on_disk import results_of, shown, write
 
+from kdsweep.config.metrics import metric_of
+from kdsweep.config.objectives import dominates
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger.events import SweepEvent, TrialEvent
 from kdsweep.ledger.state import Sweep
@@ -30,8 +32,6 @@ from kdsweep.reporting.page.answer import cards, sentences, warnings_of
 from kdsweep.reporting.page.rows import front_rows
 from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
 from kdsweep.reporting.pareto import front_sentence
-from kdsweep.spec.metrics import metric_of
-from kdsweep.spec.objectives import dominates
 
 TWO = ["student/miou", "student/latency_ms"]
 THREE = [*TWO, "student/params_m"]

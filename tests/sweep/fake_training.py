@@ -14,7 +14,7 @@ import time
 
 from step_costs import make_cost
 
-from kdsweep.errors import NonFiniteLossError, SpecError, StepError, TrainingError
+from kdsweep.errors import ConfigError, NonFiniteLossError, StepError, TrainingError
 from kdsweep.ledger.atomic import write_text
 from kdsweep.training.report import EpochReport
 
@@ -33,7 +33,7 @@ DATA = {
 
 def check_job(job):
     if job.student.encoder == "unheard-of":
-        raise SpecError("unknown encoder", path=("student", "encoder"), value="unheard-of")
+        raise ConfigError("unknown encoder", path=("student", "encoder"), value="unheard-of")
 
 
 def prepare(jobs):
@@ -116,7 +116,7 @@ def run_jobs(
     jobs,
     folders,
     *,
-    home=None,
+    cohort_dir=None,
     device,
     num_threads,
     metric,

@@ -7,8 +7,8 @@ import random
 import fake_training
 from plain_events import read_plain
 
+from kdsweep.config import Job, Space, load_space
 from kdsweep.ledger import Experiment, Ledger, TrialFolder
-from kdsweep.spec import Job, Space, load_space
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.ray.worker import failure
 from kdsweep.sweep.resources import Plan

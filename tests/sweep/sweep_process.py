@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from kdsweep.spec import load_space
+from kdsweep.config import load_space
 from kdsweep.sweep import resume_sweep, run_sweep
 
 

@@ -6,10 +6,10 @@ import pytest
 from plain_events import read_plain, typed, typed_event
 from simulation import SPACE, Simulation, ended, essence, make_space
 
+from kdsweep.config import load_space
 from kdsweep.ledger.events import ExtendEvent
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
-from kdsweep.spec import load_space
 
 STUDENT_LR = {"min": 1.0e-4, "max": 1.0e-1, "distribution": "log_uniform_values"}
 
@@ -114,7 +114,7 @@ def test_an_attempt_hands_out_only_those_that_have_not_ended(tmp_path):
     driver.crashed(attempt, "crash", "gone")
     again = driver.next_attempt()
     assert [task.trial for task in again.tasks] == [2]
-    assert (again.cohort, again.attempt, again.home) == (0, 2, attempt.home)
+    assert (again.cohort, again.attempt, again.cohort_dir) == (0, 2, attempt.cohort_dir)
     driver.ledger.close()
 
 

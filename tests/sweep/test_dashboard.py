@@ -15,7 +15,7 @@ import optuna
 import pytest
 from simulation import Simulation, make_space
 
-from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger.events import EpochEvent
 from kdsweep.sweep.dashboard import Dashboard
 from kdsweep.sweep.mirror import StudyMirror
@@ -175,7 +175,7 @@ def test_what_cannot_be_shown_is_one_clear_error(driver, experiment):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(SpecError, match=f"port {port} on 127.0.0.1 is in use"):
+        with pytest.raises(ConfigError, match=f"port {port} on 127.0.0.1 is in use"):
             Dashboard(experiment.path, port)
     experiment.study_db.write_text("no database")
     with pytest.raises(ExperimentError, match="cannot be read"):
@@ -190,7 +190,7 @@ def test_what_cannot_be_shown_is_one_clear_error(driver, experiment):
 
 def test_without_the_package_it_says_how_to_get_it(experiment, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SpecError, match=r"kdsweep\[dashboard\]"):
+    with pytest.raises(ConfigError, match=r"kdsweep\[dashboard\]"):
         Dashboard(experiment.path, 0)
 
 

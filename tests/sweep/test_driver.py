@@ -10,7 +10,7 @@ import pytest
 from plain_events import read_plain, typed, typed_event
 from simulation import Simulation, ended, essence, make_space, results
 
-from kdsweep.errors import ExperimentError, SpecError
+from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger import Ledger
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
@@ -428,7 +428,7 @@ def test_a_space_cannot_be_extended_beyond_its_points(tmp_path):
     simulation = Simulation(tmp_path, space)
     simulation.run()
     with Ledger.open(simulation.experiment.ledger) as ledger:
-        with pytest.raises(SpecError, match="4 different jobs, and 3 trials"):
+        with pytest.raises(ConfigError, match="4 different jobs, and 3 trials"):
             _extend(space, ledger, 2)
         _extend(space, ledger, 1)
     assert not simulation.run().sweep.has_work

@@ -10,16 +10,16 @@ import optuna
 import pytest
 from simulation import Simulation, ended, essence, make_space
 
-from kdsweep.errors import SpecError
+from kdsweep.config import Job, load_space
+from kdsweep.config.architectures import architecture_key
+from kdsweep.config.metrics import metric_of
+from kdsweep.config.objectives import COSTS, SCORES, dominates, excess, front
+from kdsweep.errors import ConfigError
 from kdsweep.ledger import Ledger
 from kdsweep.ledger.atomic import write_json
 from kdsweep.ledger.rungs import Rungs
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
-from kdsweep.spec import Job, load_space
-from kdsweep.spec.architectures import architecture_key
-from kdsweep.spec.metrics import metric_of
-from kdsweep.spec.objectives import COSTS, SCORES, dominates, excess, front
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.run import _extend
@@ -67,7 +67,7 @@ def test_scores_are_maximised_and_costs_minimised():
     ],
 )
 def test_what_cannot_be_searched_for_is_one_error(sweep, path, text):
-    with pytest.raises(SpecError) as raised:
+    with pytest.raises(ConfigError) as raised:
         make_space(sweep=sweep)
     assert raised.value.path == ("sweep", *path)
     assert text in str(raised.value)
@@ -75,7 +75,7 @@ def test_what_cannot_be_searched_for_is_one_error(sweep, path, text):
 
 def test_bounds_on_the_architecture_need_finitely_many():
     options = {"decoder_channels": {"min": 0.1, "max": 0.9}}
-    with pytest.raises(SpecError, match="infinitely many student architectures"):
+    with pytest.raises(ConfigError, match="infinitely many student architectures"):
         make_space(student={"options": options}, sweep={"constraints": SMALL, "controls": "none"})
 
 
@@ -161,7 +161,7 @@ def test_a_finite_space_has_as_many_trials_as_keep_to_the_bounds(tmp_path):
         assert events[-1]["event"] == "done"
         with (
             Ledger.open(simulation.experiment.ledger) as ledger,
-            pytest.raises(SpecError, match="8 different jobs within its constraints"),
+            pytest.raises(ConfigError, match="8 different jobs within its constraints"),
         ):
             _extend(space, ledger, 1)
 
@@ -195,7 +195,7 @@ def test_a_bound_that_no_student_keeps_to_is_an_error():
         a.key: {"student/params_m": 6.0 if "mobilenet" in a.key else 14.0}
         for a in space.architectures()
     }
-    with pytest.raises(SpecError, match=r"no student .* mobilenet_v2 at 32×32, has 6") as raised:
+    with pytest.raises(ConfigError, match=r"no student .* mobilenet_v2 at 32×32, has 6") as raised:
         Feasibility(space, costs)
     assert raised.value.path == ("sweep", "constraints", "student/params_m")
 

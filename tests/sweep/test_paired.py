@@ -6,12 +6,12 @@ import pytest
 from plain_events import typed
 from simulation import Simulation, ended, make_space
 
-from kdsweep.errors import SpecError
+from kdsweep.config import JobList
+from kdsweep.errors import ConfigError
 from kdsweep.ledger import Ledger
 from kdsweep.ledger.atomic import write_json
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
-from kdsweep.spec import JobList
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.run import _extend, read_space
 
@@ -159,12 +159,12 @@ def test_a_confirmation_is_neither_confirmed_nor_extended(tmp_path):
     confirmation = Simulation(tmp_path / "second", jobs)
     write_json(confirmation.experiment.spec_json, jobs.resolved())
     confirmation.run()
-    with pytest.raises(SpecError, match="is a confirmation itself") as caught:
+    with pytest.raises(ConfigError, match="is a confirmation itself") as caught:
         jobs_to_confirm(confirmation.experiment.path, top=1, seeds=2)
     assert f"kdsweep confirm {source} --seeds" in str(caught.value)
     with (
         Ledger.open(confirmation.experiment.ledger) as ledger,
-        pytest.raises(SpecError, match="its jobs and seeds are fixed") as caught,
+        pytest.raises(ConfigError, match="its jobs and seeds are fixed") as caught,
     ):
         _extend(jobs, ledger, 1)
     assert f"kdsweep confirm {source} --seeds" in str(caught.value)
@@ -174,7 +174,7 @@ def test_nothing_to_confirm_is_said(tmp_path):
     simulation = Simulation(tmp_path, make_space())
     write_json(simulation.experiment.spec_json, simulation.space.resolved())
     simulation.run(max_events=5)
-    with pytest.raises(SpecError, match="nothing to confirm"):
+    with pytest.raises(ConfigError, match="nothing to confirm"):
         jobs_to_confirm(simulation.experiment.path, top=1, seeds=1)
 
 
@@ -194,5 +194,5 @@ def test_a_job_that_costs_too_much_is_not_confirmed(tmp_path):
     simulation = Simulation(tmp_path / "none", space)
     simulation.run()
     write_json(simulation.experiment.spec_json, space.resolved())
-    with pytest.raises(SpecError, match="within the sweep's constraints"):
+    with pytest.raises(ConfigError, match="within the sweep's constraints"):
         jobs_to_confirm(simulation.experiment.path, top=1, seeds=1)

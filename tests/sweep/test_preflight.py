@@ -8,7 +8,7 @@ import fake_training
 import pytest
 from simulation import make_space
 
-from kdsweep.errors import DataError, KdsweepError, ResourceError, SpecError
+from kdsweep.errors import ConfigError, DataError, KdsweepError, ResourceError
 from kdsweep.sweep.ray.preflight import (
     PATIENCE_SECONDS,
     Preflight,
@@ -165,10 +165,10 @@ def test_what_is_refused_reaches_the_driver_as_it_was_raised(preflight):
     jobs = [job.model_dump(mode="json") for job in bad.jobs_to_check()]
     result = outcome("fake_training", jobs)
     assert not preflight.reported(preflight.next_task(), result)
-    assert isinstance(preflight.error, SpecError)
+    assert isinstance(preflight.error, ConfigError)
     assert preflight.error.path == ("student", "encoder")
     assert preflight.error.value == "unheard-of"
-    assert not restore_error(keep_error(SpecError("no value"))).has_value
+    assert not restore_error(keep_error(ConfigError("no value"))).has_value
     assert str(restore_error(keep_error(DataError("three files")))) == "three files"
 
 

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from step_costs import GIB, make_cost
 
-from kdsweep.errors import DataError, ResourceError, SpecError
-from kdsweep.spec import Space, load_space
+from kdsweep.config import Space, load_space
+from kdsweep.errors import ConfigError, DataError, ResourceError
 from kdsweep.sweep.preview import Preview, preview
 from kdsweep.sweep.preview_display import show_preview
 from kdsweep.trial import machine as machines
@@ -139,7 +139,7 @@ def test_bounds_leave_fewer_students_controls_and_trials(asked: dict[str, Any]) 
     # A corner's student may break the bound in all of them.
     only = preview(make_space(student=wide, sweep={"constraints": {"student/params_m": "<= 7"}}))
     assert {sample.job.student.encoder for sample in only.samples} == {"mobilenet_v2"}
-    with pytest.raises(SpecError, match=r"the least, mobilenet_v2 at 32×64, has 6\.6"):
+    with pytest.raises(ConfigError, match=r"the least, mobilenet_v2 at 32×64, has 6\.6"):
         preview(make_space(student=wide, sweep={"constraints": {"student/params_m": "<= 1"}}))
 
 
@@ -251,7 +251,7 @@ def test_sections_to_choose_from_are_told_by_their_keys(asked: dict[str, Any]) -
 
 
 def test_what_cannot_run_is_an_error(asked: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no such tap") as odd:
+    with pytest.raises(ConfigError, match="no such tap") as odd:
         preview(make_space(distill={"hint": {"taps": ["encoder.9"]}}))
     assert odd.value.path == ("distill", "hint", "taps", 0)
     with pytest.raises(DataError, match="is not there"):

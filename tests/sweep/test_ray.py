@@ -19,11 +19,11 @@ import pytest
 from plain_events import read_plain, typed, typed_event
 from simulation import SPACE, Simulation, ended, essence, make_space
 
-from kdsweep.errors import DataError, ExperimentError, ResourceError, SpecError
+from kdsweep.config import load_space
+from kdsweep.errors import ConfigError, DataError, ExperimentError, ResourceError
 from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
-from kdsweep.spec import load_space
 from kdsweep.sweep import jobs_to_confirm, resume_sweep, run_sweep
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import cluster
@@ -397,7 +397,7 @@ def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
 
 def test_bad_input_leaves_no_experiment(tmp_path):
     unknown = make_space(student={"encoder": "unheard-of"})
-    with pytest.raises(SpecError, match="unknown encoder") as raised:
+    with pytest.raises(ConfigError, match="unknown encoder") as raised:
         run_sweep(unknown, experiments=tmp_path, runner="fake_training", dashboard=False)
     assert raised.value.path == ("student", "encoder")
     assert list(tmp_path.iterdir()) == []
@@ -414,7 +414,7 @@ def test_missing_data_are_refused_before_ray_starts(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="nowhere is not there"):
         run_sweep(make_space(data=nowhere), experiments=tmp_path, dashboard=False)
     two = {"source": "roadscenes", "num_classes": 2, "image_size": [32, 32]}
-    with pytest.raises(SpecError, match="has more classes than that"):
+    with pytest.raises(ConfigError, match="has more classes than that"):
         run_sweep(make_space(data=two), experiments=tmp_path, dashboard=False)
     # Only the workers of a cluster need to see the data.
     with pytest.raises(AssertionError, match="Ray starts"):

@@ -2,13 +2,13 @@
 
 import pytest
 
+from kdsweep.config.sweep import ResourcesConfig
 from kdsweep.errors import ResourceError
-from kdsweep.spec.sweep import ResourcesSpec
 from kdsweep.sweep.resources import Node, Plan, plan
 
 
 @pytest.mark.parametrize(
-    ("nodes", "spec", "max_concurrent", "expected"),
+    ("nodes", "config", "max_concurrent", "expected"),
     [
         # Without GPUs: a quarter of the cores, at most four.
         ([(1, 0)], {}, None, Plan(1, 1, 0.0)),
@@ -36,14 +36,14 @@ from kdsweep.sweep.resources import Node, Plan, plan
         ([(16, 4)], {}, 3, Plan(3, 4, 1.0)),
     ],
 )
-def test_plans(nodes, spec, max_concurrent, expected):
+def test_plans(nodes, config, max_concurrent, expected):
     machines = [Node(f"node{i}", cpus, gpus) for i, (cpus, gpus) in enumerate(nodes)]
-    assert plan(machines, ResourcesSpec(**spec), max_concurrent) == expected
+    assert plan(machines, ResourcesConfig(**config), max_concurrent) == expected
     assert expected.device == ("cuda" if expected.gpus_per_trial else "cpu")
 
 
 @pytest.mark.parametrize(
-    ("nodes", "spec"),
+    ("nodes", "config"),
     [
         ([(2, 0)], {"cpus_per_trial": 3}),
         # Enough in all, but on no single machine.
@@ -53,15 +53,15 @@ def test_plans(nodes, spec, max_concurrent, expected):
         ([(2, 1)], {"cpus_per_trial": 4}),
     ],
 )
-def test_a_trial_that_fits_on_no_machine_is_an_error_that_names_the_machines(nodes, spec):
+def test_a_trial_that_fits_on_no_machine_is_an_error_that_names_the_machines(nodes, config):
     machines = [Node(f"node{i}", cpus, gpus) for i, (cpus, gpus) in enumerate(nodes)]
     with pytest.raises(ResourceError, match="wait for ever") as raised:
-        plan(machines, ResourcesSpec(**spec))
+        plan(machines, ResourcesConfig(**config))
     assert all(f"node{i}" in str(raised.value) for i in range(len(nodes)))
     assert raised.value.exit_code == 2
 
 
 def test_more_than_one_gpu_must_be_whole():
-    spec = ResourcesSpec.model_construct(gpus_per_trial=1.5, cpus_per_trial=None)
+    config = ResourcesConfig.model_construct(gpus_per_trial=1.5, cpus_per_trial=None)
     with pytest.raises(ResourceError, match=r"1\.5 GPUs"):
-        plan([Node("a", 8, 4)], spec)
+        plan([Node("a", 8, 4)], config)

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from simulation import SPACE, make_space
 
-from kdsweep.errors import SpecError
+from kdsweep.config.metrics import metric_of
+from kdsweep.errors import ConfigError
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.spec.metrics import metric_of
 from kdsweep.sweep.schedulers.asha import Asha
 
 
@@ -132,7 +132,7 @@ def test_a_scheduler_of_another_package_decides(tmp_path):
 
 
 def test_an_unknown_scheduler_is_a_slip_of_one_that_is_there():
-    with pytest.raises(SpecError) as raised:
+    with pytest.raises(ConfigError) as raised:
         make_space(sweep={"scheduler": "ashas"})
     assert raised.value.path == ("sweep", "scheduler")
     assert "allowed: asha, none" in str(raised.value)

@@ -4,7 +4,7 @@ import pytest
 from plain_events import typed
 from simulation import Simulation, make_space
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.ledger.events import TrialEvent
 from kdsweep.sweep import study as study_module
 from kdsweep.sweep.study import Study, check_sampler
@@ -106,5 +106,5 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     check_sampler("cmaes")
     monkeypatch.setattr(study_module.importlib.util, "find_spec", lambda name: None)
     check_sampler("tpe")
-    with pytest.raises(SpecError, match=r"kdsweep\[samplers\]"):
+    with pytest.raises(ConfigError, match=r"kdsweep\[samplers\]"):
         check_sampler("cmaes")

@@ -68,7 +68,7 @@ def payload(number, **options):
     return {"payload": json.dumps({
         "kind": "trial", "runner": "fake_training", "cpus": 1, "gpus": 0, "device": "cpu",
         "title": f"{number:04d} a trial", "attempt": 1, "folders": [str(parent / str(number))],
-        "home": str(parent / str(number)), "trials": [number], "stop_signal": "",
+        "cohort_dir": str(parent / str(number)), "trials": [number], "stop_signal": "",
         "jobs": [job], "metric": "student/miou", "score_test": False})}
 
 def step(trial):

@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 
-from kdsweep.spec import load_space
+from kdsweep.config import load_space
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 JOB = {"name": "tiny", "teacher": None, "train": {"lr": 0.001, "epochs": 3}, "size": [96, 128]}

@@ -1,7 +1,7 @@
 import pytest
 
+from kdsweep.config import load_space
 from kdsweep.ledger import Experiment
-from kdsweep.spec import load_space
 from kdsweep.tracking import NullTracker, open_tracker
 from kdsweep.tracking.account import choose_mode
 

@@ -12,8 +12,8 @@ from runs import KEY, read_run
 from stub_server import ENTITY, StubServer
 from tiny_job import SMALL
 
+from kdsweep.config import dump_yaml, load_space
 from kdsweep.ledger import TrialFolder
-from kdsweep.spec import dump_yaml, load_space
 
 PYTHON = Path(sys.executable).parent
 

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 from runs import JOB, wait_for, warnings_of
 
-from kdsweep.errors import SpecError
+from kdsweep.config import load_space
+from kdsweep.errors import ConfigError
 from kdsweep.ledger import Experiment
-from kdsweep.spec import load_space
 from kdsweep.tracking import SweepSummary, TrialDetails, open_tracker
 from kdsweep.tracking.mlflow import plain_key
 
@@ -267,7 +267,7 @@ def test_a_missing_package_is_an_error_before_work_starts(monkeypatch):
     }
     load_space(space).tracking.check_packages()
     tracked = load_space({**space, "tracking": {"mlflow": {}}})
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         tracked.tracking.check_packages()
     assert str(caught.value) == (
         "tracking.mlflow: MLflow needs mlflow, which is not installed\n"
@@ -276,6 +276,6 @@ def test_a_missing_package_is_an_error_before_work_starts(monkeypatch):
 
 
 def test_plain_folders_are_refused_with_what_mlflow_takes(tmp_path):
-    with pytest.raises(SpecError, match="no longer keeps runs in plain folders") as caught:
+    with pytest.raises(ConfigError, match="no longer keeps runs in plain folders") as caught:
         open_local(Experiment(tmp_path), mlflow={"uri": "file:mlruns/"})
     assert "try:     sqlite:///mlruns/mlflow.db" in str(caught.value)

@@ -215,7 +215,7 @@ def test_wandb_is_never_imported_into_the_driver(experiment, monkeypatch, tmp_pa
     code = f"""
         import sys
         from pathlib import Path
-        from kdsweep.spec import Space
+        from kdsweep.config import Space
         from kdsweep.ledger import Experiment
         from kdsweep.tracking import SweepSummary, open_tracker
         space = Space.from_resolved({make_space().resolved()!r})

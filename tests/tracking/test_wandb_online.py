@@ -11,8 +11,8 @@ from PIL import Image
 from runs import JOB, KEY, make_space, read_run, wait_for, warnings_of
 from stub_server import StubServer
 
+from kdsweep.config import load_space
 from kdsweep.ledger import Experiment
-from kdsweep.spec import load_space
 from kdsweep.tracking import SweepSummary, TrialDetails, open_tracker
 
 NAME = "20261122-141500-tiny"

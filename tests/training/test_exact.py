@@ -14,10 +14,10 @@ import torch
 from tiny_job import SMALL, make_job
 from toy_task import same, timeless
 
+from kdsweep.config.distill import DistillConfig
+from kdsweep.config.job import Job
 from kdsweep.data import SegmentationData, open_data
 from kdsweep.distill import LOSSES
-from kdsweep.spec.distill import DistillSpec
-from kdsweep.spec.job import Job
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort
 
@@ -54,14 +54,14 @@ def data(base: Job) -> SegmentationData:
 
 def taught(base: Job, **distill: Any) -> Job:
     """The job with other losses, or another teacher."""
-    return base.model_copy(update={"distill": DistillSpec.model_validate(distill)})
+    return base.model_copy(update={"distill": DistillConfig.model_validate(distill)})
 
 
 def losses(base: Job, names: list[str], **mode: Any) -> dict[str, Job]:
     """A job for each of some losses, at its defaults."""
     jobs = {}
     for name in names:
-        probe = DistillSpec.model_validate({name: {}}).terms()[name]
+        probe = DistillConfig.model_validate({name: {}}).terms()[name]
         at_features = getattr(probe, "taps", ("logits",)) != ("logits",)
         jobs[name] = taught(base, **{name: TAPS if at_features else {}}, **mode)
     return jobs

@@ -12,10 +12,10 @@ import pytest
 import torch
 from toy_task import NUM_CLASSES, STUDENT, learner, make_teacher, objective
 
+from kdsweep.config.distill import DistillConfig
 from kdsweep.data.augment.batch_draws import BatchDrawer
 from kdsweep.data.augment.on_device import DeviceAugmenter
 from kdsweep.distill import LOSSES
-from kdsweep.spec.distill import DistillSpec
 from kdsweep.training.metrics import SegmentationScore
 from kdsweep.training.online_step import StepSettings, TrainingBatch, online_step
 from kdsweep.training.supervised import SupervisedLoss
@@ -28,9 +28,9 @@ def every_loss() -> dict[str, dict[str, Any]]:
     """All losses of the catalogue, those at features at stages that the networks have."""
     terms = {}
     for name in LOSSES.names():
-        spec = DistillSpec.model_validate({name: {}}).terms()[name]
-        terms[name] = {"weight": 1.0, **spec.options()}
-        if getattr(spec, "taps", ("logits",)) != ("logits",):
+        config = DistillConfig.model_validate({name: {}}).terms()[name]
+        terms[name] = {"weight": 1.0, **config.options()}
+        if getattr(config, "taps", ("logits",)) != ("logits",):
             terms[name]["taps"] = ["encoder.1", "encoder.2"]
     return terms
 

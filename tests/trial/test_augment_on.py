@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_job import make_job
 
+from kdsweep.config import Job, load_job
 from kdsweep.data import Batch, HostBatch, TrainLoader, open_data
-from kdsweep.errors import CheckpointError, SpecError
+from kdsweep.errors import CheckpointError, ConfigError
 from kdsweep.ledger import TrialFolder
-from kdsweep.spec import Job, load_job
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, measure_step_cost, run_job, step_timing
 from kdsweep.trial.cohort import augmenting_device
@@ -72,7 +72,7 @@ def test_the_job_and_the_kind_of_device_decide(
 
 
 def test_other_places_are_refused(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="augment_on"):
+    with pytest.raises(ConfigError, match="augment_on"):
         a_job(tiny_data, tmp_path, augment_on="gpu")
 
 
@@ -130,7 +130,7 @@ def test_a_pipeline_that_does_not_fit_is_refused_before_anything_starts(
         tmp_path,
         augment={"transform": {"__class_fullname__": "Compose", "transforms": [crop]}},
     )
-    with pytest.raises(SpecError, match="RandomCrop gives frames of 8×8") as found:
+    with pytest.raises(ConfigError, match="RandomCrop gives frames of 8×8") as found:
         check_job(job)
     assert found.value.path == ("data", "augment", "transform", "transforms", 0)
 

@@ -13,11 +13,11 @@ from tiny_job import make_job
 from torch import nn
 from torch._dynamo.backends.registry import lookup_backend
 
+from kdsweep.config import Job
 from kdsweep.data import open_data
-from kdsweep.errors import SpecError
+from kdsweep.errors import ConfigError
 from kdsweep.ledger import TrialFolder
 from kdsweep.models import SegmentationNetwork, build_network
-from kdsweep.spec import Job
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, compiling, run_job
 from kdsweep.trial.compiling import choose_compilation
@@ -130,7 +130,7 @@ def test_a_machine_without_a_compiler_refuses_the_job(
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     check_job(job(compile=False))
-    with pytest.raises(SpecError, match="C\\+\\+ compiler") as caught:
+    with pytest.raises(ConfigError, match="C\\+\\+ compiler") as caught:
         check_job(job("reduce-overhead"))
     assert caught.value.path == ("train", "compile")
 

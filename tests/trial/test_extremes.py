@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsweep.spec import load_space
+from kdsweep.config import load_space
 from kdsweep.trial.extremes import _Sizes, smallest_and_largest
 
 

@@ -13,9 +13,9 @@ import torch
 from live_bytes import LiveBytes
 from tiny_job import make_job
 
+from kdsweep.config import Job
 from kdsweep.data import open_data
 from kdsweep.errors import ResourceError
-from kdsweep.spec import Job
 from kdsweep.trial import build_cohort, gpu_memory
 from kdsweep.trial.gpu_memory import (
     CONTEXT_BYTES,

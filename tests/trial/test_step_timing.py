@@ -13,11 +13,11 @@ import torch
 from tiny_job import make_job
 from torch import nn
 
+from kdsweep.config import Job
 from kdsweep.data import TrainLoader, count_frames
 from kdsweep.errors import DataError, KdsweepError
 from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.models import SegmentationNetwork
-from kdsweep.spec import Job
 from kdsweep.training import engine
 from kdsweep.training.gradients import GradientShares
 from kdsweep.training.learner import Learner

@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from kdsweep.spec.base import Names
-from kdsweep.spec.data import BaseDataSpec
-from kdsweep.spec.losses import LossSpec, Stride
+from kdsweep.config.base import Names
+from kdsweep.config.data import BaseDataConfig
+from kdsweep.config.losses import LossConfig, Stride
 
 
-class CosineSpec(LossSpec):
+class CosineConfig(LossConfig):
     """One minus the cosine between the networks' class scores at each pixel."""
 
     implementation = "kdsweep_extra.loss:Cosine"
@@ -19,7 +19,7 @@ class CosineSpec(LossSpec):
     centred: bool = Field(default=False, description="Subtract each pixel's mean score first.")
 
 
-class PairsData(BaseDataSpec):
+class PairsData(BaseDataConfig):
     """A folder with ``NAME_image.png`` and ``NAME_labels.png``."""
 
     implementation = "kdsweep_extra.source:build"

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from kdsweep.distill.base import Activations, DistillationLoss
 from kdsweep.distill.masking import masked_mean, pool_valid
-from kdsweep_extra.keys import CosineSpec
+from kdsweep_extra.keys import CosineConfig
 
 
-class Cosine(DistillationLoss[CosineSpec]):
+class Cosine(DistillationLoss[CosineConfig]):
     """``1 − cos(s, t)`` of the class scores (B, K, H, W) at each pixel."""
 
     def forward(self, student: Activations, teacher: Activations, labels_BHW: Tensor) -> Tensor:

@@ -33,6 +33,6 @@ class PairsSource(Source):
         return lookup(mask, id_table(len(self.classes)))
 
 
-def build(spec: PairsData, cache: Path, progress: object) -> PairsSource:
+def build(config: PairsData, cache: Path, progress: object) -> PairsSource:
     """Return the source that a ``data:`` section describes."""
-    return PairsSource(required_folder(spec.path, PairsSource), spec.classes, spec.every)
+    return PairsSource(required_folder(config.path, PairsSource), config.classes, config.every)

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from kdsweep.data.augment.draws import frame_numbers
-from kdsweep.errors import ConfigPath, SpecError
+from kdsweep.errors import ConfigError, ConfigPath
 from kdsweep.labels import VOID
 
 _PLACE: ConfigPath = ("data", "augment")
@@ -38,7 +38,7 @@ class PipelineAugmenter:
         seed: First part of every frame's seed.
 
     Raises:
-        SpecError: It is no such pipeline.
+        ConfigError: It is no such pipeline.
     """
 
     def __init__(self, pipeline: Mapping[str, Any], seed: int) -> None:
@@ -59,7 +59,7 @@ class PipelineAugmenter:
             index: Number of the frame in its split.
 
         Raises:
-            SpecError: The frame has another size or type after it.
+            ConfigError: The frame has another size or type after it.
         """
         numbers = frame_numbers(self._seed, epoch, index)
         # All transforms share these: with generators of their own, seeded alike, they would draw
@@ -69,7 +69,7 @@ class PipelineAugmenter:
         done = self._pipeline(image=image_HWC.copy(), mask=labels_HW.copy())
         for before, after in ((image_HWC, done["image"]), (labels_HW, done["mask"])):
             if (after.shape, after.dtype) != (before.shape, before.dtype):
-                raise SpecError(
+                raise ConfigError(
                     f"the pipeline made {after.dtype} of {after.shape} out of {before.dtype} of "
                     f"{before.shape}, in epoch {epoch}, frame {index}",
                     path=_PLACE,
@@ -89,7 +89,7 @@ def check_pipeline(pipeline: Mapping[str, Any], image_size: tuple[int, int]) -> 
         image_size: (height, width) of the frames.
 
     Raises:
-        SpecError: With the place in the job.
+        ConfigError: With the place in the job.
     """
     _check(json.dumps(pipeline), image_size)
 
@@ -113,14 +113,14 @@ def _build(pipeline: Mapping[str, Any]) -> Any:
     A = _albumentations()
     tree = pipeline.get("transform")
     if not isinstance(tree, Mapping):
-        raise SpecError(
+        raise ConfigError(
             "not a saved pipeline", path=_PLACE, value=dict(pipeline), allowed=_SAVED, hint=_HOW
         )
     place = (*_PLACE, "transform")
     _check_transform(tree, place, _allowed_classes())
     built = _built(tree, place)
     if not isinstance(built, A.Compose):
-        raise SpecError(
+        raise ConfigError(
             "not a Compose", path=place, value=str(tree[_CLASS]), allowed=_SAVED, hint=_HOW
         )
     return built
@@ -144,7 +144,7 @@ def _allowed_classes() -> dict[str, Any]:
 def _check_transform(tree: Any, place: ConfigPath, known: Mapping[str, Any]) -> None:
     """Refuse a transform, or one inside of it, that is not among the known, or cannot be built."""
     if not isinstance(tree, Mapping) or not isinstance(tree.get(_CLASS), str):
-        raise SpecError(
+        raise ConfigError(
             "not a saved transform",
             path=place,
             value=tree,
@@ -155,7 +155,7 @@ def _check_transform(tree: Any, place: ConfigPath, known: Mapping[str, Any]) -> 
     if name.startswith("albumentations."):  # the long form of older versions
         name = name.rpartition(".")[2]
     if name not in known:
-        raise SpecError(
+        raise ConfigError(
             "not a transform that kdsweep applies",
             path=(*place, _CLASS),
             value=name,
@@ -165,21 +165,21 @@ def _check_transform(tree: Any, place: ConfigPath, known: Mapping[str, Any]) -> 
     if "transforms" in tree:
         inner = tree["transforms"]
         if not isinstance(inner, list):
-            raise SpecError(
+            raise ConfigError(
                 "not a list", path=(*place, "transforms"), value=inner, allowed="a list"
             )
         for number, one in enumerate(inner):
             _check_transform(one, (*place, "transforms", number), known)
         return
     if tree.get("mask_interpolation") not in (None, cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
-        raise SpecError(
+        raise ConfigError(
             "labels must not be interpolated: between two classes lies a third",
             path=(*place, "mask_interpolation"),
             value=tree["mask_interpolation"],
             allowed=f"{cv2.INTER_NEAREST} (nearest)",
         )
     if "p" not in tree:  # it would take 0.5, whatever the transform's own default
-        raise SpecError("missing", path=(*place, "p"), allowed="a probability from 0 to 1")
+        raise ConfigError("missing", path=(*place, "p"), allowed="a probability from 0 to 1")
     built = _built(tree, place)
     for needed in built.targets_as_params:
         if needed not in ("image", "mask"):
@@ -187,7 +187,7 @@ def _check_transform(tree: Any, place: ConfigPath, known: Mapping[str, Any]) -> 
     arguments = built.to_dict()["transform"]
     for key in tree:
         if key not in arguments:
-            raise SpecError("unknown argument", path=(*place, key), value=key, allowed=arguments)
+            raise ConfigError("unknown argument", path=(*place, key), value=key, allowed=arguments)
 
 
 def _built(tree: Mapping[str, Any], place: ConfigPath) -> Any:
@@ -200,8 +200,8 @@ def _built(tree: Mapping[str, Any], place: ConfigPath) -> Any:
         raise _failed(tree[_CLASS], error, place) from error
 
 
-def _needs(name: str, what: str, place: ConfigPath) -> SpecError:
-    return SpecError(
+def _needs(name: str, what: str, place: ConfigPath) -> ConfigError:
+    return ConfigError(
         f"{name} needs {what}, which kdsweep does not give",
         path=place,
         allowed="transforms of an image and its mask",
@@ -209,10 +209,10 @@ def _needs(name: str, what: str, place: ConfigPath) -> SpecError:
     )
 
 
-def _failed(name: str, error: Exception, place: ConfigPath) -> SpecError:
+def _failed(name: str, error: Exception, place: ConfigPath) -> ConfigError:
     text = re.sub(r"For further information visit \S+", "", str(error))
     reason = " ".join(text.split()) or type(error).__name__
-    return SpecError(
+    return ConfigError(
         f"albumentations refuses {name}: {reason}",
         path=place,
         hint="try the pipeline in Python, on one frame of the size of data.image_size, and save it "
@@ -254,7 +254,7 @@ def _try(pipeline: Any, image_size: tuple[int, int]) -> None:
             if before != after:
                 # The last that changed it: what an earlier one does may be undone on purpose.
                 last = max(n for n in range(len(names)) if seen[n][aspect] != seen[n + 1][aspect])
-                raise SpecError(
+                raise ConfigError(
                     f"{names[last]} {problem.format(before=before, after=after)}",
                     path=(*_PLACE, "transform", "transforms", last),
                     allowed=allowed,

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from typing_extensions import override
 
+from kdsweep.config.data import CamvidData
 from kdsweep.data.file_errors import Problems
 from kdsweep.data.pictures import PICTURE_SUFFIXES
 from kdsweep.data.source import (
@@ -27,7 +28,6 @@ from kdsweep.data.source import (
 )
 from kdsweep.data.splitting import natural_order
 from kdsweep.errors import DataError
-from kdsweep.spec.data import CamvidData
 
 VOID_ID = 11
 
@@ -149,6 +149,6 @@ test/…                    testannot/…                    test.txt  (all opti
         ]
 
 
-def build(spec: CamvidData, cache: Path, progress: Progress | None) -> CamvidSource:
-    """The source that a spec describes."""
-    return CamvidSource(required_folder(spec.path, CamvidSource))
+def build(config: CamvidData, cache: Path, progress: Progress | None) -> CamvidSource:
+    """The source that a config describes."""
+    return CamvidSource(required_folder(config.path, CamvidSource))

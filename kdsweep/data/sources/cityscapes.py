@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from typing_extensions import override
 
+from kdsweep.config.data import CityscapesData
 from kdsweep.data.file_errors import Problems
 from kdsweep.data.source import (
     Frame,
@@ -25,7 +26,6 @@ from kdsweep.data.source import (
 )
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import CityscapesData
 
 NUM_LABEL_IDS = 34
 """Ids 0 … 33; licence plates have -1, stored as 255."""
@@ -131,6 +131,6 @@ gtFine/val/frankfurt/…
         }
 
 
-def build(spec: CityscapesData, cache: Path, progress: Progress | None) -> CityscapesSource:
-    """The source that a spec describes."""
-    return CityscapesSource(required_folder(spec.path, CityscapesSource))
+def build(config: CityscapesData, cache: Path, progress: Progress | None) -> CityscapesSource:
+    """The source that a config describes."""
+    return CityscapesSource(required_folder(config.path, CityscapesSource))

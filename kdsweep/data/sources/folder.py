@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from kdsweep.config.data import FolderData
 from kdsweep.data.classes_file import ClassTable, default_palette, read_classes
 from kdsweep.data.file_errors import Problems
 from kdsweep.data.fingerprint import file_facts, fingerprint
@@ -38,7 +39,6 @@ from kdsweep.data.source import (
 from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order, split_rule
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import FolderData
 
 IMAGES, MASKS, CLASSES = "images", "masks", "classes.yaml"
 
@@ -141,10 +141,10 @@ def listed_classes(path: str | None) -> tuple[str, ...] | None:
     return read_classes(Path(path) / CLASSES).names
 
 
-def build(spec: FolderData, cache: Path, progress: Progress | None) -> FolderSource:
-    """The source that a spec describes."""
+def build(config: FolderData, cache: Path, progress: Progress | None) -> FolderSource:
+    """The source that a config describes."""
     return FolderSource(
-        required_folder(spec.path, FolderSource), split=split_rule(spec.split), cache=cache
+        required_folder(config.path, FolderSource), split=split_rule(config.split), cache=cache
     )
 
 

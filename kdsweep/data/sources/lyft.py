@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
+from kdsweep.config.data import LyftData
 from kdsweep.data import carla
 from kdsweep.data.file_errors import Problems
 from kdsweep.data.pictures import LOSSLESS_SUFFIXES, PICTURE_SUFFIXES
@@ -29,7 +30,6 @@ from kdsweep.data.source import (
 from kdsweep.data.splitting import Holdout, Parts, Recording, natural_order, split_rule
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
-from kdsweep.spec.data import LyftData
 
 IMAGES, MASKS = "CameraRGB", "CameraSeg"
 HOOD_TOP = 496 / 600
@@ -133,13 +133,13 @@ dataB/dataB/…
         return parts
 
 
-def build(spec: LyftData, cache: Path, progress: Progress | None) -> LyftSource:
-    """The source that a spec describes."""
+def build(config: LyftData, cache: Path, progress: Progress | None) -> LyftSource:
+    """The source that a config describes."""
     return LyftSource(
-        required_folder(spec.path, LyftSource),
-        hood_void=spec.hood_void,
-        merge_road_lines=spec.merge_road_lines,
-        split=split_rule(spec.split),
+        required_folder(config.path, LyftSource),
+        hood_void=config.hood_void,
+        merge_road_lines=config.merge_road_lines,
+        split=split_rule(config.split),
     )
 
 

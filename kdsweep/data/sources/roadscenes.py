@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from kdsweep.config.data import RoadscenesData
 from kdsweep.data import scenes
 from kdsweep.data.cache import num_threads, once, writing_cache
 from kdsweep.data.fingerprint import fingerprint
@@ -16,7 +17,6 @@ from kdsweep.data.scenes.write import Task, write_scenes
 from kdsweep.data.source import Progress, SplitName
 from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.data.splitting import Parts
-from kdsweep.spec.data import RoadscenesData
 
 _FIRST: Mapping[SplitName, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 """Where in the generator's stream each split begins, so that more scenes change no other split."""
@@ -43,18 +43,18 @@ val/val/…                                test/test/…
         super().__init__(root, hood_void=False, merge_road_lines=False, split=rule)
 
 
-def build(spec: RoadscenesData, cache: Path, progress: Progress | None) -> RoadscenesSource:
-    """The source that a spec describes; its files are written if they are not there."""
+def build(config: RoadscenesData, cache: Path, progress: Progress | None) -> RoadscenesSource:
+    """The source that a config describes; its files are written if they are not there."""
     counts: dict[SplitName, int] = {
-        "train": spec.scenes,
-        "val": spec.val_scenes,
-        "test": spec.test_scenes,
+        "train": config.scenes,
+        "val": config.val_scenes,
+        "test": config.test_scenes,
     }
     key = fingerprint(
         {
             "stream": scenes.STREAM_VERSION,
-            "seed": spec.seed,
-            "size": list(spec.scene_size),
+            "seed": config.seed,
+            "size": list(config.scene_size),
             "scenes": counts,
         }
     )
@@ -73,6 +73,6 @@ def build(spec: RoadscenesData, cache: Path, progress: Progress | None) -> Roads
                     if progress is not None:
                         progress("drawing roadscenes", count, len(listed))
 
-                task = Task(str(draft), spec.seed, spec.scene_size, listed)
+                task = Task(str(draft), config.seed, config.scene_size, listed)
                 write_scenes(task, num_threads(), done)
-    return RoadscenesSource(folder, with_test=spec.test_scenes > 0)
+    return RoadscenesSource(folder, with_test=config.test_scenes > 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.ledger.events import Kind
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
@@ -28,7 +29,6 @@ from kdsweep.reporting.figures.figure import (
 )
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
-from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 
 _MOST_NAMED = 12
 _MOST_NETWORKS = 150  # of each role

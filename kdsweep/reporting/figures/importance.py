@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from kdsweep.config.metrics import metric_of
+from kdsweep.config.objectives import COSTS
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     SEQUENTIAL,
@@ -22,8 +24,6 @@ from kdsweep.reporting.figures.figure import (
 from kdsweep.reporting.figures.response import has_steps
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
-from kdsweep.spec.metrics import metric_of
-from kdsweep.spec.objectives import COSTS
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

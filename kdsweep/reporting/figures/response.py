@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from kdsweep.config import Space
+from kdsweep.config.ranges import Interval
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
@@ -26,8 +28,6 @@ from kdsweep.reporting.figures.figure import (
 )
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
-from kdsweep.spec import Space
-from kdsweep.spec.ranges import Interval
 
 MOST_FIGURES = 12
 _FEW_VALUES = 8  # up to here a parameter's values stand side by side
@@ -105,8 +105,8 @@ def declared_scales(results: Results) -> dict[str, bool]:
     if folder is None or results.summary.confirms is not None:
         return {}
     try:
-        spec = json.loads(Experiment(Path(folder)).spec_json.read_text(encoding="utf-8"))
-        ranges = Space.from_resolved(spec).ranges()
+        config = json.loads(Experiment(Path(folder)).spec_json.read_text(encoding="utf-8"))
+        ranges = Space.from_resolved(config).ranges()
         return {range_.name: range_.log for range_, _ in ranges if isinstance(range_, Interval)}
     except (KdsweepError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # written by another version; the points are there all the same

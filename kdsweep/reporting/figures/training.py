@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.ledger.events import Kind, Stop
 from kdsweep.ledger.trials import FINAL, State
 from kdsweep.reporting import formats
@@ -24,7 +25,6 @@ from kdsweep.reporting.figures.figure import (
     safe,
 )
 from kdsweep.reporting.results import Results
-from kdsweep.spec.metrics import MIOU, TEACHER_MIOU
 
 _COSTLY = "too costly"
 _MOST_BEST, _MOST_OTHERS = 5, 120

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from kdsweep.config.metrics import TEST_MIOU
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
@@ -14,7 +15,6 @@ from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
 from kdsweep.reporting.pareto import front_sentence, names_of
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best, Summary
-from kdsweep.spec.metrics import TEST_MIOU
 
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 

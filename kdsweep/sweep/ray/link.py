@@ -108,7 +108,7 @@ class Link:
             "title": attempt.title,
             "attempt": attempt.attempt,
             "stop_signal": _signal_key(attempt),
-            "home": attempt.home,
+            "cohort_dir": attempt.cohort_dir,
             "trials": [task.trial for task in attempt.tasks],
             "folders": [task.folder for task in attempt.tasks],
             "jobs": [task.job for task in attempt.tasks],
@@ -199,7 +199,7 @@ def put_up_sign(title: str) -> PlacementGroup:
 
 
 def _signal_key(attempt: Attempt) -> str:
-    return f"{attempt.home} attempt {attempt.attempt}"
+    return f"{attempt.cohort_dir} attempt {attempt.attempt}"
 
 
 def _cause(trial: TuneTrial) -> tuple[Failure, str]:

@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from kdsweep.config import Job
 from kdsweep.errors import KdsweepError
-from kdsweep.spec import Job
 
 # A worker may never come up (a cluster that others use too); trials then start without it.
 PATIENCE_SECONDS = 10.0

@@ -25,10 +25,10 @@ from typing import Any
 
 from ray.tune import PlacementGroupFactory, Trainable
 
+from kdsweep.config import Job
 from kdsweep.errors import KdsweepError, NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
-from kdsweep.spec import Job
 from kdsweep.sweep.ray import bridge, stop_signal
 from kdsweep.sweep.ray.preflight import load_runner, run_task
 from kdsweep.training.failures import is_out_of_memory
@@ -117,8 +117,8 @@ class KdsweepTrial(Trainable):
     def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the results of one attempt."""
         folders = [TrialFolder(folder).create() for folder in payload["folders"]]
-        home = TrialFolder(payload["home"]).create()
-        self._redirect(home.log)
+        cohort_dir = TrialFolder(payload["cohort_dir"]).create()
+        self._redirect(cohort_dir.log)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         print(
             f"--- {self._title}, attempt {payload['attempt']}: {started}, process {os.getpid()} "
@@ -138,11 +138,11 @@ class KdsweepTrial(Trainable):
             from kdsweep.trial.gpu_memory import keep_to_share
 
             keep_to_share(payload["gpus"])
-        with _alone_in(home):
+        with _alone_in(cohort_dir):
             cohort = load_runner(payload["runner"]).run_jobs(
                 jobs,
                 folders,
-                home=home,
+                cohort_dir=cohort_dir,
                 device=payload["device"],
                 num_threads=payload["cpus"],
                 metric=payload["metric"],

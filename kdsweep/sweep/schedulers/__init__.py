@@ -1,13 +1,13 @@
-"""Rules that stop weak trials early: one file each, registered in ``kdsweep.spec.sweep``."""
+"""Rules that stop weak trials early: one file each, registered in ``kdsweep.config.sweep``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kdsweep.config.metrics import Metric
+from kdsweep.config.sweep import SCHEDULERS
 from kdsweep.ledger.rungs import Rungs
 from kdsweep.registry import named
-from kdsweep.spec.metrics import Metric
-from kdsweep.spec.sweep import SCHEDULERS
 from kdsweep.sweep.schedulers.base import Scheduler
 
 
@@ -20,7 +20,7 @@ def make_scheduler(name: str, rungs: Rungs, objectives: Sequence[Metric] = ()) -
         objectives: What is optimised, the score first.
 
     Raises:
-        SpecError: There is none of that name.
+        ConfigError: There is none of that name.
     """
     member = SCHEDULERS.get(name, ("sweep", "scheduler"))
     make: type[Scheduler] = named(member) if isinstance(member, str) else member

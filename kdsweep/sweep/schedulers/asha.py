@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from kdsweep.config.metrics import Metric
+from kdsweep.config.objectives import front
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.spec.metrics import Metric
-from kdsweep.spec.objectives import front
 from kdsweep.sweep.schedulers.base import Scheduler
 
 

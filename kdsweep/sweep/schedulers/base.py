@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from kdsweep.config.metrics import Metric
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.spec.metrics import Metric
 
 
 class Scheduler(ABC):

@@ -1,0 +1,230 @@
+"""The ``data:`` section of a job: which frames, at which size, how they are split and augmented.
+
+One class per source. The sources themselves live in ``kdsweep/data/sources``; other packages add
+some by entry points of the group ``kdsweep.sources``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, Union
+
+from annotated_types import DocInfo
+from pydantic import Field, PositiveInt, WithJsonSchema, model_validator
+
+from kdsweep.config.base import Config, Names, broken_rule
+from kdsweep.config.model import Options
+from kdsweep.config.plugins import PluggedConfig, family
+from kdsweep.registry import Registry
+
+AugmentPreset = Literal["none", "light", "standard", "strong"]
+# What stands in the file takes the place of its name when a job or space is read.
+AugmentPipeline = Annotated[
+    Options,
+    DocInfo("a file (.yaml, .yml or .json) that albumentations saved"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": r"\.(ya?ml|json)$"}, {"type": "object"}]}
+    ),
+]
+AugmentOn = Literal["auto", "cpu", "device"]
+NumClasses = Annotated[int, Field(ge=2, le=255)]  # ids are bytes, and 255 is void
+ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
+_SceneSide = Annotated[int, Field(ge=16)]
+SceneSize = Annotated[tuple[_SceneSide, _SceneSide], Field(strict=False)]
+
+
+class HoldoutConfig(Config):
+    """A seeded hold-out of contiguous blocks of frames, so that neighbours stay on one side.
+
+    Attributes:
+        val: Share of the frames that validate.
+        test: Share of the frames kept for the test split.
+        block: Frames in a block; frames of one recording are at most this far from a border. 1
+            draws single frames, which puts neighbours on both sides.
+        seed: Which blocks are drawn.
+        parts: Use frames of these parts (recordings, towns, folders) only; ``null`` uses all.
+    """
+
+    val: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.0, ge=0, lt=1)
+    block: PositiveInt = 50
+    seed: int = Field(default=0, ge=0)
+    parts: Annotated[Names, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> HoldoutConfig:
+        if self.val + self.test >= 1:
+            raise broken_rule(
+                f"val + test is {self.val + self.test:g}, which leaves no frame to train on",
+                allowed="two shares whose sum is < 1",
+            )
+        return self
+
+
+class PartsConfig(Config):
+    """A split by named parts (recordings, towns, folders).
+
+    Attributes:
+        train: Parts that train.
+        val: Parts that validate.
+        test: Parts kept for the test split.
+    """
+
+    train: Names = Field(min_length=1)
+    val: Names = Field(min_length=1)
+    test: Names = ()
+
+    @model_validator(mode="after")
+    def _parts_do_not_overlap(self) -> PartsConfig:
+        taken: dict[str, str] = {}
+        for side in ("train", "val", "test"):
+            for index, part in enumerate(getattr(self, side)):
+                if part in taken:
+                    raise broken_rule(
+                        f"this part is in {taken[part]} already",
+                        at=(side, index),
+                        allowed="each part in one split only, else scores measure memory",
+                    )
+                taken[part] = side
+        return self
+
+
+class BaseDataConfig(PluggedConfig):
+    """What every source understands.
+
+    Attributes:
+        source: Which data set it is.
+        path: Folder of the data set; ``--data SOURCE=PATH`` fills it in.
+        image_size: (height, width) in pixels that frames are resized to.
+        augment: Augmentation of the training split: by name, or by a pipeline of your own. The
+            file's content becomes part of the job.
+        augment_on: Where it is done: in the loader processes, frame by frame (``cpu``), or on the
+            device that trains, batch by batch (``device``). The frames are the same but for
+            rounding. ``auto`` is the device where that is a GPU; a pipeline of your own runs on the
+            CPU.
+        num_classes: Outputs of the networks, where they have more than the data have classes; the
+            classes beyond occur in no label. ``null`` is as many as the data have.
+        num_train: Use at most so many training frames, evenly spaced; all if left out.
+        num_val: Likewise for validation.
+        workers: Loader processes; chosen from the trial's CPU share if left out.
+        cache: Folder of the decode cache; the user's cache folder if left out.
+    """
+
+    source: str
+    path: str | None = None
+    image_size: ImageSize
+    augment: AugmentPreset | AugmentPipeline = "standard"
+    augment_on: AugmentOn = "auto"
+    num_classes: NumClasses | None = None
+    num_train: PositiveInt | None = None
+    num_val: PositiveInt | None = None
+    workers: int | None = Field(default=None, ge=0)
+    cache: str | None = None
+
+    @model_validator(mode="after")
+    def _a_pipeline_runs_on_the_cpu(self) -> BaseDataConfig:
+        if self.augment_on == "device" and not isinstance(self.augment, str):
+            raise broken_rule(
+                "a pipeline of your own runs on the CPU",
+                at=("augment_on",),
+                allowed="auto or cpu; device with an augmentation by name",
+                hint="leave augment_on out",
+            )
+        return self
+
+
+SOURCES: Registry[type[BaseDataConfig]] = family(
+    "data source", "kdsweep.sources", BaseDataConfig, lambda name: False
+)
+
+
+@SOURCES.register("roadscenes")
+class RoadscenesData(BaseDataConfig):
+    """Generated driving scenes with CARLA's 13 classes; the embedded default.
+
+    They are written into the cache folder; there is no ``path`` to read from.
+
+    Attributes:
+        scenes: Training scenes to generate.
+        val_scenes: Validation scenes, from another part of the generator's stream.
+        test_scenes: Test scenes.
+        scene_size: (height, width) in pixels of the files that are written.
+        seed: Seed of the generator.
+    """
+
+    implementation = "kdsweep.data.sources.roadscenes:build"
+
+    source: Literal["roadscenes"] = "roadscenes"
+    scenes: PositiveInt = 96
+    val_scenes: PositiveInt = 32
+    test_scenes: int = Field(default=48, ge=0)
+    scene_size: SceneSize = (300, 400)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _is_not_read_from_a_folder(self) -> RoadscenesData:
+        if self.path is not None:
+            raise broken_rule(
+                "roadscenes are generated, not read from a folder",
+                at=("path",),
+                allowed="no path; data.cache says where they are written",
+            )
+        return self
+
+
+@SOURCES.register("lyft")
+class LyftData(BaseDataConfig):
+    """The Lyft-Udacity challenge (CARLA 0.8.2, 800×600, 13 classes) in its published layout.
+
+    Attributes:
+        hood_void: Vehicle pixels in rows ≥ 496 of 600 (the ego car's hood) become void.
+        merge_road_lines: Road lines are labelled as road.
+        split: Parts by name, or a seeded hold-out of contiguous blocks.
+    """
+
+    implementation = "kdsweep.data.sources.lyft:build"
+
+    source: Literal["lyft"]
+    hood_void: bool = True
+    merge_road_lines: bool = False
+    split: PartsConfig | HoldoutConfig = Field(default_factory=HoldoutConfig)
+
+
+@SOURCES.register("camvid")
+class CamvidData(BaseDataConfig):
+    """CamVid in the SegNet layout: 480×360, 11 classes, 11 = void."""
+
+    implementation = "kdsweep.data.sources.camvid:build"
+
+    source: Literal["camvid"]
+
+
+@SOURCES.register("cityscapes")
+class CityscapesData(BaseDataConfig):
+    """Cityscapes (``leftImg8bit``/``gtFine``) with the standard 19 train ids."""
+
+    implementation = "kdsweep.data.sources.cityscapes:build"
+
+    source: Literal["cityscapes"]
+
+
+@SOURCES.register("folder")
+class FolderData(BaseDataConfig):
+    """A user's own ``images/``, ``masks/`` and ``classes.yaml``.
+
+    Attributes:
+        split: Parts (first-level subfolders) by name, or a seeded hold-out of contiguous blocks.
+    """
+
+    implementation = "kdsweep.data.sources.folder:build"
+
+    source: Literal["folder"]
+    split: PartsConfig | HoldoutConfig = Field(default_factory=HoldoutConfig)
+
+
+if TYPE_CHECKING:
+    DataConfig = BaseDataConfig
+else:
+    DataConfig = Annotated[
+        Union[tuple(SOURCES.members().values())],  # noqa: UP007 (as many as there are)
+        Field(discriminator="source"),
+    ]

@@ -1,0 +1,95 @@
+"""A job: one complete, concrete description of a training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from kdsweep.config.base import Config, broken_rule
+from kdsweep.config.data import DataConfig
+from kdsweep.config.distill import DistillConfig
+from kdsweep.config.model import ModelConfig
+from kdsweep.config.train import TrainConfig
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise broken_rule(
+            "not usable as a folder name",
+            allowed="letters, digits, '.', '_' and '-', at most 80 of them",
+            hint=f"for example {folder_name(name)}",
+        )
+    return name
+
+
+def folder_name(text: str) -> str:
+    """``text`` with all that a folder name should not hold replaced by ``-``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:80] or "job"
+
+
+# Checks across several fields look at sections of one scope only. Search spaces rely on it: they
+# try the corners of each scope, not those of the whole space.
+SCOPES = (("name",), ("data",), ("teacher", "distill", "train"), ("student",))
+
+
+class Job(Config):
+    """One complete, concrete training of a teacher and its student, or of a control.
+
+    Attributes:
+        name: Name of the experiment's folder; the file's name if left out.
+        data: Frames to train and validate on.
+        teacher: The teacher, or ``null`` for a control.
+        student: The student.
+        distill: What the student learns from the teacher.
+        train: How both are trained.
+    """
+
+    name: Annotated[str, AfterValidator(_file_name)] = "job"
+    data: DataConfig
+    teacher: ModelConfig | None = None
+    student: ModelConfig
+    distill: DistillConfig = Field(default_factory=DistillConfig)
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _terms_have_a_teacher(self) -> Job:
+        terms = self.distill.terms()
+        if self.teacher is None and terms:
+            raise broken_rule(
+                "a distillation loss without a teacher",
+                at=("distill", next(iter(terms))),
+                allowed="a teacher, or no distillation losses (weight 0 or null)",
+                hint="add a `teacher:` section; in a sweep, `controls: shared` already trains "
+                "each student without a teacher",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_have_images_to_compare(self) -> Job:
+        if "cross_image" in self.distill.terms() and self.train.batch_size == 1:
+            raise broken_rule(
+                "relations between images in batches of one image",
+                at=("distill", "cross_image"),
+                allowed="cross_image with train.batch_size ≥ 2",
+                hint="train.batch_size: 2, or pairwise, which relates the pixels of one image",
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        """``resnet34→resnet18``, or ``control resnet18``."""
+        if self.teacher is None:
+            return f"control {self.student.label}"
+        return f"{self.teacher.label}→{self.student.label}"
+
+    def as_control(self) -> Job:
+        """The same student, trained exactly alike but with no teacher."""
+        return self.model_copy(update={"teacher": None, "distill": DistillConfig()})
+
+
+def distinct_data(jobs: Iterable[Job]) -> list[DataConfig]:
+    """The sections ``data`` of some jobs, each once."""
+    return list({job.data.model_dump_json(): job.data for job in jobs}.values())

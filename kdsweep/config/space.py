@@ -1,0 +1,382 @@
+"""A search space: what it draws, what it shows before anything starts, and how it is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from kdsweep.config.architectures import NO_TEACHER, Architecture, architectures_of
+from kdsweep.config.checking import NOT_WHOLE, UNKNOWN_KEY, FindingsError, check
+from kdsweep.config.corners import corner_picks, cover, picked, taking
+from kdsweep.config.document import Document
+from kdsweep.config.job import SCOPES, Job
+from kdsweep.config.loading import (
+    SPACE_KEYS,
+    Source,
+    SweepSections,
+    located,
+    open_document,
+    section_with_defaults,
+    value_at,
+)
+from kdsweep.config.ranges import Given, Option, Range, Scalar, Suggest
+from kdsweep.config.sharing import pinned, shared_ranges
+from kdsweep.config.sweep import ResourcesConfig, SweepConfig
+from kdsweep.config.template import (
+    Branch,
+    Compiler,
+    Node,
+    Pick,
+    combinations,
+    find_ranges,
+    num_combinations,
+    places_of,
+    ranges,
+    resolve,
+)
+from kdsweep.config.tracking import TrackingConfig
+from kdsweep.errors import ConfigError, ConfigPath
+
+_MAX_ERRORS = 20
+_SECTIONS = tuple(SweepSections.model_fields)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One point of a space.
+
+    Attributes:
+        params: The sampler's parameters. Drawing these again gives the same job, and equal jobs
+            of one space have equal parameters.
+        values: What the ranges came to, for people to read: it has the label of a choice where
+            ``params`` has a quantile.
+        job: The job.
+        shared: Those of ``params`` that all students of a cohort have in common.
+    """
+
+    params: dict[str, Scalar]
+    values: dict[str, Scalar]
+    job: Job
+    shared: dict[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A job with ranges in place of some values, and how to search it.
+
+    Made by :func:`load_space`, which checks it.
+
+    Attributes:
+        tree: The job with its ranges, as plain mappings, overrides applied and defaults filled in.
+        sweep: The ``sweep`` section.
+        resources: The ``resources`` section.
+        tracking: The ``tracking`` section.
+        labels: Labels of choices between sub-trees, by the name of the range.
+        text: The file as it was given; ``None`` if the space came from Python.
+        document: Where everything was written, if that is known.
+    """
+
+    # What is searched for is chosen on validation frames; the test split is for what is chosen.
+    score_test: ClassVar[bool] = False
+
+    tree: dict[str, Any]
+    sweep: SweepConfig
+    resources: ResourcesConfig
+    tracking: TrackingConfig
+    labels: dict[str, list[Scalar]]
+    text: str | None = field(default=None, compare=False, repr=False)
+    document: Document | None = field(default=None, compare=False, repr=False)
+    _root: Branch = field(init=False, compare=False, repr=False)
+    _shared: frozenset[str] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        compiler = Compiler(self.labels)
+        object.__setattr__(self, "_root", compiler.branch(self.tree))
+        object.__setattr__(self, "_shared", frozenset(shared_ranges(self._root)))
+        assert not compiler.errors, "a tree with broken ranges never becomes a space"
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep."""
+        return str(self.tree["name"])
+
+    def draw(self, suggest: Suggest) -> Draw:
+        """Draw one job.
+
+        Args:
+            suggest: Draws the values, for example an Optuna trial. Ranges inside choices that are
+                not taken are not asked for.
+        """
+        params: dict[str, Scalar] = {}
+        values: dict[str, Scalar] = {}
+        shared: dict[str, Scalar] = {}
+
+        def pick(range_: Range) -> Option:
+            option = range_.draw(suggest)
+            param = range_.param(option)
+            params.update([param])
+            if range_.name in self._shared:
+                shared.update([param])
+            values[range_.name] = range_.show(option)
+            return option
+
+        return Draw(params, values, self._job(pick), shared)
+
+    def num_points(self) -> int | None:
+        """How many different jobs can be drawn; ``None`` if infinitely many."""
+        return num_combinations(self._root, lambda range_: range_.num_options())
+
+    def grid(self) -> Iterator[dict[str, Scalar]]:
+        """``params`` of every point, the first range of the file changing slowest.
+
+        Raises:
+            ConfigError: There are infinitely many.
+        """
+        self._must_be_finite()
+        for options in combinations(self._root, lambda range_: range_.options()):
+            found = (r.param(options[r.name]) for r, _ in ranges(self._root) if r.name in options)
+            yield dict(found)
+
+    def ranges(self) -> Iterator[tuple[Range, bool]]:
+        """Every range, and whether it is drawn once for all students of a cohort."""
+        for range_, _ in ranges(self._root):
+            yield range_, range_.name in self._shared
+
+    def num_siblings(self, draw: Draw) -> int | None:
+        """How many different students one cohort can have; ``None`` if infinitely many.
+
+        Args:
+            draw: One of them.
+        """
+        return num_combinations(self._pinned(draw), lambda range_: range_.num_options())
+
+    def siblings(self, draw: Draw) -> Iterator[dict[str, Scalar]]:
+        """``params`` of every student that a cohort can have; they must be finitely many.
+
+        Args:
+            draw: One of them.
+        """
+        root = self._pinned(draw)
+        for options in combinations(root, lambda range_: range_.options()):
+            own = (r.param(options[r.name]) for r, _ in ranges(root) if r.name in options)
+            yield draw.shared | dict(own)
+
+    def corners(self) -> Iterator[Job]:
+        """The jobs on which the space was checked: every choice, both ends of every range."""
+        seen = set()
+        for pick in corner_picks(self._root, SCOPES):
+            point = frozenset(picked(self._root, pick).items())
+            if point not in seen:
+                seen.add(point)
+                yield self._job(pick)
+
+    def jobs_to_check(self) -> list[Job]:
+        """Few jobs that show every choice, for checks that need to build networks."""
+        return [self._job(pick) for pick in cover(self._root)]
+
+    def controls(self) -> list[Job]:
+        """One job without a teacher for each student architecture in the space.
+
+        All else stands at the middle of its range: the geometric middle of logarithmic ranges, the
+        median of numbers to choose from, the most probable or else the first of other choices.
+
+        Raises:
+            ConfigError: There are infinitely many student architectures.
+        """
+        student = Branch((), {"student": self._root.children["student"]})
+        for range_, _ in ranges(student):
+            if range_.num_options() is None:
+                raise ConfigError(
+                    "infinitely many student architectures, each of which needs a control",
+                    path=range_.path,
+                    hint="use `values`, or set sweep.controls to none",
+                )
+        jobs: dict[str, Job] = {}
+        for options in combinations(student, lambda range_: range_.options()):
+            pick = taking(options, lambda range_: range_.middle())
+            job = self._job(pick, NO_TEACHER)
+            jobs.setdefault(control_key(job), job)
+        return list(jobs.values())
+
+    def architectures(self) -> list[Architecture]:
+        """Every student architecture at every image size of the space.
+
+        Raises:
+            ConfigError: There are infinitely many.
+        """
+        return list(architectures_of(self._root, lambda pick: self._job(pick, NO_TEACHER)))
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole space, defaults filled in, as :meth:`from_resolved` takes it; JSON-able."""
+        sections = {key: getattr(self, key).model_dump(mode="json") for key in _SECTIONS}
+        return {**self.tree, **sections, "labels": self.labels}
+
+    @classmethod
+    def from_resolved(cls, resolved: Mapping[str, Any], text: str | None = None) -> Space:
+        """The space that :meth:`resolved` wrote.
+
+        Args:
+            resolved: What it wrote.
+            text: The file that the space first came from.
+
+        Raises:
+            ConfigError: It is not valid (any more).
+        """
+        tree = {key: value for key, value in resolved.items() if key != "labels"}
+        return _build(Document(tree), text=text, labels=resolved.get("labels"))
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """Give an error about a job of this space, raised by a later check, its file and line.
+
+        Where the value may come from several choices, it is the one with the error's value.
+        """
+        if self.document is None or error.file is not None:
+            return error
+        places = list(places_of(self._root, error.path))
+        fitting = [path for path, value in places if error.has_value and value == error.value]
+        deepest = max((path for path, _ in places), key=len, default=error.path)
+        return self.document.locate(error, fitting[0] if fitting else deepest)
+
+    def _job(self, pick: Pick, update: Mapping[str, Any] | None = None) -> Job:
+        tree = {**resolve(self._root, pick), **(update or {})}
+        try:
+            return check(Job, tree)
+        except FindingsError as found:  # the corners missed it; never train what is not valid
+            raise located(self.document or Document({}), found.errors) from None
+
+    def _pinned(self, draw: Draw) -> Node:
+        return pinned(self._root, self._shared, lambda range_: range_.draw(Given(draw.params)))
+
+    def _must_be_finite(self) -> None:
+        for range_, _ in ranges(self._root):
+            if range_.num_options() is None:
+                raise ConfigError(
+                    "a grid needs a finite space, and this range has infinitely many values",
+                    path=range_.path,
+                    hint="use `values` or distribution: q_uniform, or another sampler",
+                )
+
+
+def load_space(source: Source, overrides: Sequence[str] = (), data: Sequence[str] = ()) -> Space:
+    """Read and check a search space; a plain job is a space of one point.
+
+    Args:
+        source: A YAML file, or a mapping of the same form.
+        overrides: Changes as ``path=value``, where ``value`` is YAML and may be a range.
+        data: Data sets as ``SOURCE=PATH``.
+
+    Raises:
+        ConfigError: Anything wrong with the space or the changes, with file and line.
+    """
+    document = open_document(source, overrides, data, SPACE_KEYS, default_name="sweep")
+    return _build(document, text=document.text)
+
+
+def control_key(job: Job) -> str:
+    """What a job has in common with its control, and with no other: its student architecture."""
+    return json.dumps(job.student.model_dump(mode="json"), sort_keys=True)
+
+
+def _build(
+    document: Document, *, text: str | None, labels: Mapping[str, list[Scalar]] | None = None
+) -> Space:
+    tree = {key: value for key, value in document.tree.items() if key not in _SECTIONS}
+    around = {key: value for key, value in document.tree.items() if key in _SECTIONS}
+    errors = [
+        ConfigError(
+            "a range is not allowed here",
+            path=path,
+            hint="ranges stand in data, teacher, student, distill and train",
+        )
+        for path in find_ranges({"name": tree.get("name"), **around})
+    ]
+    sections = SweepSections()
+    if not errors:
+        try:
+            sections = check(SweepSections, around, SPACE_KEYS)
+        except FindingsError as found:
+            errors += found.errors
+    compiler = Compiler(labels)
+    root = compiler.branch(tree)
+    errors += compiler.errors or _corner_errors(root, document)
+    if errors:
+        raise located(document, errors)
+    filled = section_with_defaults(Job, tree)
+    labels = compiler.labels
+    again = Compiler(labels)
+    again.branch(filled)
+    for error in again.errors:  # choices that were distinct only as long as defaults were left out
+        error.problem = "with its defaults filled in, this choice equals another one"
+        raise located(document, [error])
+    space = Space(
+        tree=filled,
+        sweep=sections.sweep,
+        resources=sections.resources,
+        tracking=sections.tracking,
+        labels=labels,
+        text=text,
+        document=document,
+    )
+    try:
+        _check_search(space)
+    except ConfigError as error:
+        raise located(document, [error]) from None
+    return space
+
+
+def _check_search(space: Space) -> None:
+    """Raise a ConfigError unless the sampler and the controls can do with the space."""
+    if space.sweep.sampler == "grid":
+        space._must_be_finite()
+    if space.sweep.controls == "shared":
+        space.controls()
+    if space.sweep.static_bounds:
+        space.architectures()
+    wanted = space.sweep.students_per_teacher
+    if wanted not in (1, "auto") and all(shared for _, shared in space.ranges()):
+        raise ConfigError(
+            "several students for each teacher, but no range by which they could differ",
+            path=("sweep", "students_per_teacher"),
+            value=wanted,
+            allowed="1 or auto; or a range in student, distill or train.student",
+        )
+
+
+def _corner_errors(root: Branch, document: Document) -> list[ConfigError]:
+    """Return what is wrong at the corners of a space, each error with its path in the document."""
+    errors: dict[tuple[ConfigPath, str], ConfigError] = {}
+    seen = set()
+    for pick in corner_picks(root, SCOPES):
+        point = frozenset(picked(root, pick).items())
+        if point in seen:
+            continue
+        seen.add(point)
+        origins: dict[ConfigPath, ConfigPath] = {}
+        try:
+            check(Job, resolve(root, pick, (), origins), SPACE_KEYS)
+        except FindingsError as found:
+            for error in found.errors:
+                _move(error, origins, document)
+                errors.setdefault((error.path, error.problem), error)
+        if len(errors) >= _MAX_ERRORS:
+            break
+    return list(errors.values())
+
+
+def _move(error: ConfigError, origins: Mapping[ConfigPath, ConfigPath], document: Document) -> None:
+    """Turn an error about a drawn job into one about the document it was drawn from."""
+    # An unknown key stands where its mapping does, whatever the range behind the key drew.
+    end = len(error.path) - (error.problem == UNKNOWN_KEY)
+    depth = next(d for d in range(end, -1, -1) if error.path[:d] in origins)
+    origin, below = origins[error.path[:depth]], error.path[depth:]
+    error.path = (*origin, *below)
+    if below or not origin or origin[-1] not in ("min", "max"):
+        return
+    if error.problem == NOT_WHOLE:
+        error.path, error.value = origin[:-1], value_at(document.tree, origin[:-1])
+        error.problem = "this range draws fractions"
+        error.hint = "add distribution: int_uniform or q_log_uniform_values"
+    elif error.value == value_at(document.tree, origin):
+        error.value = value_at(document.tree, origin)  # 4 where the range drew 4.0

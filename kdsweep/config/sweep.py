@@ -1,0 +1,151 @@
+"""The ``sweep:`` and ``resources:`` sections of a search space."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from kdsweep.config.base import Config, broken_rule
+from kdsweep.config.metrics import MIOU, Metric, metric_of
+from kdsweep.config.objectives import (
+    STATIC_COSTS,
+    Bounds,
+    Objectives,
+    ScoreName,
+    most_allowed,
+)
+from kdsweep.errors import did_you_mean
+from kdsweep.registry import Registry
+
+
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise broken_rule(
+            "more than one GPU, but not a whole number of them",
+            allowed="a fraction up to 1, or a whole number",
+        )
+    return gpus
+
+
+SCHEDULERS: Registry[Any] = Registry("scheduler", "kdsweep.schedulers")
+"""Rules that stop weak trials: classes that inherit from
+:class:`kdsweep.sweep.schedulers.base.Scheduler`, or where one is, as ``module:name``."""
+
+SCHEDULERS.register("asha")("kdsweep.sweep.schedulers.asha:Asha")
+SCHEDULERS.register("none")("kdsweep.sweep.schedulers.none:RunToTheEnd")
+
+
+def _known_scheduler(name: str) -> str:
+    if name not in SCHEDULERS:
+        names = SCHEDULERS.names()
+        raise broken_rule(
+            "unknown scheduler", allowed=", ".join(names), hint=did_you_mean(name, names)
+        )
+    return name
+
+
+SchedulerName = Annotated[str, AfterValidator(_known_scheduler)]
+Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
+
+
+class SweepConfig(Config):
+    """What is searched, with what, for how long.
+
+    Attributes:
+        trials: Trials drawn from the space; controls come on top.
+        metric: Key of an epoch report, or a list of them to search for the best compromises. The
+            first is a score, by which the best epoch is kept and weak trials are stopped. Scores
+            are maximised, costs minimised.
+        constraints: Most that a student may cost, as in ``student/params_m: "<= 8"``. A student
+            with more parameters or MACs is never trained; one that is too slow or too large when
+            it is measured ends with its first epoch.
+        sampler: Optuna sampler that draws the trials (``grid`` walks all combinations, ``nsga2`` is
+            NSGA-II).
+        scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end. With
+            several metrics a trial that no other beats in all of them goes on. Other packages may
+            add rules.
+        grace_period: First rung, in epochs.
+        reduction_factor: At each rung about one trial in this many goes on.
+        controls: ``shared`` trains each student architecture of the space once without a teacher;
+            ``paired`` trains beside each trial its exact control, on the same batches from the same
+            initial weights, for as long as the trial.
+        students_per_teacher: Trials that train as one cohort: their teacher and whatever else they
+            share is drawn and trained once, the students differ in ``student``, ``distill`` and
+            ``train.student``. ``auto`` measures a few steps and picks the number that pays.
+        seed: Seed of the sampler.
+        max_hours: Wall-clock budget; the sweep then pauses and can be resumed.
+        max_gpu_hours: Budget of GPU-hours; likewise.
+        max_concurrent: Trials at a time; as many as fit if left out.
+        crash_retries: How often a crashed trial starts again from its checkpoint.
+    """
+
+    trials: PositiveInt = 20
+    metric: ScoreName | Objectives = MIOU
+    constraints: Bounds = Field(default_factory=dict)
+    sampler: Literal["tpe", "random", "grid", "cmaes", "gp", "nsga2"] = "tpe"
+    scheduler: SchedulerName = "asha"
+    grace_period: PositiveInt = 1
+    reduction_factor: int = Field(default=3, ge=2)
+    controls: Literal["shared", "paired", "none"] = "shared"
+    students_per_teacher: PositiveInt | Literal["auto"] = 1
+    seed: NonNegativeInt = 0
+    max_hours: PositiveFloat | None = None
+    max_gpu_hours: PositiveFloat | None = None
+    max_concurrent: PositiveInt | None = None
+    crash_retries: NonNegativeInt = 2
+
+    @property
+    def objectives(self) -> tuple[Metric, ...]:
+        """What is optimised, the score that decides on epochs first."""
+        metrics = (self.metric,) if isinstance(self.metric, str) else self.metric
+        return tuple(metric_of(metric) for metric in metrics)
+
+    @property
+    def score(self) -> str:
+        """The metric by which epochs are compared and trials are stopped."""
+        return self.objectives[0].key
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether weak trials may end before their last epoch."""
+        return self.scheduler != "none"
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Most that a student may cost, by metric."""
+        return {metric: most_allowed(bound) for metric, bound in self.constraints.items()}
+
+    @property
+    def static_bounds(self) -> dict[str, float]:
+        """Those of the bounds of which a job's architecture alone decides."""
+        return {metric: most for metric, most in self.bounds.items() if metric in STATIC_COSTS}
+
+    @model_validator(mode="after")
+    def _fits_sampler(self) -> SweepConfig:
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise broken_rule(
+                "CMA-ES knows one objective only",
+                at=("sampler",),
+                allowed="tpe, nsga2, gp, random or grid with several metrics",
+            )
+        return self
+
+
+class ResourcesConfig(Config):
+    """What one trial gets.
+
+    Attributes:
+        gpus_per_trial: GPUs; a fraction packs several trials on one. Ignored where there is no GPU.
+        cpus_per_trial: CPU cores; shared out evenly among the trials that fit if left out.
+    """
+
+    gpus_per_trial: Gpus = 1.0
+    cpus_per_trial: PositiveInt | None = None
