@@ -8,8 +8,12 @@ build networks: few points that show every choice, and structural choices in pai
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from kdsweep.config.checking import NOT_WHOLE, UNKNOWN_KEY, FindingsError, check
+from kdsweep.config.document import Document
+from kdsweep.config.job import SCOPES, Job
+from kdsweep.config.loading import SPACE_KEYS, value_at
 from kdsweep.config.ranges import Choice, Option, Range, is_number
 from kdsweep.config.template import (
     Branch,
@@ -20,8 +24,10 @@ from kdsweep.config.template import (
     ranges,
     resolve,
 )
+from kdsweep.errors import ConfigError, ConfigPath
 
 MAX_PRODUCT = 1000
+_MAX_ERRORS = 20
 
 
 def taking(options: Options, otherwise: Pick) -> Pick:
@@ -146,3 +152,46 @@ def picked(root: Branch, pick: Pick) -> Options:
 
     resolve(root, note)
     return options
+
+
+def points(root: Branch, scopes: Sequence[Sequence[str]]) -> Iterator[Pick]:
+    """Yield the picks of :func:`corner_picks`, each point of the space once."""
+    seen = set()
+    for pick in corner_picks(root, scopes):
+        point = frozenset(picked(root, pick).items())
+        if point not in seen:
+            seen.add(point)
+            yield pick
+
+
+def corner_errors(root: Branch, document: Document) -> list[ConfigError]:
+    """Return what is wrong at the corners of a space, each error with its path in the document."""
+    errors: dict[tuple[ConfigPath, str], ConfigError] = {}
+    for pick in points(root, SCOPES):
+        origins: dict[ConfigPath, ConfigPath] = {}
+        try:
+            check(Job, resolve(root, pick, (), origins), SPACE_KEYS)
+        except FindingsError as found:
+            for error in found.errors:
+                _move(error, origins, document)
+                errors.setdefault((error.path, error.problem), error)
+        if len(errors) >= _MAX_ERRORS:
+            break
+    return list(errors.values())
+
+
+def _move(error: ConfigError, origins: Mapping[ConfigPath, ConfigPath], document: Document) -> None:
+    """Turn an error about a drawn job into one about the document it was drawn from."""
+    # An unknown key stands where its mapping does, whatever the range behind the key drew.
+    end = len(error.path) - (error.problem == UNKNOWN_KEY)
+    depth = next(d for d in range(end, -1, -1) if error.path[:d] in origins)
+    origin, below = origins[error.path[:depth]], error.path[depth:]
+    error.path = (*origin, *below)
+    if below or not origin or origin[-1] not in ("min", "max"):
+        return
+    if error.problem == NOT_WHOLE:
+        error.path, error.value = origin[:-1], value_at(document.tree, origin[:-1])
+        error.problem = "this range draws fractions"
+        error.hint = "add distribution: int_uniform or q_log_uniform_values"
+    elif error.value == value_at(document.tree, origin):
+        error.value = value_at(document.tree, origin)  # 4 where the range drew 4.0

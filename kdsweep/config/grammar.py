@@ -90,7 +90,7 @@ def check_distribution(
     elif name in ("log_uniform", "q_log_uniform"):
         problem = "a distribution that takes exponents, which kdsweep does not support"
         hint = f"use {name}_values, whose min and max are the values themselves"
-    elif name in _OTHER_NAMES:
+    elif isinstance(name, str) and name in _OTHER_NAMES:
         hint = f"use {_OTHER_NAMES[name]}"
     elif name in _ENDLESS:
         problem = "a distribution that kdsweep does not support"
@@ -128,19 +128,24 @@ def choices_of(mapping: Mapping[str, Any], path: ConfigPath) -> tuple[float, ...
             value=values,
             allowed="a list of one or more values",
         )
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ConfigError(
-                "this choice stands in the list already",
-                path=(*path, "values", index),
-                value=value,
-                hint="to make a choice more likely, add `probabilities`",
-            )
+    refuse_equal_choices(values, path, "this choice stands in the list already")
     if mapping.get("distribution") == "categorical_w_probabilities":
         _need(mapping, path, "probabilities")
     if "probabilities" not in mapping:
         return None
     return _probabilities(mapping["probabilities"], (*path, "probabilities"), len(values))
+
+
+def refuse_equal_choices(values: Sequence[Any], path: ConfigPath, problem: str) -> None:
+    """Raise a ConfigError where a choice of a range is equal to one before it."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ConfigError(
+                problem,
+                path=(*path, "values", index),
+                value=value,
+                hint="to make a choice more likely, add `probabilities`",
+            )
 
 
 def _probabilities(shares: Any, path: ConfigPath, num_choices: int) -> tuple[float, ...]:

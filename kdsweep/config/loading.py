@@ -223,7 +223,7 @@ def with_defaults(place: SchemaNode, value: Any) -> Any:
 
 
 def section_with_defaults(section: type[Config], value: Mapping[str, Any]) -> dict[str, Any]:
-    """Like :func:`with_defaults`, for a value that is known to be a ``section``."""
+    """Return ``value``, which is to be a ``section``, with its defaults; unknown keys are kept."""
     from pydantic_core import to_jsonable_python
 
     filled: dict[str, Any] = {}
@@ -236,4 +236,5 @@ def section_with_defaults(section: type[Config], value: Mapping[str, Any]) -> di
             filled |= {key: dependent[key]} if dependent[key] is not None else {}
         elif not field.is_required():
             filled[key] = to_jsonable_python(field.get_default(call_default_factory=True))
-    return filled
+    unknown = {key: item for key, item in value.items() if key not in section.model_fields}
+    return filled | unknown

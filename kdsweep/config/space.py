@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from kdsweep.config.architectures import NO_TEACHER, Architecture, architectures_of
-from kdsweep.config.checking import NOT_WHOLE, UNKNOWN_KEY, FindingsError, check
-from kdsweep.config.corners import corner_picks, cover, picked, taking
+from kdsweep.config.checking import FindingsError, check
+from kdsweep.config.corners import corner_errors, cover, points, taking
 from kdsweep.config.document import Document
 from kdsweep.config.job import SCOPES, Job
 from kdsweep.config.loading import (
@@ -19,7 +20,6 @@ from kdsweep.config.loading import (
     located,
     open_document,
     section_with_defaults,
-    value_at,
 )
 from kdsweep.config.ranges import Given, Option, Range, Scalar, Suggest
 from kdsweep.config.sharing import pinned, shared_ranges
@@ -37,9 +37,8 @@ from kdsweep.config.template import (
     resolve,
 )
 from kdsweep.config.tracking import TrackingConfig
-from kdsweep.errors import ConfigError, ConfigPath
+from kdsweep.errors import ConfigError
 
-_MAX_ERRORS = 20
 _SECTIONS = tuple(SweepSections.model_fields)
 
 
@@ -76,6 +75,7 @@ class Space:
         labels: Labels of choices between sub-trees, by the name of the range.
         text: The file as it was given; ``None`` if the space came from Python.
         document: Where everything was written, if that is known.
+        root: ``tree``, compiled.
     """
 
     # What is searched for is chosen on validation frames; the test split is for what is chosen.
@@ -88,14 +88,11 @@ class Space:
     labels: dict[str, list[Scalar]]
     text: str | None = field(default=None, compare=False, repr=False)
     document: Document | None = field(default=None, compare=False, repr=False)
-    _root: Branch = field(init=False, compare=False, repr=False)
-    _shared: frozenset[str] = field(init=False, compare=False, repr=False)
+    root: Branch = field(kw_only=True, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        compiler = Compiler(self.labels)
-        object.__setattr__(self, "_root", compiler.branch(self.tree))
-        object.__setattr__(self, "_shared", frozenset(shared_ranges(self._root)))
-        assert not compiler.errors, "a tree with broken ranges never becomes a space"
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        return frozenset(shared_ranges(self.root))
 
     @property
     def name(self) -> str:
@@ -126,7 +123,7 @@ class Space:
 
     def num_points(self) -> int | None:
         """How many different jobs can be drawn; ``None`` if infinitely many."""
-        return num_combinations(self._root, lambda range_: range_.num_options())
+        return num_combinations(self.root, lambda range_: range_.num_options())
 
     def grid(self) -> Iterator[dict[str, Scalar]]:
         """``params`` of every point, the first range of the file changing slowest.
@@ -135,13 +132,13 @@ class Space:
             ConfigError: There are infinitely many.
         """
         self._must_be_finite()
-        for options in combinations(self._root, lambda range_: range_.options()):
-            found = (r.param(options[r.name]) for r, _ in ranges(self._root) if r.name in options)
+        for options in combinations(self.root, lambda range_: range_.options()):
+            found = (r.param(options[r.name]) for r, _ in ranges(self.root) if r.name in options)
             yield dict(found)
 
     def ranges(self) -> Iterator[tuple[Range, bool]]:
         """Every range, and whether it is drawn once for all students of a cohort."""
-        for range_, _ in ranges(self._root):
+        for range_, _ in ranges(self.root):
             yield range_, range_.name in self._shared
 
     def num_siblings(self, draw: Draw) -> int | None:
@@ -165,16 +162,11 @@ class Space:
 
     def corners(self) -> Iterator[Job]:
         """The jobs on which the space was checked: every choice, both ends of every range."""
-        seen = set()
-        for pick in corner_picks(self._root, SCOPES):
-            point = frozenset(picked(self._root, pick).items())
-            if point not in seen:
-                seen.add(point)
-                yield self._job(pick)
+        return (self._job(pick) for pick in points(self.root, SCOPES))
 
     def jobs_to_check(self) -> list[Job]:
         """Few jobs that show every choice, for checks that need to build networks."""
-        return [self._job(pick) for pick in cover(self._root)]
+        return [self._job(pick) for pick in cover(self.root)]
 
     def controls(self) -> list[Job]:
         """One job without a teacher for each student architecture in the space.
@@ -185,7 +177,7 @@ class Space:
         Raises:
             ConfigError: There are infinitely many student architectures.
         """
-        student = Branch((), {"student": self._root.children["student"]})
+        student = Branch((), {"student": self.root.children["student"]})
         for range_, _ in ranges(student):
             if range_.num_options() is None:
                 raise ConfigError(
@@ -206,7 +198,7 @@ class Space:
         Raises:
             ConfigError: There are infinitely many.
         """
-        return list(architectures_of(self._root, lambda pick: self._job(pick, NO_TEACHER)))
+        return list(architectures_of(self.root, lambda pick: self._job(pick, NO_TEACHER)))
 
     def resolved(self) -> dict[str, Any]:
         """The whole space, defaults filled in, as :meth:`from_resolved` takes it; JSON-able."""
@@ -234,23 +226,23 @@ class Space:
         """
         if self.document is None or error.file is not None:
             return error
-        places = list(places_of(self._root, error.path))
+        places = list(places_of(self.root, error.path))
         fitting = [path for path, value in places if error.has_value and value == error.value]
         deepest = max((path for path, _ in places), key=len, default=error.path)
         return self.document.locate(error, fitting[0] if fitting else deepest)
 
     def _job(self, pick: Pick, update: Mapping[str, Any] | None = None) -> Job:
-        tree = {**resolve(self._root, pick), **(update or {})}
+        tree = {**resolve(self.root, pick), **(update or {})}
         try:
             return check(Job, tree)
         except FindingsError as found:  # the corners missed it; never train what is not valid
             raise located(self.document or Document({}), found.errors) from None
 
     def _pinned(self, draw: Draw) -> Node:
-        return pinned(self._root, self._shared, lambda range_: range_.draw(Given(draw.params)))
+        return pinned(self.root, self._shared, lambda range_: range_.draw(Given(draw.params)))
 
     def _must_be_finite(self) -> None:
-        for range_, _ in ranges(self._root):
+        for range_, _ in ranges(self.root):
             if range_.num_options() is None:
                 raise ConfigError(
                     "a grid needs a finite space, and this range has infinitely many values",
@@ -298,26 +290,21 @@ def _build(
             sections = check(SweepSections, around, SPACE_KEYS)
         except FindingsError as found:
             errors += found.errors
+    filled = section_with_defaults(Job, tree)
     compiler = Compiler(labels)
-    root = compiler.branch(tree)
-    errors += compiler.errors or _corner_errors(root, document)
+    root = compiler.branch(filled, tree)
+    errors += compiler.errors or corner_errors(root, document)
     if errors:
         raise located(document, errors)
-    filled = section_with_defaults(Job, tree)
-    labels = compiler.labels
-    again = Compiler(labels)
-    again.branch(filled)
-    for error in again.errors:  # choices that were distinct only as long as defaults were left out
-        error.problem = "with its defaults filled in, this choice equals another one"
-        raise located(document, [error])
     space = Space(
         tree=filled,
         sweep=sections.sweep,
         resources=sections.resources,
         tracking=sections.tracking,
-        labels=labels,
+        labels=compiler.labels,
         text=text,
         document=document,
+        root=root,
     )
     try:
         _check_search(space)
@@ -342,41 +329,3 @@ def _check_search(space: Space) -> None:
             value=wanted,
             allowed="1 or auto; or a range in student, distill or train.student",
         )
-
-
-def _corner_errors(root: Branch, document: Document) -> list[ConfigError]:
-    """Return what is wrong at the corners of a space, each error with its path in the document."""
-    errors: dict[tuple[ConfigPath, str], ConfigError] = {}
-    seen = set()
-    for pick in corner_picks(root, SCOPES):
-        point = frozenset(picked(root, pick).items())
-        if point in seen:
-            continue
-        seen.add(point)
-        origins: dict[ConfigPath, ConfigPath] = {}
-        try:
-            check(Job, resolve(root, pick, (), origins), SPACE_KEYS)
-        except FindingsError as found:
-            for error in found.errors:
-                _move(error, origins, document)
-                errors.setdefault((error.path, error.problem), error)
-        if len(errors) >= _MAX_ERRORS:
-            break
-    return list(errors.values())
-
-
-def _move(error: ConfigError, origins: Mapping[ConfigPath, ConfigPath], document: Document) -> None:
-    """Turn an error about a drawn job into one about the document it was drawn from."""
-    # An unknown key stands where its mapping does, whatever the range behind the key drew.
-    end = len(error.path) - (error.problem == UNKNOWN_KEY)
-    depth = next(d for d in range(end, -1, -1) if error.path[:d] in origins)
-    origin, below = origins[error.path[:depth]], error.path[depth:]
-    error.path = (*origin, *below)
-    if below or not origin or origin[-1] not in ("min", "max"):
-        return
-    if error.problem == NOT_WHOLE:
-        error.path, error.value = origin[:-1], value_at(document.tree, origin[:-1])
-        error.problem = "this range draws fractions"
-        error.hint = "add distribution: int_uniform or q_log_uniform_values"
-    elif error.value == value_at(document.tree, origin):
-        error.value = value_at(document.tree, origin)  # 4 where the range drew 4.0

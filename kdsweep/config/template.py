@@ -12,6 +12,7 @@ from kdsweep.config.grammar import (
     interval_of,
     is_range,
     kind_of,
+    refuse_equal_choices,
 )
 from kdsweep.config.ranges import Choice, Interval, Option, Range, Scalar
 from kdsweep.errors import ConfigError, ConfigPath, shown
@@ -73,40 +74,58 @@ class Compiler:
         self.labels: dict[str, list[Scalar]] = {}
         self.errors: list[ConfigError] = []
 
-    def branch(self, tree: Mapping[str, Any]) -> Branch:
-        """Compile a whole job."""
-        return Branch((), {key: self._node(value, (key,), key) for key, value in tree.items()})
+    def branch(self, tree: Mapping[str, Any], written: Mapping[str, Any] | None = None) -> Branch:
+        """Compile a whole job.
 
-    def _node(self, value: Any, path: ConfigPath, name: str) -> Node:
+        Args:
+            tree: The job, its defaults filled in.
+            written: The job as its user wrote it, which names its choices; ``tree`` if left out.
+        """
+        written = tree if written is None else written
+        children = {
+            key: self._node(value, written.get(key, value), (key,), key)
+            for key, value in tree.items()
+        }
+        return Branch((), children)
+
+    def _node(self, value: Any, written: Any, path: ConfigPath, name: str) -> Node:
         """Compile ``value``, which stands at ``path``; ``name`` is for the range that it may be."""
         if isinstance(value, Mapping):
             if is_range(value):
-                return self._hole(value, path, name)
-            return Branch(
-                path, {k: self._node(v, (*path, k), f"{name}.{k}") for k, v in value.items()}
-            )
+                return self._hole(value, written, path, name)
+            given = written if isinstance(written, Mapping) else {}
+            children = {
+                key: self._node(item, given.get(key, item), (*path, key), f"{name}.{key}")
+                for key, item in value.items()
+            }
+            return Branch(path, children)
         if isinstance(value, list):
-            items = enumerate(value)
-            return Items(path, tuple(self._node(v, (*path, i), f"{name}[{i}]") for i, v in items))
+            pairs = enumerate(zip(value, written, strict=True))
+            items = (self._node(v, w, (*path, i), f"{name}[{i}]") for i, (v, w) in pairs)
+            return Items(path, tuple(items))
         return Leaf(path, value)
 
-    def _hole(self, value: Mapping[str, Any], path: ConfigPath, name: str) -> Node:
+    def _hole(self, value: Mapping[str, Any], written: Any, path: ConfigPath, name: str) -> Node:
         try:
             kind = kind_of(value, path)
             if kind == "value":
                 check_distribution(value, path, ("constant",))
-                return self._node(value["value"], (*path, "value"), name)
+                return self._node(value["value"], written["value"], (*path, "value"), name)
             if kind == "min":
                 return Hole(path, interval_of(value, path, name))
-            probabilities = choices_of(value, path)
+            probabilities = choices_of(written, path)
+            refuse_equal_choices(
+                value["values"], path, "with its defaults filled in, this choice equals another one"
+            )
         except ConfigError as error:
             self.errors.append(error)
             return Leaf(path, None)
+        choices = enumerate(zip(value["values"], written["values"], strict=True))
         nodes = tuple(
-            self._node(choice, (*path, "values", index), f"{name}[{index}]")
-            for index, choice in enumerate(value["values"])
+            self._node(choice, given, (*path, "values", index), f"{name}[{index}]")
+            for index, (choice, given) in choices
         )
-        labels = self._labels(name, value["values"])
+        labels = self._labels(name, written["values"])
         return Hole(path, Choice(name, path, nodes, labels, probabilities))
 
     def _labels(self, name: str, choices: Sequence[Any]) -> tuple[Scalar, ...]:
