@@ -5,7 +5,7 @@ files, the source's options, the image size and the format of the cache itself. 
 file lock in a folder of its own and renamed into place, so that other processes see it whole or not
 at all; a builder that dies leaves only a draft, which the next builder removes. Who has opened an
 entry shares a lock beside it for as long as the process lives. Nothing else is ever deleted but by
-``kdsweep cache --clear`` (``upkeep.py``), which leaves locked entries alone.
+``kdsweep cache --clear`` (``cache_admin.py``), which leaves locked entries alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 import cv2
 from filelock import FileLock, Timeout
 
+from kdsweep.data.facts import SplitFacts
 from kdsweep.data.file_errors import Problems
 from kdsweep.data.fingerprint import file_facts, fingerprint
 from kdsweep.data.pictures import FrameError, resize_image, resize_labels
@@ -32,7 +33,7 @@ from kdsweep.data.source import Frame, Progress, Source, SplitName
 from kdsweep.data.split import Split
 from kdsweep.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same files would give other arrays."""
 
 MAX_THREADS = 16
@@ -210,15 +211,19 @@ def _build(
             return
         _require_space(draft, len(entry.frames), image_size)
         split = Split.create(draft, [frame.name for frame in entry.frames], image_size)
+        facts = SplitFacts.empty(len(entry.frames))
         num_before = len(problems)
 
         def decode(index: int) -> FrameError | None:
+            frame = entry.frames[index]
             try:
-                image, labels = source.read(entry.frames[index])
+                image, labels = source.read(frame)
             except FrameError as problem:
                 return problem
-            split.images_NHWC[index] = resize_image(image, image_size)
+            small = resize_image(image, image_size)
+            split.images_NHWC[index] = small
             split.labels_NHW[index] = resize_labels(labels, image_size)
+            facts.note(index, (frame.image, frame.mask), small, labels)
             return None
 
         # One thread per core already; OpenCV's own would only get in each other's way.
@@ -232,6 +237,7 @@ def _build(
         if len(problems) > num_before:
             raise _UnusableError
         split.flush()
+        facts.write(draft)
         meta = {"source": source.name, "split": entry.name, "root": str(source.root)}
         (draft / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 

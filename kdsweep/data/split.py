@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdsweep.data.facts import SplitFacts
 from kdsweep.labels import VOID
 
 _IMAGES, _LABELS, _NAMES = "images.npy", "labels.npy", "names.json"
@@ -26,11 +27,13 @@ class Split:
         images_NHWC: uint8, RGB.
         labels_NHW: uint8 class ids; 255 is void.
         names: One for each frame.
+        facts: What was seen while they were decoded; ``None`` for frames that were not.
     """
 
     images_NHWC: np.ndarray
     labels_NHW: np.ndarray
     names: tuple[str, ...]
+    facts: SplitFacts | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,6 +50,7 @@ class Split:
             np.load(folder / _IMAGES, mmap_mode="r"),
             np.load(folder / _LABELS, mmap_mode="r"),
             tuple(json.loads((folder / _NAMES).read_text(encoding="utf-8"))),
+            SplitFacts.read(folder),
         )
 
     @classmethod
@@ -69,7 +73,7 @@ class Split:
         filename = getattr(self.images_NHWC, "filename", None)
         if filename is not None:
             return Split.open, (Path(filename).parent,)
-        return Split, (self.images_NHWC, self.labels_NHW, self.names)
+        return Split, (self.images_NHWC, self.labels_NHW, self.names, self.facts)
 
 
 def class_frequencies(split: Split, num_classes: int) -> np.ndarray:
