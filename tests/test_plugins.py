@@ -67,7 +67,7 @@ def space(data: Path, **distill: Any) -> dict[str, Any]:
         "data": {
             "source": "pairs",
             "path": str(data),
-            "classes": ["red", "green"],
+            "names": ["red", "green"],
             "every": {"values": [3, 4]},
             "image_size": [32, 32],
             "cache": str(data.parent / "cache"),
@@ -124,7 +124,7 @@ def test_an_installed_loss_and_source_are_as_good_as_ones_own(
 
     definitions = json.loads(schema[1])["$defs"]
     assert "Subtract" in definitions["CosineConfig"]["properties"]["centred"]["description"]
-    assert "classes" in definitions["PairsData"]["required"]
+    assert "names" in definitions["PairsData"]["required"]
 
     assert (valid[0], valid[2]) == (0, "")
     assert "5 training and 3 validation frames found" in valid[1]

@@ -6,15 +6,38 @@ some by entry points of the group ``kdsweep.sources``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from annotated_types import DocInfo
-from pydantic import Field, PositiveInt, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, WithJsonSchema, model_validator
 
 from kdsweep.config.base import Config, Names, broken_rule
 from kdsweep.config.model import Options
 from kdsweep.config.plugins import PluggedConfig, family
 from kdsweep.registry import Registry
+
+
+def _members_of_classes(classes: dict[str, Any]) -> dict[str, Any]:
+    if not set(classes) - {"void"}:
+        raise broken_rule("no class", allowed="names of classes, each with what it is made of")
+    for name, members in classes.items():
+        for member in members if isinstance(members, list) else [members]:
+            if not (_is_byte(member) or isinstance(member, str) or _is_colour(member)):
+                raise broken_rule(
+                    "not something that a class is made of",
+                    at=(name,),
+                    allowed="names of classes, ids 0 … 255, or a list of [r, g, b] colours",
+                )
+    return classes
+
+
+def _is_byte(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_byte, value))
+
 
 AugmentPreset = Literal["none", "light", "standard", "strong"]
 # What stands in the file takes the place of its name when a job or space is read.
@@ -26,6 +49,13 @@ AugmentPipeline = Annotated[
     ),
 ]
 AugmentOn = Literal["auto", "cpu", "device"]
+# ``void`` apart, each name is a class; what it is made of is read with the data set.
+Classes = Annotated[
+    Options,
+    DocInfo("a mapping from names to names, ids or [[r, g, b], …] colours"),
+    AfterValidator(_members_of_classes),
+]
+Problem = Literal["empty_class", "one_class", "mostly_void", "overlap", "differing_palettes"]
 NumClasses = Annotated[int, Field(ge=2, le=255)]  # ids are bytes, and 255 is void
 ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
 _SceneSide = Annotated[int, Field(ge=16)]
@@ -95,6 +125,12 @@ class BaseDataConfig(PluggedConfig):
         source: Which data set it is.
         path: Folder of the data set; ``--data SOURCE=PATH`` fills it in.
         image_size: (height, width) in pixels that frames are resized to.
+        classes: Classes merged, renamed or left out: by new name what each is made of, ``void``
+            for what counts nowhere. Classes that are not named stay as they are. In a ``folder``
+            without a ``classes.yaml`` it says what ids or colours of the masks mean.
+        accept: Problems of the data that do not stop the training; the report names them.
+        image_bits: Bits of a channel of the images that hold something, where that is more than
+            8: a camera's 12 bits come in files of 16.
         augment: Augmentation of the training split: by name, or by a pipeline of your own. The
             file's content becomes part of the job.
         augment_on: Where it is done: in the loader processes, frame by frame (``cpu``), or on the
@@ -112,6 +148,9 @@ class BaseDataConfig(PluggedConfig):
     source: str
     path: str | None = None
     image_size: ImageSize
+    classes: Classes | None = None
+    accept: Annotated[tuple[Problem, ...], Field(strict=False)] = ()
+    image_bits: Annotated[int, Field(ge=8, le=16)] = 8
     augment: AugmentPreset | AugmentPipeline = "standard"
     augment_on: AugmentOn = "auto"
     num_classes: NumClasses | None = None
@@ -119,6 +158,15 @@ class BaseDataConfig(PluggedConfig):
     num_val: PositiveInt | None = None
     workers: int | None = Field(default=None, ge=0)
     cache: str | None = None
+
+    @property
+    def makes_classes(self) -> bool:
+        """Whether ``classes`` says what values of masks mean, and not what becomes of classes."""
+        for members in (self.classes or {}).values():
+            for member in members if isinstance(members, list) else [members]:
+                if not isinstance(member, str):
+                    return True
+        return False
 
     @model_validator(mode="after")
     def _a_pipeline_runs_on_the_cpu(self) -> BaseDataConfig:
@@ -191,11 +239,16 @@ class LyftData(BaseDataConfig):
 
 @SOURCES.register("camvid")
 class CamvidData(BaseDataConfig):
-    """CamVid in the SegNet layout: 480×360, 11 classes, 11 = void."""
+    """CamVid in the SegNet layout: 480×360, 11 classes, 11 = void, or its original 32 colours.
+
+    Attributes:
+        mask_suffix: What the names of masks have beyond those of their images, such as ``_L``.
+    """
 
     implementation = "kdsweep.data.sources.camvid:build"
 
     source: Literal["camvid"]
+    mask_suffix: str | None = None
 
 
 @SOURCES.register("cityscapes")
@@ -209,16 +262,30 @@ class CityscapesData(BaseDataConfig):
 
 @SOURCES.register("folder")
 class FolderData(BaseDataConfig):
-    """A user's own ``images/``, ``masks/`` and ``classes.yaml``.
+    """A user's own images and masks, with a ``classes.yaml``.
 
     Attributes:
-        split: Parts (first-level subfolders) by name, or a seeded hold-out of contiguous blocks.
+        images, masks: Folders in ``path`` that hold them.
+        image_suffix, mask_suffix: What the names of images or masks have beyond those of their
+            partners: ``_mask`` for ``0001.jpg`` and ``0001_mask.png``.
+        pairs: A CSV file with the columns ``image`` and ``mask``, paths in ``path``, and perhaps
+            ``split`` (train, val, test) and ``part``; it takes the place of the folders.
+        skip_unlabelled: Leave out images without a mask, which are an error else.
+        split: ``auto`` takes folders called train, val and test (or the column of ``pairs``) as
+            they are, and else holds out blocks of frames. Or parts (first-level subfolders) by
+            name, or a seeded hold-out of contiguous blocks.
     """
 
     implementation = "kdsweep.data.sources.folder:build"
 
     source: Literal["folder"]
-    split: PartsConfig | HoldoutConfig = Field(default_factory=HoldoutConfig)
+    images: str = "images"
+    masks: str = "masks"
+    image_suffix: str | None = None
+    mask_suffix: str | None = None
+    pairs: str | None = None
+    skip_unlabelled: bool = False
+    split: PartsConfig | HoldoutConfig | Literal["auto"] = "auto"
 
 
 if TYPE_CHECKING:

@@ -137,7 +137,7 @@ def located(document: Document, errors: Sequence[ConfigError]) -> ConfigError:
     return ranked[0]
 
 
-_FOLDERS = (["data", "path"], ["data", "cache"], ["distill", "checkpoint"])
+_PATHS = (["data", "path"], ["data", "cache"], ["data", "pairs"], ["distill", "checkpoint"])
 _PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -156,7 +156,7 @@ def _complete(document: Document, value: Any, path: ConfigPath) -> Any:
     keys = [part for part in path if part not in ("values", "value") and isinstance(part, str)]
     if keys == ["data", "augment"] and value.endswith(_PIPELINE_SUFFIXES):
         return _read_pipeline(document, value, path)
-    return _path_in(document, value, path) if keys in _FOLDERS else value
+    return _path_in(document, value, path) if keys in _PATHS else value
 
 
 def _path_in(document: Document, value: str, path: ConfigPath) -> str:

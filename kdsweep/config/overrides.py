@@ -77,7 +77,8 @@ def set_data(document: Document, text: str, place: SchemaNode) -> None:
     kept = dict(before) if isinstance(before, Mapping) else {}
     if kept.get("source") != source:
         known = {key for section in sources.values() for key in section.model_fields}
-        special = known - set(BaseDataConfig.model_fields)
+        # What depends on the frames themselves goes as well.
+        special = known - set(BaseDataConfig.model_fields) | {"classes", "accept", "image_bits"}
         kept = {key: value for key, value in kept.items() if key not in special}
     chosen = {"source": source, "path": os.path.abspath(os.path.expanduser(folder))}
     document.tree["data"] = {**chosen, **kept, **chosen}

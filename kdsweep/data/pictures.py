@@ -6,14 +6,13 @@ for cut JPEG files and writes its complaints to the terminal. Both are equally f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-LOSSLESS_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
 _RGB_MODES = frozenset({"RGB", "RGBA", "L", "P", "1", "CMYK", "YCbCr", "LA", "PA", "RGBX"})
 
 
@@ -31,56 +30,152 @@ class FrameError(Exception):
         self.problem = problem
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """The picture as uint8 of (H, W, 3) in RGB.
+def read_rgb(path: Path, bits: int = 8, *, turned: bool = True) -> np.ndarray:
+    """Return a picture as uint8 of (H, W, 3) in RGB.
+
+    Args:
+        path: The file.
+        bits: Bits of a channel that hold something, 8 to 16; a camera's 12 bits come in files of
+            16. The upper 8 of them are kept. Files of 8 bits are read as they are.
+        turned: Turn it as its EXIF note says, which is how viewers show it.
 
     Raises:
-        FrameError: The file is no picture, is cut off, or has more than 8 bits a channel.
+        FrameError: The file is no picture, is cut off, or has more than 8 bits a channel and
+            ``bits`` does not say how many.
     """
     with _decoding(path) as picture:
-        if picture.mode not in _RGB_MODES:
+        if picture.mode.startswith("I") or _png_kind(path)[0] == 16:
+            image = _deep_rgb(path, bits)
+        elif picture.mode in _RGB_MODES:
+            image = np.asarray(picture.convert("RGB"))
+        else:
             raise FrameError(path, f"mode {picture.mode!r}; images must have 8 bits a channel")
-        return np.asarray(picture.convert("RGB"))
+        turn = _TURNS.get(exif_turn(picture)) if turned else None
+        return image if turn is None else np.ascontiguousarray(turn(image))
+
+
+def _deep_rgb(path: Path, bits: int) -> np.ndarray:
+    """A picture of 16 bits a channel, of which Pillow would give the upper 8."""
+    found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != np.uint16:
+        raise FrameError(path, "has more than 8 bits a channel in a form that cannot be read")
+    highest = int(found.max())
+    if bits == 8 or highest >= 1 << bits:
+        used = max(9, highest.bit_length())
+        raise FrameError(
+            path,
+            f"has 16 bits a channel and values up to {highest}, which take {used} bits; "
+            f"`image_bits: {used}` in the `data:` section reads them",
+        )
+    image = (found >> (bits - 8)).astype(np.uint8)
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    return np.ascontiguousarray(image[..., 2::-1])
+
+
+def exif_turn(picture: Image.Image) -> int:
+    """Return what the EXIF note says of how a picture lies: 1 is upright."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # notes are damaged more often than pictures
+        return 1
+
+
+_ORIENTATION = 0x0112
+# What brings a picture upright, by its EXIF orientation.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image.swapaxes(0, 1)[:, ::-1],
+    7: lambda image: image.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda image: image.swapaxes(0, 1)[::-1],
+}
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """The values of a mask file: uint8 of (H, W), or of (H, W, 3) for a coloured one.
+    """Return the values of a mask file: uint8 of (H, W), or of (H, W, 3) for a coloured one.
 
-    The pixels of a palette file are its indices, not its colours.
+    The pixels of a palette file are its indices, not its colours (see :func:`mask_palette`); those
+    of a grey file of fewer than 8 bits are as stored.
 
     Raises:
-        FrameError: The file is no picture, is cut off, or has another number of bits.
+        FrameError: The file is no picture, is cut off, or holds ids above 255.
     """
     with _decoding(path) as picture:
+        depth, kind = _png_kind(path)
+        if picture.mode.startswith("I"):
+            return _small_ids(path, np.asarray(picture))
+        if depth == 16:
+            raise FrameError(path, "has 16 bits a channel; masks must have 8")
+        if picture.mode == "L" and kind == 0 and depth in (2, 4):
+            # Pillow stretches them to 0 … 255, as for a photograph.
+            return np.asarray(picture) // (85 if depth == 2 else 17)
         if picture.mode in ("L", "P", "RGB"):
             return np.asarray(picture)
         if picture.mode == "1":
             return np.asarray(picture.convert("L")) // 255
-        if picture.mode == "RGBA":
+        if picture.mode in ("RGBA", "RGBX"):
             return np.asarray(picture)[..., :3]
+        if picture.mode in ("LA", "PA"):
+            return np.asarray(picture)[..., 0]
         raise FrameError(path, f"mode {picture.mode!r}; masks must have 8 bits a channel")
 
 
+def _small_ids(path: Path, ids: np.ndarray) -> np.ndarray:
+    if ids.size and (ids.max() > 255 or ids.min() < 0):
+        raise FrameError(
+            path, f"holds ids up to {ids.max()}; ids of classes are below 256 (8 bits a channel)"
+        )
+    return ids.astype(np.uint8)
+
+
 def mask_palette(path: Path) -> np.ndarray | None:
-    """The colours stored in a palette mask, uint8 of (num_colours, 3); None for other files."""
-    with _decoding(path) as picture:
-        colours = picture.getpalette() if picture.mode == "P" else None
+    """Return the colours stored in a palette mask, uint8 of (num_colours, 3), or ``None``."""
+    with _decoding(path, load=False) as picture:
+        if picture.mode not in ("P", "PA"):
+            return None
+        stored = picture.palette
+        if stored is not None and stored.mode == "RGB" and stored.rawmode in (None, "RGB"):
+            return np.frombuffer(bytes(stored.palette), np.uint8).reshape(-1, 3)  # not decoded
+        colours = picture.getpalette()
         return None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
+
+
+def _png_kind(path: Path) -> tuple[int, int]:
+    """Bits of a channel and colour type of a PNG file (0 is grey); zeros for other files."""
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    is_png = head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) == 26
+    return (head[24], head[25]) if is_png else (0, 0)
 
 
 class _decoding:  # noqa: N801  (reads as a verb at its call sites)
     """Opens and decodes a picture; whatever goes wrong becomes a :class:`FrameError`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, load: bool = True) -> None:
         self._path = path
+        self._load = load
 
     def __enter__(self) -> Image.Image:
         try:
-            with self._path.open("rb") as stream:
-                self._picture = Image.open(stream)
-                self._picture.load()
+            self._stream = self._path.open("rb")
         except FileNotFoundError:
             raise FrameError(self._path, "is not there") from None
+        except OSError as error:
+            raise FrameError(self._path, f"cannot be opened ({error.strerror})") from None
+        try:
+            return self._opened()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def _opened(self) -> Image.Image:
+        try:
+            picture = Image.open(self._stream)
+            if self._load:
+                picture.load()
         except Image.UnidentifiedImageError:
             size = self._path.stat().st_size
             raise FrameError(self._path, "is no picture" if size else "is an empty file") from None
@@ -88,10 +183,10 @@ class _decoding:  # noqa: N801  (reads as a verb at its call sites)
         # for damaged input; each of them is a damaged file and none a mistake of ours.
         except Exception as error:
             raise FrameError(self._path, f"cannot be decoded ({error})") from None
-        return self._picture
+        return picture
 
     def __exit__(self, *_: object) -> None:
-        self._picture.close()
+        self._stream.close()
 
 
 def resize_image(image_HWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from kdsweep.config.data import BaseDataConfig
+from kdsweep.data.merging import merged_classes
 from kdsweep.data.pictures import FrameError, read_mask, read_rgb
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
@@ -52,6 +53,8 @@ class Source(ABC):
         palette: RGB colour of each class, uint8.
         embedded: Whether the data comes with kdsweep rather than from real cameras.
         notice: What every report on this data must say, if anything.
+        image_bits: Bits of a channel of the images that hold something (``data.image_bits``).
+        remarks: What should be said once about how the folder was read.
     """
 
     name: ClassVar[str]
@@ -60,6 +63,10 @@ class Source(ABC):
 
     embedded: ClassVar[bool] = False
     notice: ClassVar[str | None] = None
+
+    image_bits: int = 8
+    remarks: tuple[str, ...] = ()
+    _merged: np.ndarray | None = None
 
     root: Path
     classes: tuple[str, ...]
@@ -89,7 +96,19 @@ class Source(ABC):
 
     def options(self) -> dict[str, Any]:
         """Whatever changes the labels of the same files; becomes part of the cache key."""
-        return {"classes": list(self.classes)}
+        deep = {"image_bits": self.image_bits} if self.image_bits != 8 else {}
+        merged = {} if self._merged is None else {"merged": self._merged.tolist()}
+        return {"classes": list(self.classes), **deep, **merged}
+
+    def merge(self, classes: Mapping[str, Any]) -> None:
+        """Merge, rename or leave out classes (``data.classes``).
+
+        Raises:
+            ConfigError: It names classes that the source does not have.
+        """
+        names, self._merged = merged_classes(self.classes, classes)
+        first = [int(np.flatnonzero(self._merged == number)[0]) for number in range(len(names))]
+        self.classes, self.palette = names, self.palette[first]
 
     def read(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
         """Decodes one frame at its own size.
@@ -100,9 +119,13 @@ class Source(ABC):
         Raises:
             FrameError: A file cannot be decoded, sizes differ or ids are unknown.
         """
-        image = read_rgb(frame.image)
+        image = read_rgb(frame.image, self.image_bits)
         labels = self.read_labels(frame.mask)
         if image.shape[:2] != labels.shape:
+            # Some tools label what is stored, whatever the EXIF note says.
+            stored = read_rgb(frame.image, self.image_bits, turned=False)
+            if stored.shape[:2] == labels.shape:
+                return stored, labels
             raise FrameError(
                 frame.mask,
                 f"mask is {_size(labels)}, but the image {frame.image.name} is {_size(image)}",
@@ -112,9 +135,14 @@ class Source(ABC):
     def read_labels(self, path: Path) -> np.ndarray:
         """Decodes one mask file to class ids (see :meth:`read`)."""
         try:
-            return self.labels_from(read_mask(path))
+            labels = self.labels_from(self.read_values(path))
+            return labels if self._merged is None else self._merged[labels]
         except UnknownIdsError as problem:
             raise FrameError(path, f"{problem} outside the {len(self.classes)} classes") from None
+
+    def read_values(self, path: Path) -> np.ndarray:
+        """Return what a mask file holds, as :meth:`labels_from` takes it."""
+        return read_mask(path)
 
 
 class UnknownIdsError(Exception):
@@ -134,6 +162,9 @@ def build_source(config: BaseDataConfig, cache: Path, progress: Progress | None)
         ConfigError: The package of the source cannot be loaded.
     """
     source: Source = config.load_implementation(("data", "source"))(config, cache, progress)
+    source.image_bits = config.image_bits
+    if config.classes is not None and not config.makes_classes:
+        source.merge(config.classes)
     return source
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdsweep.data.pictures import PICTURE_SUFFIXES, FrameError, read_rgb
+from kdsweep.data.pairing import PICTURE_SUFFIXES
+from kdsweep.data.pictures import FrameError, read_rgb
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 _SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES

@@ -73,7 +73,7 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
                 raise
     if not isinstance(job.data.augment, str):
         check_pipeline(job.data.augment, job.data.image_size)
-    classes = listed_classes(job.data.path) if job.data.source == "folder" else None
+    classes = listed_classes(job.data)
     check_checkpoint(job, classes)
     check_compiler(job)
     if classes is not None:

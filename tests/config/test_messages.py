@@ -50,8 +50,8 @@ space.yaml:7: student.lr: unknown key
             """\
 space.yaml:3: data.hood_void: unknown key
   value:   'hood_void'
-  allowed: source, path, image_size, augment, augment_on, num_classes, num_train, num_val, \
-workers, cache, scenes, val_scenes, test_scenes, scene_size, seed
+  allowed: source, path, image_size, classes, accept, image_bits, augment, augment_on, \
+num_classes, num_train, num_val, workers, cache, scenes, val_scenes, test_scenes, scene_size, seed
   try:     only with source: lyft""",
             id="a key of another source",
         ),

@@ -126,7 +126,9 @@ def test_an_override_of_a_part_is_blamed_for_the_whole(job: dict[str, Any]) -> N
 def test_data_keeps_what_all_sources_share(file: Path) -> None:
     file.write_text(
         SPACE.replace(
-            "[64, 96]}", "[64, 96], augment: light, num_train: 9, scenes: 20, path: /old, seed: 1}"
+            "[64, 96]}",
+            "[64, 96], augment: light, num_train: 9, scenes: 20, classes: {a: [b]}, path: /old, "
+            "seed: 1}",
         )
     )
     space = load_space(file, data=["camvid=/data/camvid"])
@@ -134,6 +136,9 @@ def test_data_keeps_what_all_sources_share(file: Path) -> None:
         "source": "camvid",
         "path": "/data/camvid",
         "image_size": [64, 96],
+        "classes": None,
+        "accept": [],
+        "image_bits": 8,
         "augment": "light",
         "augment_on": "auto",
         "num_classes": None,
@@ -141,6 +146,7 @@ def test_data_keeps_what_all_sources_share(file: Path) -> None:
         "num_val": None,
         "workers": None,
         "cache": None,
+        "mask_suffix": None,
     }
 
 

@@ -228,7 +228,7 @@ def test_all_unusable_files_of_all_splits_are_in_one_error(tmp_path: Path, cache
     make_data.save(root / "trainannot" / "train_002.png", make_data.ids(0, 11, (9, 9)))
     make_data.save(root / "trainannot" / "train_003.png", make_data.ids(0, 11) + 20)
     (root / "val" / "val_000.png").write_bytes(b"")
-    make_data.save(root / "valannot" / "val_001.png", np.zeros(make_data.SIZE, np.uint16))
+    make_data.save(root / "valannot" / "val_001.png", np.full(make_data.SIZE, 300, np.uint16))
     config = CamvidData(source="camvid", path=str(root), image_size=SIZE, cache=str(cache))
     with pytest.raises(DataError) as caught:
         open_data(config)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import make_data
 import numpy as np
 import pytest
 
+from kdsweep.config.data import FolderData, HoldoutConfig, PartsConfig
 from kdsweep.data.pictures import FrameError
 from kdsweep.data.sources.folder import FolderSource
-from kdsweep.data.splitting import Holdout, Parts
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
 
 STEMS = [f"{i}" for i in range(4)]
-HALF = Holdout(val=0.5, test=0.0, block=1, seed=0)
+HALF = HoldoutConfig(val=0.5, block=1)
 NAMED = "names: [road, car, person]\n"
 
 
-def _source(root: Path, cache: Path, split: Parts | Holdout = HALF) -> FolderSource:
-    return FolderSource(root, split=split, cache=cache)
+def _source(root: Path, cache: Path, split: Any = HALF, **keys: Any) -> FolderSource:
+    config = FolderData(source="folder", image_size=(8, 8), split=split, **keys)
+    return FolderSource(config, root, cache)
 
 
 def test_names_and_palette_come_from_the_file(tmp_path: Path, cache: Path) -> None:
@@ -80,7 +82,7 @@ def test_palette_files_are_read_by_index(tmp_path: Path, cache: Path) -> None:
 
 def test_subfolders_are_parts(tmp_path: Path, cache: Path) -> None:
     root = make_data.folder(tmp_path, ["town/a", "town/b", "city/east/a", "city/west/a"])
-    splits = _source(root, cache, Parts(("city",), ("town",))).splits()
+    splits = _source(root, cache, PartsConfig(train=("city",), val=("town",))).splits()
     assert [frame.name for frame in splits["train"]] == ["city/east/a", "city/west/a"]
     assert [frame.name for frame in splits["val"]] == ["town/a", "town/b"]
 
@@ -110,7 +112,7 @@ def test_missing_partners_and_double_names_are_named(tmp_path: Path, cache: Path
         ("names: [road]\npalette: [[1, 2]]\n", "palette must be a list"),
         ("names: [a, b]\npalette: [[1, 2, 3], [1, 2, 3]]\n", "two classes share a colour"),
         ("names: [road, car]\nvoid: 1\n", "a class and void at once"),
-        ("names: [road]\nvoid: nothing\n", "void must be an id"),
+        ("names: [road]\nvoid: nothing\n", "void must be ids"),
         ("names: [road]\nnames: [car]\n", "no YAML"),
     ],
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import make_data
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from kdsweep.data.pictures import (
     FrameError,
@@ -28,11 +29,38 @@ def test_pictures_of_all_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     assert image.dtype == np.uint8
 
 
-def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
-    path = make_data.save(tmp_path / "a.png", np.zeros((4, 4), np.uint16))
-    for read in (read_rgb, read_mask):
-        with pytest.raises(FrameError, match="8 bits"):
-            read(path)
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+def test_sixteen_bits_say_how_many_they_hold(tmp_path: Path, channels: tuple[int, ...]) -> None:
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 64  # to 4032: 12 bits
+    deep = np.broadcast_to(deep.reshape(8, 8, *[1] * len(channels)), (8, 8, *channels))
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), deep)
+    with pytest.raises(FrameError, match=r"values up to 4032, .*`image_bits: 12`"):
+        read_rgb(path)
+    image = read_rgb(path, 12)
+    assert image.dtype == np.uint8
+    assert image.tolist() == (np.arange(64).reshape(8, 8, 1) * 4).repeat(3, 2).tolist()
+    with pytest.raises(FrameError, match=r"`image_bits: 12`"):
+        read_rgb(path, 11)
+
+
+def test_sixteen_bit_masks_hold_small_ids(tmp_path: Path) -> None:
+    ids = np.array([[0, 7], [11, 255]], np.uint16)
+    assert read_mask(make_data.save(tmp_path / "a.png", ids)).tolist() == ids.tolist()
+    with pytest.raises(FrameError, match="holds ids up to 26001"):
+        read_mask(make_data.save(tmp_path / "b.png", ids * 0 + 26001))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_exif_note_says(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.png"
+    Image.fromarray(make_data.picture(0)).save(path, exif=exif)
+    with Image.open(path) as picture:
+        upright = np.asarray(ImageOps.exif_transpose(picture))
+    assert (read_rgb(path) == upright).all()
+    assert (read_rgb(path, turned=False) == make_data.picture(0)).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -25,5 +25,5 @@ class PairsData(BaseDataConfig):
     implementation = "kdsweep_extra.source:build"
 
     source: Literal["pairs"]
-    classes: Names = Field(min_length=2, description="Names of the classes by id.")
+    names: Names = Field(min_length=2, description="Names of the classes by id.")
     every: PositiveInt = Field(default=5, description="One in so many pairs validates.")

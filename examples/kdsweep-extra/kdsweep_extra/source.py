@@ -35,4 +35,4 @@ class PairsSource(Source):
 
 def build(config: PairsData, cache: Path, progress: object) -> PairsSource:
     """Return the source that a ``data:`` section describes."""
-    return PairsSource(required_folder(config.path, PairsSource), config.classes, config.every)
+    return PairsSource(required_folder(config.path, PairsSource), config.names, config.every)

@@ -7,6 +7,7 @@ are taken.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -14,8 +15,9 @@ import numpy as np
 from typing_extensions import override
 
 from kdsweep.config.data import CamvidData
+from kdsweep.data.classes_file import class_table
 from kdsweep.data.file_errors import Problems
-from kdsweep.data.pictures import PICTURE_SUFFIXES
+from kdsweep.data.pairing import PICTURE_SUFFIXES, advice, picture_files, without_ending
 from kdsweep.data.source import (
     Frame,
     Progress,
@@ -30,6 +32,25 @@ from kdsweep.data.splitting import natural_order
 from kdsweep.errors import DataError
 
 VOID_ID = 11
+# The colours of the 32 labels of CamVid as published (Brostow et al. 2009, "Semantic object classes
+# in video"), and the class that SegNet (arXiv 1511.00561) made of each.
+ORIGINAL = class_table(
+    {
+        "Sky": [(128, 128, 128)],
+        "Building": [(128, 0, 0), (192, 0, 128), (0, 128, 64), (64, 0, 64), (64, 192, 0)],
+        "Pole": [(192, 192, 128), (0, 0, 64)],
+        "Road": [(128, 64, 128), (128, 0, 192), (192, 0, 64)],
+        "Pavement": [(0, 0, 192), (64, 192, 128), (128, 128, 192)],
+        "Tree": [(128, 128, 0), (192, 192, 0)],
+        "SignSymbol": [(192, 128, 128), (128, 128, 64), (0, 64, 64)],
+        "Fence": [(64, 64, 128)],
+        "Car": [(64, 0, 128), (64, 128, 192), (192, 128, 192), (192, 64, 128), (128, 64, 64)],
+        "Pedestrian": [(64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)],
+        "Bicyclist": [(0, 128, 192), (192, 0, 192)],
+        "void": [(0, 0, 0)],
+    },
+    "camvid",
+)
 
 
 class CamvidSource(Source):
@@ -76,13 +97,16 @@ test/…                    testannot/…                    test.txt  (all opti
         np.uint8,
     )
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mask_suffix: str = "") -> None:
+        self._mask_suffix = mask_suffix
         inner = root / "CamVid"
         self.root = inner if inner.is_dir() and not (root / "train").is_dir() else root
         self._table = id_table(len(self.classes), (VOID_ID,))
 
     def labels_from(self, mask: np.ndarray) -> np.ndarray:
         """See :meth:`Source.labels_from`; a grey mask stored in colour is read as grey."""
+        if mask.ndim == 3 and not (mask == mask[..., :1]).all():
+            return ORIGINAL.labels_from(mask)
         return lookup(mask if mask.ndim == 2 else mask[..., 0], self._table)
 
     @override
@@ -102,7 +126,7 @@ test/…                    testannot/…                    test.txt  (all opti
             frames, num_named = self._frames(split, problems)
             splits[split] = frames
             num_files += num_named
-        problems.raise_if_any(num_files, "fetch these files again, or correct the list")
+        problems.raise_if_any(num_files, self._advice())
         return splits
 
     def _frames(self, split: SplitName, problems: Problems) -> tuple[list[Frame], int]:
@@ -122,8 +146,8 @@ test/…                    testannot/…                    test.txt  (all opti
     def _listed_pairs(self, names: Path, problems: Problems) -> list[tuple[Path, Path]]:
         """The pairs a list names, as paths in the root."""
         pairs = []
-        for number, line in enumerate(names.read_text(encoding="utf-8").splitlines(), 1):
-            words = line.replace("\\", "/").split()
+        for number, line in enumerate(names.read_text(encoding="utf-8-sig").splitlines(), 1):
+            words = _words(line.replace("\\", "/"))
             if not words:
                 continue
             parts = [PurePosixPath(word).parts[-2:] for word in words]
@@ -135,20 +159,32 @@ test/…                    testannot/…                    test.txt  (all opti
 
     def _found_pairs(self, split: SplitName) -> list[tuple[Path, Path]]:
         """The pairs of two folders; a file that lacks its partner still makes a pair."""
-        images, masks = (
-            {
-                path.name
-                for path in (self.root / folder).glob("*")
-                if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-            }
-            for folder in (split, f"{split}annot")
-        )
+        images, masks = self._stems(split), self._stems(f"{split}annot")
+        masks = without_ending(masks, self._mask_suffix)
         return [
-            (self.root / split / name, self.root / f"{split}annot" / name)
-            for name in sorted(images | masks, key=lambda n: natural_order(Path(n)))
+            (
+                images.get(stem, self.root / split / f"{stem}.png"),
+                masks.get(stem, self.root / f"{split}annot" / f"{stem}{self._mask_suffix}.png"),
+            )
+            for stem in sorted(images.keys() | masks.keys(), key=lambda n: natural_order(Path(n)))
         ]
+
+    def _stems(self, folder: str) -> dict[str, Path]:
+        found = picture_files(self.root / folder)
+        return {stem: path for stem, path in found.items() if "/" not in stem}
+
+    def _advice(self) -> str:
+        key = advice(self._stems("train"), self._stems("trainannot"))
+        return key or "fetch these files again, or correct the list"
+
+
+def _words(line: str) -> list[str]:
+    """The two paths of a line; they may hold blanks, so each ends with the suffix of a picture."""
+    suffixes = "|".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
+    pair = re.fullmatch(rf"\s*(\S.*?\.(?:{suffixes}))\s+(\S.*?)\s*", line, re.IGNORECASE)
+    return list(pair.groups()) if pair else line.split()
 
 
 def build(config: CamvidData, cache: Path, progress: Progress | None) -> CamvidSource:
-    """The source that a config describes."""
-    return CamvidSource(required_folder(config.path, CamvidSource))
+    """Return the source that a config describes."""
+    return CamvidSource(required_folder(config.path, CamvidSource), config.mask_suffix or "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from typing_extensions import override
@@ -21,6 +21,7 @@ from kdsweep.data.source import (
     Source,
     SplitName,
     expected_layout,
+    id_table,
     lookup,
     required_folder,
 )
@@ -31,6 +32,8 @@ NUM_LABEL_IDS = 34
 """Ids 0 … 33; licence plates have -1, stored as 255."""
 
 IMAGE_END, MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+# What the published preparation script (createTrainIdLabelImgs) writes beside them.
+TRAIN_IDS_END = "_gtFine_labelTrainIds.png"
 
 
 class _Label(NamedTuple):
@@ -86,11 +89,22 @@ gtFine/val/frankfurt/…
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._mask_end = MASK_END
         self._table = np.full(256, -1, np.int16)
         self._table[:NUM_LABEL_IDS] = VOID
         self._table[255] = VOID
         for train_id, label in enumerate(LABELS):
             self._table[label.label_id] = train_id
+        masks = root / "gtFine" / "train"
+        if not any(masks.glob(f"*/*{MASK_END}")) and any(masks.glob(f"*/*{TRAIN_IDS_END}")):
+            self._mask_end = TRAIN_IDS_END
+            self._table = id_table(len(LABELS))
+            self.remarks = (f"there are no *{MASK_END}: *{TRAIN_IDS_END} are read",)
+
+    @override
+    def options(self) -> dict[str, Any]:
+        train_ids = {"train_ids": True} if self._mask_end == TRAIN_IDS_END else {}
+        return super().options() | train_ids
 
     @override
     def labels_from(self, mask: np.ndarray) -> np.ndarray:
@@ -104,10 +118,10 @@ gtFine/val/frankfurt/…
         names: tuple[SplitName, ...] = ("train", "val")
         for split in names:
             images = self._files("leftImg8bit", split, IMAGE_END)
-            masks = self._files("gtFine", split, MASK_END)
+            masks = self._files("gtFine", split, self._mask_end)
             num_files += len(images) + len(masks)
             for stem in images.keys() - masks.keys():
-                problems.add(images[stem], f"has no partner gtFine/{split}/{stem}{MASK_END}")
+                problems.add(images[stem], f"has no partner gtFine/{split}/{stem}{self._mask_end}")
             for stem in masks.keys() - images.keys():
                 problems.add(masks[stem], f"has no partner leftImg8bit/{split}/{stem}{IMAGE_END}")
             splits[split] = [

@@ -16,7 +16,7 @@ from typing_extensions import override
 from kdsweep.config.data import LyftData
 from kdsweep.data import carla
 from kdsweep.data.file_errors import Problems
-from kdsweep.data.pictures import LOSSLESS_SUFFIXES, PICTURE_SUFFIXES
+from kdsweep.data.pairing import LOSSLESS_SUFFIXES, PICTURE_SUFFIXES
 from kdsweep.data.source import (
     Frame,
     Progress,
