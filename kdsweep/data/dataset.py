@@ -35,7 +35,7 @@ class SegmentationData:
         test: Decoded test split, where the source has one.
         embedded: Whether the frames come with kdsweep rather than from real cameras.
         notice: What must be said wherever scores on this data are shown, if anything.
-        source_path: Folder the files are read from.
+        source: What the files are read by; ``None`` for frames that were made up.
     """
 
     name: str
@@ -46,7 +46,12 @@ class SegmentationData:
     test: Split | None
     embedded: bool
     notice: str | None
-    source_path: Path
+    source: Source | None = None
+
+    @property
+    def source_path(self) -> Path:
+        """Folder the files are read from."""
+        return Path() if self.source is None else self.source.root
 
     @property
     def num_classes(self) -> int:
@@ -141,7 +146,7 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
         test=splits.get("test"),
         embedded=source.embedded,
         notice=source.notice,
-        source_path=source.root,
+        source=source,
     )
 
 

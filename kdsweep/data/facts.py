@@ -12,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from kdsweep.data.pictures import is_turned
+
 _FILE = "facts.npz"
 
 
@@ -23,12 +25,14 @@ class SplitFacts:
         digests_N2: Content of image file and mask file, 16 hexadecimal digits each (``S16``).
         sizes_N2: (height, width) of the files in pixels, int32.
         pixels_NV: Pixels of each class id at that size, int64; those of 255 are void.
+        turned_N: Whether the EXIF note says that the image does not lie upright.
         looks_N: Coarse looks of the images, uint64: near-duplicates differ in few bits.
     """
 
     digests_N2: np.ndarray
     sizes_N2: np.ndarray
     pixels_NV: np.ndarray
+    turned_N: np.ndarray
     looks_N: np.ndarray
 
     @classmethod
@@ -38,6 +42,7 @@ class SplitFacts:
             np.zeros((num_frames, 2), "S16"),
             np.zeros((num_frames, 2), np.int32),
             np.zeros((num_frames, 256), np.int64),
+            np.zeros(num_frames, bool),
             np.zeros(num_frames, np.uint64),
         )
 
@@ -55,6 +60,7 @@ class SplitFacts:
         self.digests_N2[index] = [digest(path) for path in files]
         self.sizes_N2[index] = labels.shape
         self.pixels_NV[index] = np.bincount(labels.ravel(), minlength=256)
+        self.turned_N[index] = is_turned(files[0])
         self.looks_N[index] = look(image)
 
     def write(self, folder: Path) -> None:
@@ -67,6 +73,9 @@ class SplitFacts:
         if not (folder / _FILE).is_file():
             return None
         with np.load(folder / _FILE) as found:
+            missing = cls.__dataclass_fields__.keys() - set(found)
+            if missing:
+                raise ValueError(f"{_FILE} has no {', '.join(sorted(missing))}")
             return cls(**found)
 
 

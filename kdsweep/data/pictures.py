@@ -81,6 +81,12 @@ def exif_turn(picture: Image.Image) -> int:
         return 1
 
 
+def is_turned(path: Path) -> bool:
+    """Return whether a picture's EXIF note says that it does not lie upright."""
+    with _decoding(path, load=False) as picture:
+        return exif_turn(picture) in _TURNS
+
+
 _ORIENTATION = 0x0112
 # What brings a picture upright, by its EXIF orientation.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {

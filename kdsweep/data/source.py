@@ -55,6 +55,7 @@ class Source(ABC):
         notice: What every report on this data must say, if anything.
         image_bits: Bits of a channel of the images that hold something (``data.image_bits``).
         remarks: What should be said once about how the folder was read.
+        own_classes: Whether the list of classes is the user's own, so that all should occur.
     """
 
     name: ClassVar[str]
@@ -66,6 +67,7 @@ class Source(ABC):
 
     image_bits: int = 8
     remarks: tuple[str, ...] = ()
+    own_classes: bool = False
     _merged: np.ndarray | None = None
 
     root: Path
@@ -99,6 +101,10 @@ class Source(ABC):
         deep = {"image_bits": self.image_bits} if self.image_bits != 8 else {}
         merged = {} if self._merged is None else {"merged": self._merged.tolist()}
         return {"classes": list(self.classes), **deep, **merged}
+
+    def explain_masks(self) -> str | None:
+        """Return what the masks hold and what to write, for classes that do not occur."""
+        return None
 
     def merge(self, classes: Mapping[str, Any]) -> None:
         """Merge, rename or leave out classes (``data.classes``).

@@ -10,12 +10,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from kdsweep.config.data import HoldoutConfig, PartsConfig
 from kdsweep.data.source import Frame, SplitName
 from kdsweep.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def _blocks(recordings: Sequence[Recording], block: int) -> list[list[int]]:
     return blocks
 
 
-def evenly_spaced(frames: Sequence[Frame], num: int | None) -> list[Frame]:
+def evenly_spaced(frames: Sequence[T], num: int | None) -> list[T]:
     """At most ``num`` frames, evenly spaced over all of them."""
     if num is None or num >= len(frames):
         return list(frames)

@@ -6,7 +6,6 @@ is decoded for it, and no weights are fetched.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,5 +79,4 @@ def _noise(job: Job, counts: FrameCounts) -> SegmentationData:
         test=None,
         embedded=True,
         notice=None,
-        source_path=Path(),
     )

@@ -19,6 +19,7 @@ from kdsweep.data.folder_frames import find_frames, part_of
 from kdsweep.data.guessed_classes import guessed_classes
 from kdsweep.data.merging import merged_classes
 from kdsweep.data.palettes import as_colours, check_indices, find_difference
+from kdsweep.data.pictures import read_mask
 from kdsweep.data.source import (
     Frame,
     Progress,
@@ -27,8 +28,9 @@ from kdsweep.data.source import (
     expected_layout,
     required_folder,
 )
-from kdsweep.data.splitting import Recording, split_rule
+from kdsweep.data.splitting import Recording, evenly_spaced, split_rule
 from kdsweep.errors import ConfigError, DataError
+from kdsweep.labels import VOID
 
 
 class FolderSource(Source):
@@ -60,6 +62,7 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
         self._frames, self._own_splits = found.frames, found.own_splits
         masks = [frame.mask for frame in self._frames]
         self._table, remarks = self._classes(config, masks, cache)
+        self.own_classes = config.makes_classes or classes_file(root) is not None
         self._difference = find_difference(masks, root)
         if not self._table.colours and "differing_palettes" not in config.accept:
             check_indices(self._difference, root)
@@ -104,6 +107,25 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
         if not self._table.colours:
             return values
         return as_colours(path, values, self._table, alike=self._difference is None)
+
+    @override
+    def explain_masks(self) -> str | None:
+        pixels = np.zeros(256, np.int64)
+        for frame in evenly_spaced(self._frames, 50):
+            values = read_mask(frame.mask)
+            if values.ndim == 3:
+                return None
+            pixels += np.bincount(values.ravel(), minlength=256)
+        held = [int(value) for value in np.flatnonzero(pixels)]
+        shares = ", ".join(
+            f"{value} ({pixels[value] / pixels.sum():.0%}"
+            + (", void)" if self._table.ids.get(value) == VOID else ")")
+            for value in held[:20]
+        )
+        text = f"the masks hold {shares}" + (", …" if len(held) > 20 else "")
+        if held == [0, VOID] and len(self.classes) == 2:
+            text += f"; names: {{0: {self.classes[0]}, 255: {self.classes[1]}}} in classes.yaml"
+        return text
 
     @override
     def splits(self) -> Mapping[SplitName, list[Frame]]:
