@@ -120,11 +120,12 @@ def look_through(data: SegmentationData) -> Health:
     facts = {name: split.facts for name, split in splits.items() if split.facts is not None}
     counted = {name: _counted(found, len(data.classes)) for name, found in facts.items()}
     fits = fits_of(data.train, len(data.classes))
+    overlaps = list(_overlaps(splits, facts))
     findings = [
         *_class_findings(data.source, counted),
-        *_overlaps(splits, facts),
+        *overlaps,
         *([] if fits is None else _misfits(misfit(fits))),
-        *_near_duplicates(facts),
+        *([] if overlaps else _near_duplicates(facts)),
         *_turned(facts),
         *_size_findings(data, counted),
         *(Finding(remark) for remark in data.source.remarks),
@@ -241,7 +242,11 @@ _BITS = np.array([number.bit_count() for number in range(256)], np.uint8)
 
 
 def _misfits(what: str | None) -> list[Finding]:
-    return [] if what is None else [Finding(f"the masks fit {what}: look at them (kdsweep data)")]
+    return (
+        []
+        if what is None
+        else [Finding(f"the masks fit {what}: look at them (kdsweep data --sheet)")]
+    )
 
 
 def _size_findings(

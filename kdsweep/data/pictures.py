@@ -6,7 +6,7 @@ for cut JPEG files and writes its complaints to the terminal. Both are equally f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -71,6 +71,23 @@ def _deep_rgb(path: Path, bits: int) -> np.ndarray:
     if image.ndim == 2:
         return np.repeat(image[..., None], 3, axis=2)
     return np.ascontiguousarray(image[..., 2::-1])
+
+
+def needed_bits(images: Sequence[Path]) -> int:
+    """Return the bits of a channel that images of 16 bits use at most; 8 if the first has no more.
+
+    Raises:
+        FrameError: One of them cannot be read.
+    """
+    if not images or _png_kind(images[0])[0] != 16:
+        return 8
+    highest = 0
+    for path in images:
+        found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if found is None:
+            raise FrameError(path, "cannot be decoded")
+        highest = max(highest, int(found.max()))
+    return max(8, highest.bit_length())
 
 
 def exif_turn(picture: Image.Image) -> int:

@@ -1,0 +1,149 @@
+"""``kdsweep data PATH``: from a folder that nobody has described yet to what it holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydantic import TypeAdapter
+
+from kdsweep.config.data import DataConfig
+from kdsweep.data.cache import writing_cache
+from kdsweep.data.classes_file import classes_file
+from kdsweep.data.dataset import open_data
+from kdsweep.data.fingerprint import default_cache, fingerprint
+from kdsweep.data.health import Health, look_through
+from kdsweep.data.layouts import Layout, Row, recognise
+from kdsweep.data.mask_values import MaskValues, look_at
+from kdsweep.data.pairing import picture_files
+from kdsweep.data.pictures import FrameError, needed_bits
+from kdsweep.data.source import Progress, build_source
+from kdsweep.errors import DataError
+
+_LONG_SIDE, _STRIDE = 512, 32
+
+
+@dataclass(frozen=True)
+class Look:
+    """A data set that was looked at.
+
+    Attributes:
+        layout: What its layout is called.
+        section: The ``data:`` section that reads it.
+        values: What its masks hold.
+        health: What is in it, and what is wrong.
+        table: A ``classes.yaml`` to begin with, where there is none.
+        rows: Pairs of files, where the section needs a list of them.
+    """
+
+    layout: str
+    section: dict[str, Any]
+    values: MaskValues
+    health: Health
+    table: dict[str, Any] | None
+    rows: list[Row]
+
+
+def look_at_folder(
+    root: Path,
+    image_size: tuple[int, int] | None = None,
+    folders: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Look:
+    """Recognise a folder's layout, decode its frames and look through them.
+
+    Args:
+        root: The folder.
+        image_size: (height, width) in pixels that frames are resized to; by the first frame if
+            left out: at most 512, multiples of 32.
+        folders: ``images`` and ``masks``, where they are called otherwise than anybody expects.
+        progress: Called with what is being done, how many frames are done and how many there are.
+
+    Raises:
+        DataError: There is no layout that is known, or files cannot be read.
+    """
+    root = root.expanduser().resolve()
+    layout = (
+        Layout("named folders", {"source": "folder", **folders}) if folders else recognise(root)
+    )
+    section: dict[str, Any] = {**layout.section, "path": str(root)}
+    is_own = section["source"] == "folder"
+    if layout.rows:
+        section["pairs"] = str(_kept_rows(layout.rows))
+    table = values = None
+    if is_own:
+        masks = _masks(root, layout)
+        try:
+            values = look_at(masks)
+        except FrameError as error:
+            raise DataError(f"{error}") from None
+        if classes_file(root) is None:
+            table = values.table()
+            section["classes"] = _as_classes(table)
+    section["image_size"] = list(image_size or (_STRIDE, _STRIDE))
+    frames = build_source(_config(section), default_cache(), None).splits()
+    images = [frame.image for split in frames.values() for frame in split]
+    if image_size is None:
+        section["image_size"] = list(_image_size(images[0]))
+    if (bits := needed_bits(images)) > 8:
+        section["image_bits"] = bits
+    data = open_data(_config(section), progress)
+    if values is None:
+        values = look_at([frame.mask for frame in frames["train"]])
+    return Look(layout.name, section, values, look_through(data), table, layout.rows)
+
+
+def write_rows(rows: list[Row]) -> str:
+    """Return pairs of files as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("image", "mask", "split"), *rows])
+    return text.getvalue()
+
+
+def _config(section: dict[str, Any]) -> DataConfig:
+    found: DataConfig = TypeAdapter(DataConfig).validate_python(section)
+    return found
+
+
+def _masks(root: Path, layout: Layout) -> list[Path]:
+    if layout.rows:
+        return [root / mask for _, mask, _ in layout.rows]
+    folder = root / layout.section.get("masks", "masks")
+    found = picture_files(folder) if folder.is_dir() else {}
+    if not found:
+        raise DataError(f"folder: no masks in {folder}")
+    return list(found.values())
+
+
+def _kept_rows(rows: list[Row]) -> Path:
+    text = write_rows(rows)
+    folder = default_cache() / "pairs"
+    path = folder / f"{fingerprint(rows)}.csv"
+    with writing_cache(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _as_classes(table: dict[str, Any]) -> dict[str, Any]:
+    """A table of names as ``data.classes`` has it."""
+    names, void = table["names"], table.get("void")
+    if "palette" in table:
+        members = {name: [colour] for name, colour in zip(names, table["palette"], strict=True)}
+    else:
+        members = {name: [value] for value, name in names.items()}
+    return members if void is None else {**members, "void": void}
+
+
+def _image_size(image: Path) -> tuple[int, int]:
+    """A size of the shape of an image, which networks of stride 32 take."""
+    with Image.open(image) as picture:
+        width, height = picture.size
+    scale = min(1.0, _LONG_SIDE / max(width, height))
+    tall, wide = (max(1, int(side * scale / _STRIDE)) * _STRIDE for side in (height, width))
+    return tall, wide
