@@ -6,12 +6,15 @@ characters never reach the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+
+from kdsweep.reporting.fields import Field, View
 
 _GAP = 2
 _ELLIPSIS = "…"
@@ -49,6 +52,31 @@ class Column:
     def least_width(self) -> int:
         """Width below which the column is of no use."""
         return min(self.width, max(self.least, cell_len(self.header))) if self.text else self.width
+
+
+def declared(
+    view: View,
+    shown: pd.DataFrame,
+    metric: str = "",
+    more: Mapping[str, Sequence[Field]] | None = None,
+    without: Collection[str] = (),
+) -> list[Column]:
+    """Return a declared table as columns of the terminal.
+
+    Args:
+        view: Its declaration.
+        shown: Its rows.
+        metric: The sweep's metric as a heading.
+        more: As in :meth:`View.of`.
+        without: Fields that are not to be shown.
+    """
+    columns = []
+    for field in view.of(view.terminal, shown, more, without):
+        heading = field.terminal or "\n".join(filter(None, (field.name, field.unit)))
+        heading = heading.replace("{metric}", metric).rstrip("\n")
+        cells = field.cells(shown[field.key])
+        columns.append(Column(heading, cells, field.keep, field.is_text, field.least, field.style))
+    return columns
 
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:

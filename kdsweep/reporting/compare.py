@@ -14,9 +14,10 @@ from kdsweep.errors import ExperimentError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.trials import FINAL
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import Column, print_bullet, print_table
+from kdsweep.reporting.columns import declared, print_bullet, print_table
 from kdsweep.reporting.constraints import allowed
 from kdsweep.reporting.results import Results, load
+from kdsweep.reporting.views import COMPARED, rows_of, without_none
 
 
 @dataclass(frozen=True)
@@ -89,43 +90,23 @@ def compare(paths: Sequence[Path | str]) -> list[Compared]:
 
 def render_comparison(found: Sequence[Compared], console: Console) -> None:
     """Print a comparison."""
-    unit, factor, form = formats.time_unit(max(one.hours for one in found))
-    label = metric_of(found[0].metric).name
-    columns = [
-        Column("experiment", [Path(one.path).name for one in found], text=True, least=24),
-        Column("state", [one.state for one in found], keep=3, text=True, least=7),
-        Column("teacher", formats.names(o.teacher for o in found), keep=7, text=True, least=10),
-        Column("best student", formats.names(o.student for o in found), text=True, least=12),
-        Column(label, [formats.score(one.value) for one in found], style="bold"),
-        Column("gain", [formats.gain(one.gain) for one in found], keep=8),
-        Column("params\nM", [formats.number(o.params_m, ".1f") for o in found], keep=6),
-        *_latency(found),
-        Column(
-            "trials\nended",
-            [f"{one.num_ended}/{formats.number(one.num_planned, 'd')}" for one in found],
-            keep=6,
-        ),
-        Column("seeds", [str(one.num_seeds) for one in found], keep=4),
-        Column("epochs", [formats.number(o.epochs, "d") for o in found], keep=5),
-        Column(f"time\n{unit}", [format(o.hours * factor, form) for o in found], keep=5),
-        Column("trial", [formats.number(one.trial, "d") for one in found], keep=2),
+    rows = [
+        {
+            **vars(one),
+            "experiment": Path(one.path).name,
+            "ended": f"{one.num_ended}/{formats.number(one.num_planned, 'd')}",
+        }
+        for one in found
     ]
-    if any(one.gpu_hours for one in found):
-        columns.append(Column("GPU-\nhours", [f"{one.gpu_hours:.2f}" for one in found], keep=4))
+    shown = rows_of(COMPARED, rows)
+    metric = metric_of(found[0].metric).name
+    columns = declared(COMPARED, shown, metric, without=without_none(shown, "gpu_hours"))
     data = found[0].data
     size = "×".join(map(str, data["image_size"])) if data["image_size"] else "unknown"
     title = f"{formats.counted(len(found), 'experiment')} on {data['source']}, {size} pixels"
     print_table(console, title, columns)
     for remark in remarks(found):
         print_bullet(console, remark)
-
-
-def _latency(found: Sequence[Compared]) -> list[Column]:
-    values = [one.latency_ms for one in found]
-    if all(value is None for value in values):
-        return []
-    form = formats.form_of(values)
-    return [Column("latency\nms", [formats.number(value, form) for value in values], keep=5)]
 
 
 def remarks(found: Sequence[Compared]) -> list[str]:

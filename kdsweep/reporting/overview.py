@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import Column, print_table, print_text, printable
+from kdsweep.reporting.columns import declared, print_table, print_text, printable
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import front_sentence
 from kdsweep.reporting.status import Damaged, RunningTrial, Status
+from kdsweep.reporting.views import EXPERIMENTS, RUNNING, rows_of
 
 
 def render_list(found: Sequence[Status | Damaged], folder: Path, console: Console) -> None:
@@ -30,22 +32,12 @@ def render_list(found: Sequence[Status | Damaged], folder: Path, console: Consol
         return
     metrics = {seen.metric for seen in found if isinstance(seen, Status)}
     one_metric = metrics.pop() if len(metrics) == 1 else None
-    heading = "best" if one_metric is None else f"best\n{metric_of(one_metric).name}"
-    rows = [_list_row(seen) for seen in found]
-    columns = [
-        Column("experiment", [Path(seen.path).name for seen in found], text=True, least=48),
-        Column("started", [row["started"] for row in rows], keep=1),
-        Column("state", [row["state"] for row in rows], text=True, least=7),
-        Column("trials\nended", [row["trials"] for row in rows], keep=7),
-        Column("failed", [row["failed"] for row in rows], keep=2),
-        Column(heading, [row["best"] for row in rows], style="bold"),
-    ]
-    if one_metric is None:
-        columns.append(Column("metric", [row["metric"] for row in rows], keep=6, text=True))
-    columns += [
-        Column("best student", [row["label"] for row in rows], keep=5, text=True, least=20),
-        Column("time", [row["time"] for row in rows], keep=3),
-    ]
+    columns = declared(
+        EXPERIMENTS,
+        rows_of(EXPERIMENTS, map(_list_row, found)),
+        "" if one_metric is None else metric_of(one_metric).name,
+        without=() if one_metric is None else ("metric",),
+    )
     print_table(console, f"{formats.counted(len(found), 'experiment')} in {folder}", columns)
     for seen in found:
         if isinstance(seen, Damaged):
@@ -72,7 +64,8 @@ def render_status(seen: Status, console: Console) -> None:
         if path is not None:
             print_text(console, f"{what}: {formats.short_path(Path(path))}", wrap=False)
     console.print()
-    print_table(console, "Running", _running_columns(seen.running, seen.metric))
+    running = rows_of(RUNNING, map(_running_row, seen.running))
+    print_table(console, "Running", declared(RUNNING, running, metric_of(seen.metric).name))
     for line in _what_now(seen):
         print_text(console, line, wrap=False)
 
@@ -82,21 +75,22 @@ def ago(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days" if seconds >= 172_800 else formats.duration(seconds / 3600)
 
 
-def _list_row(seen: Status | Damaged) -> dict[str, str]:
+def _list_row(seen: Status | Damaged) -> dict[str, Any]:
+    name = Path(seen.path).name
     if isinstance(seen, Damaged):
-        columns = ("started", "trials", "failed", "best", "metric", "label", "time")
-        return {**dict.fromkeys(columns, formats.MISSING), "state": "damaged"}
-    started = formats.MISSING
+        return {"experiment": name, "state": "damaged"}
+    started = None
     if seen.started is not None:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(seen.started))
     return {
+        "experiment": name,
         "started": started,
         "state": seen.state,
-        "trials": _ended(seen),
-        "failed": str(seen.states["failed"]),
-        "best": formats.score(seen.best["value"] if seen.best else None),
+        "ended": _ended(seen),
+        "failed": seen.states["failed"],
+        "best": seen.best["value"] if seen.best else None,
         "metric": metric_of(seen.metric).name,
-        "label": seen.best["label"] if seen.best else formats.MISSING,
+        "label": seen.best["label"] if seen.best else None,
         "time": formats.duration(seen.hours),
     }
 
@@ -142,16 +136,9 @@ def _used(seen: Status) -> list[str]:
     return parts
 
 
-def _running_columns(running: Sequence[RunningTrial], metric: str) -> list[Column]:
-    return [
-        Column("trial", [str(trial.number) for trial in running]),
-        Column("teacher→student", [trial.label for trial in running], text=True, least=20),
-        Column("epoch", [f"{t.epoch}/{formats.number(t.epochs, 'd')}" for t in running]),
-        Column(f"last\n{metric_of(metric).name}", [formats.score(t.value) for t in running]),
-        Column("best", [formats.score(t.best) for t in running], style="bold", keep=6),
-        Column("attempt", [str(t.attempt) for t in running], keep=2),
-        Column("last word\nbefore", [ago(t.silent_s) for t in running], keep=4),
-    ]
+def _running_row(trial: RunningTrial) -> dict[str, Any]:
+    epoch = f"{trial.epoch}/{formats.number(trial.epochs, 'd')}"
+    return {**vars(trial), "epoch": epoch, "silence": ago(trial.silent_s)}
 
 
 def _what_now(seen: Status) -> list[str]:

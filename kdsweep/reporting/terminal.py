@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +14,7 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.columns import (
     Column,
+    declared,
     print_bullet,
     print_facts,
     print_table,
@@ -22,7 +22,6 @@ from kdsweep.reporting.columns import (
     printable,
 )
 from kdsweep.reporting.constraints import nothing_within
-from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.pareto import front_sentence, front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
@@ -184,33 +183,6 @@ def _print_head(results: Results, console: Console) -> None:
     console.print()
 
 
-def _columns(
-    view: View,
-    shown: pd.DataFrame,
-    metric: str,
-    more: Mapping[str, Sequence[Field]] | None = None,
-    without: Collection[str] = (),
-) -> list[Column]:
-    """A declared table as columns of the terminal.
-
-    Args:
-        view: Its declaration.
-        shown: Its rows.
-        metric: The sweep's metric as a heading.
-        more: As in :meth:`View.of`.
-        without: Fields that are not to be shown.
-    """
-    columns = []
-    for field in view.of(view.terminal, shown, more, without):
-        heading = field.terminal
-        if heading is None:
-            heading = "\n".join([field.name, *([field.unit] if field.unit else [])])
-        heading = heading.replace("{metric}", metric)
-        cells = field.cells(shown[field.key])
-        columns.append(Column(heading, cells, field.keep, field.is_text, field.least, field.style))
-    return columns
-
-
 def _first(num: int, top: int) -> str:
     return f" (the first {top} of {num})" if num > top else ""
 
@@ -219,14 +191,14 @@ def _best_students(results: Results, ranked: pd.DataFrame, top: int) -> tuple[st
     shown = with_places(ranked, top)
     more = {"settings": settings(shown, ("teacher.", "student."))}
     without = without_gains(results)
-    columns = _columns(TRIALS, shown, metric_name(results), more, without)
+    columns = declared(TRIALS, shown, metric_name(results), more, without)
     return f"Best students{_first(len(ranked), top)}", columns
 
 
 def _pairs(results: Results, top: int) -> tuple[str, list[Column]]:
     shown = results.pairs.head(top)
     without = without_gains(results) | without_none(shown, "num_too_costly")
-    columns = _columns(PAIRS, shown, metric_name(results), without=without)
+    columns = declared(PAIRS, shown, metric_name(results), without=without)
     return f"Pairs of teacher and student{_first(len(results.pairs), top)}", columns
 
 
@@ -237,7 +209,7 @@ def _print_front(results: Results, console: Console, top: int) -> None:
         return
     shown, more = front_rows(results, top)
     title = f"{front_title(metrics)}{_first(len(front), top)}"
-    print_table(console, title, _columns(FRONT, shown, metric_name(results), more))
+    print_table(console, title, declared(FRONT, shown, metric_name(results), more))
     print_text(console, front_sentence(front[metrics].to_dict("records")), style="bold")
     console.print()
 
@@ -251,7 +223,7 @@ def _terms(results: Results, ranked: pd.DataFrame, top: int) -> tuple[str, list[
     without = set() if shown["label"].nunique(dropna=False) > 1 else {"label"}
     if not shown["share"].notna().any():
         without |= {"share", "median_share", "labels_share", "remark"}
-    columns = _columns(TERMS, shown.assign(remark=remarks), metric_name(results), without=without)
+    columns = declared(TERMS, shown.assign(remark=remarks), metric_name(results), without=without)
     more = f" (of the first {top} students)" if len(ranked) > top else ""
     return f"What each distillation term does at the best epoch{more}", columns
 
@@ -269,7 +241,7 @@ def _print_confirmation(results: Results, console: Console) -> None:
         interval=_intervals(shown["low"], shown["high"]),
         bootstrap=_intervals(shown["boot_low"], shown["boot_high"]),
     )
-    columns = _columns(CONFIRMATION, filled, metric_name(results))
+    columns = declared(CONFIRMATION, filled, metric_name(results))
     print_table(console, "Confirmed with repeated seeds (mean ± sd)", columns)
     for job, split, words in shown[["job", "split", "claim"]].itertuples(index=False):
         print_bullet(console, f"{job}, {split}: {words}.")
@@ -319,7 +291,7 @@ def _classes(results: Results) -> tuple[str, list[Column]]:
     shown = results.classes[results.classes["trial"] == best.number]
     shown = shown.assign(gain=shown["student"] - shown["control"])
     without = set() if shown["control"].notna().any() else {"gain"}
-    columns = _columns(CLASSES, shown, metric_name(results), without=without)
+    columns = declared(CLASSES, shown, metric_name(results), without=without)
     title = f"IoU of each class: trial {best.number}, {best.label}, epoch {best.best_epoch}"
     return title, columns
 
@@ -339,7 +311,7 @@ def _failures(results: Results, top: int) -> tuple[str, list[Column]]:
         }
         for (kind, message), rows in groups
     )
-    columns = _columns(FAILURES, shown, metric_name(results))
+    columns = declared(FAILURES, shown, metric_name(results))
     more = f" (the commonest {top} kinds)" if len(grouped) > top else ""
     return f"What failed{more}", columns
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -39,6 +40,12 @@ def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = No
     ][:most]
     short = formats.shortest_names(names)
     return [Field(PARAM + name, short[name], kind="setting", keep=1) for name in names]
+
+
+def rows_of(view: View, rows: Iterable[Any]) -> pd.DataFrame:
+    """Return records as the rows of a view; what a record lacks is missing."""
+    keys = [field.key for field in view.fields]
+    return pd.DataFrame(list(rows), columns=keys, dtype="object")
 
 
 def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -294,4 +301,51 @@ FAILURES = View(
     ),
     terminal="class times num_retried trials message",
     page="trial label attempt class message then",
+)
+_ENDED = Field("ended", "trials", "ended", "cell")
+COMPARED = View(
+    (
+        Field("experiment", "experiment", least=24),
+        Field("state", "state", keep=3, least=7),
+        Field("teacher", "teacher", keep=7, least=10),
+        Field("student", "best student", least=12),
+        Field("value", "{metric}", kind="score", style="bold"),
+        Field("gain", "gain", kind="gain", keep=8),
+        replace(_SIZE, keep=6),
+        Field("latency_ms", "latency", "ms", "amount", 5, known=True),
+        replace(_ENDED, keep=6),
+        Field("num_seeds", "seeds", kind="count", keep=4),
+        Field("epochs", "epochs", kind="count", keep=5),
+        Field("hours", "time", kind="hours", keep=5),
+        Field("trial", "trial", kind="count", keep=2),
+        Field("gpu_hours", "GPU-\nhours", kind="amount", keep=4, form=".2f"),
+    ),
+    terminal="experiment state teacher student value gain params_m latency_ms ended num_seeds "
+    "epochs hours trial gpu_hours",
+)
+EXPERIMENTS = View(
+    (
+        Field("experiment", "experiment", least=48),
+        Field("started", "started", kind="cell", keep=1),
+        Field("state", "state", least=7),
+        replace(_ENDED, keep=7),
+        Field("failed", "failed", kind="count", keep=2),
+        Field("best", "best", "{metric}", "score", style="bold"),
+        Field("metric", "metric", keep=6),
+        Field("label", "best student", keep=5, least=20),
+        Field("time", "time", kind="cell", keep=3),
+    ),
+    terminal="experiment started state ended failed best metric label time",
+)
+RUNNING = View(
+    (
+        Field("number", "trial", kind="count"),
+        Field("label", "teacher→student", least=20),
+        Field("epoch", "epoch", kind="cell"),
+        Field("value", "last", "{metric}", "score"),
+        Field("best", "best", kind="score", keep=6, style="bold"),
+        Field("attempt", "attempt", kind="count", keep=2),
+        Field("silence", "last word\nbefore", kind="cell", keep=4),
+    ),
+    terminal="number label epoch value best attempt silence",
 )
