@@ -72,8 +72,8 @@ def declared(
     """
     columns = []
     for field in view.of(view.terminal, shown, more, without):
-        heading = field.terminal or "\n".join(filter(None, (field.name, field.unit)))
-        heading = heading.replace("{metric}", metric).rstrip("\n")
+        name, unit = field.heading(metric)
+        heading = "\n".join(filter(None, (field.narrow or name, unit)))
         cells = field.cells(shown[field.key])
         columns.append(Column(heading, cells, field.keep, field.is_text, field.least, field.style))
     return columns

@@ -129,18 +129,18 @@ class _Scores:
         is_share = known.is_share
         self.name = known.name
         self.factor = 100.0 if is_share else 1.0
-        self.unit = " (%)" if is_share else ""
-        self.points = " (points)" if is_share else ""
+        self.percent = "%" if is_share else ""
+        self.points = "points" if is_share else ""
         self.form = ".1f" if is_share else ".3g"
 
     def column(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
         """Values, the highest in bold."""
-        return _numbers(header + self.unit, values * self.factor, self.form, bold=bold)
+        return _numbers(header, values * self.factor, self.form, bold=bold)
 
     def gain(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
         """Differences with their sign; the highest in bold, if it is a gain at all."""
         bold = bold and bool(values.max() > 0)
-        return _numbers(header + self.points, values * self.factor, f"+{self.form}", bold=bold)
+        return _numbers(header, values * self.factor, f"+{self.form}", bold=bold)
 
 
 def _declared(
@@ -163,10 +163,10 @@ def _declared(
 
 def _column(field: Field, values: pd.Series, scores: _Scores) -> Column:
     """A declared column: scores in per cent where they are shares, costs best where least."""
-    unit = f" ({field.unit})" if field.unit else ""
-    heading = (field.paper or f"{field.name}{unit}").replace("{metric}", scores.name)
-    heading = heading.replace("{%}", scores.unit).replace("{points}", scores.points)
     own = scores if field.metric is None else _Scores(field.metric)
+    name, unit = field.heading(scores.name, scores.percent, scores.points)
+    unit = {"score": own.percent, "gain": own.points, "hours": "h"}.get(field.kind, unit)
+    heading = name.replace("\n", " ") + (f" ({unit})" if unit else "")
     if field.kind == "score":
         return own.column(heading, values, bold=field.bold)
     if field.kind == "gain":

@@ -91,25 +91,20 @@ def _pair(least: int = 14) -> Iterable[Field]:
 
 
 def _iou(network: str) -> Field:
-    return Field(
-        network,
-        network,
-        kind="score",
-        known=True,
-        metric=MIOU,
-        page=(network, "IoU"),
-        paper=f"{network} IoU",
-    )
+    return Field(network, f"{network}\nIoU", kind="score", known=True, metric=MIOU)
 
 
-_SIZE = Field(
-    "params_m", "params", "M", "size", page=("size", "M parameters"), paper="parameters (M)"
-)
+def _cost(key: str, keep: int, **options: Any) -> Field:
+    return replace(metric_field(f"student/{key}"), key=key, keep=keep, **options)
+
+
+_SIZE = _cost("params_m", 9, kind="size", narrow="params")
+_LATENCY = _cost("latency_ms", 7, known=True)
 _COSTS = (
-    Field("macs_g", "MACs", "G", "amount", keep=4, known=True),
-    Field("latency_ms", "latency", "ms", "amount", 7, known=True, page=("latency", "ms, median")),
-    Field("latency_p95_ms", "95 %", "ms", "amount", 2, known=True, page=("latency", "ms, 95 %")),
-    Field("inference_mb", "memory", "MB", "amount", 3, known=True, page=("memory", "MB, peak")),
+    _cost("macs_g", 4, known=True),
+    _LATENCY,
+    _cost("latency_p95_ms", 2, known=True),
+    _cost("inference_mb", 3, known=True),
 )
 _EPOCHS = (
     Field("span", "best/last", "epoch", "cell", keep=6),
@@ -128,16 +123,15 @@ TRIALS = View(
         replace(_SIZE, keep=7),
         *_COSTS,
         *_EPOCHS,
-        Field("hours", "time", kind="hours", keep=5, paper="time (h)"),
+        Field("hours", "time", kind="hours", keep=5),
         Field("state", "state", keep=4, least=11),
         Field(
             "teacher_miou",
-            "teacher mIoU",
+            "teacher\nmIoU",
             kind="score",
             keep=3,
             known=True,
             metric=TEACHER_MIOU,
-            terminal="teacher\nmIoU",
         ),
         Field("agreement", "agrees", "%", "share", keep=3, known=True),
         Field("seed", "seed", kind="count", keep=2),
@@ -154,37 +148,22 @@ PAIRS = View(
         *_pair(),
         Field("num_trials", "trials", kind="count"),
         Field("num_complete", "complete", kind="count"),
-        Field(
-            "best", "best {metric}", kind="score", style="bold", bold=True,
-            terminal="best\n{metric}",
-        ),
-        Field(
-            "best_gain", "its gain", kind="gain", bold=True, terminal="its\ngain",
-            paper="gain of the best",
-        ),
-        Field(
-            "median", "median {metric}", kind="score", keep=8, bold=True,
-            terminal="median\n{metric}",
-        ),
-        Field(
-            "median_gain", "median gain", kind="gain", keep=7, bold=True, terminal="median\ngain"
-        ),
+        Field("best", "best\n{metric}", kind="score", style="bold", bold=True),
+        Field("best_gain", "gain of the best", kind="gain", bold=True, narrow="its\ngain"),
+        Field("median", "median\n{metric}", kind="score", keep=8, bold=True),
+        Field("median_gain", "median\ngain", kind="gain", keep=7, bold=True),
         replace(_SIZE, keep=6),
-        Field(
-            "num_stopped", "stopped", kind="count", keep=4, terminal="stopped\nearly"
-        ),
-        Field(
-            "num_too_costly", "too costly", kind="count", keep=5, terminal="too\ncostly"
-        ),
+        Field("num_stopped", "stopped\nearly", kind="count", keep=4),
+        Field("num_too_costly", "too\ncostly", kind="count", keep=5),
         Field("num_failed", "failed", kind="count", keep=5),
-        Field("best_trial", "best trial", kind="count", keep=3, terminal="best\ntrial"),
+        Field("best_trial", "best\ntrial", kind="count", keep=3),
     ),
     terminal="teacher student num_trials best best_gain median median_gain params_m num_stopped "
     "num_too_costly num_failed best_trial",
     page="teacher student num_trials num_complete num_stopped num_too_costly num_failed best "
     "best_gain median median_gain params_m",
     paper="teacher student num_trials best median best_gain median_gain params_m",
-)  # fmt: skip
+)
 FRONT = View(
     (
         Field("trial", "trial", kind="count"),
@@ -201,33 +180,27 @@ FRONT = View(
 TERMS = View(
     (
         Field("trial", "trial", kind="count"),
-        Field("label", "pair", keep=6, least=20, terminal="teacher→student"),
+        Field("label", "teacher→student", keep=6, least=20),
         Field("term", "term", least=12),
         Field("epoch", "epoch", kind="count", keep=3),
-        Field("raw", "loss", kind="loss", keep=5, page=("loss", "raw")),
-        Field("weighted", "weighted", kind="loss", keep=7, page=("loss", "weighted")),
-        Field(
-            "share", "gradient", "%", "share", style="bold",
-            page=("share of gradient", "% at best epoch"),
-        ),
-        Field(
-            "median_share", "median", "%", "share", keep=8,
-            page=("share of gradient", "%, median"),
-        ),
+        Field("raw", "loss", kind="loss", keep=5),
+        Field("weighted", "weighted\nloss", kind="loss", keep=7),
+        Field("share", "gradient\nshare", "%", "share", style="bold"),
+        Field("median_share", "median\nshare", "%", "share", keep=8),
         Field("labels_share", "labels", "%", "share", keep=8),
         Field("remark", "", least=10, style="yellow"),
         Field("verdict", "verdict"),
     ),
     terminal="trial label term epoch raw weighted share median_share labels_share remark",
     page="trial label term raw weighted share median_share verdict",
-)  # fmt: skip
+)
 GAINS = View(
     (
         Field("trial", "trial", kind="count"),
         *_pair(),
         Field("epochs", "epochs", kind="count"),
         Field("value", "{metric}", kind="score"),
-        Field("control_value", "{metric} of the control", kind="score"),
+        Field("control_value", "control\n{metric}", kind="score"),
         Field("gain", "gain", kind="gain"),
         Field("matched", "matched"),
     ),
@@ -252,20 +225,20 @@ CONFIRMATION = View(
         *_pair(),
         Field("split", "split", least=10),
         Field("seeds", "seeds", kind="count"),
-        Field("students", "student", kind="cell", paper="{metric}{%}"),
-        Field("controls", "control", kind="cell", keep=6, paper="{metric} of the control{%}"),
-        Field("gain", "gain", kind="gain", style="bold", page=("gain", "mean")),
-        Field("interval", "95 %", kind="cell", paper="95 % interval{points}"),
+        Field("students", "student\n{metric}", "{%}", "cell"),
+        Field("controls", "control\n{metric}", "{%}", "cell", keep=6),
+        Field("gain", "gain", kind="gain", style="bold"),
+        Field("interval", "95 %\ninterval", "{points}", "cell"),
         Field("bootstrap", "bootstrap", kind="cell", keep=5),
         Field("low", "95 % from", "Student's t", "gain"),
         Field("high", "to", "Student's t", "gain"),
         Field("boot_low", "95 % from", "bootstrap", "gain"),
         Field("boot_high", "to", "bootstrap", "gain"),
-        Field("rank_p", "rank p", kind="p", keep=4, page=("p", "signed ranks")),
-        Field("mean", "student {metric}", "mean", "score"),
-        Field("sd", "student", "sd", "score"),
-        Field("control_mean", "control {metric}", "mean", "score"),
-        Field("control_sd", "control", "sd", "score"),
+        Field("rank_p", "rank p", kind="p", keep=4),
+        Field("mean", "student\n{metric}", "mean", "score"),
+        Field("sd", "student\n{metric}", "sd", "score"),
+        Field("control_mean", "control\n{metric}", "mean", "score"),
+        Field("control_sd", "control\n{metric}", "sd", "score"),
     ),
     terminal="job pair split seeds students controls gain interval bootstrap rank_p",
     page="job student teacher split seeds gain low high boot_low boot_high rank_p mean sd "
@@ -278,8 +251,8 @@ NETWORKS = View(
         Field("name", "network"),
         replace(_SIZE, form=".2f"),
         *_COSTS,
-        Field("best", "best {metric}", kind="score"),
-        Field("median", "median {metric}", kind="score"),
+        Field("best", "best\n{metric}", kind="score"),
+        Field("median", "median\n{metric}", kind="score"),
         Field("num_trials", "trials", kind="count"),
         Field("best_trial", "best trial", kind="count"),
         Field("fronts", "on the front of"),
@@ -290,9 +263,9 @@ NETWORKS = View(
 FAILURES = View(
     (
         Field("trial", "trial", kind="count"),
-        Field("label", "pair"),
+        Field("label", "teacher→student"),
         Field("attempt", "attempt", kind="count"),
-        Field("class", "failure", page=("cause", ""), least=5),
+        Field("class", "cause", least=5),
         Field("times", "times", kind="count"),
         Field("num_retried", "retried", kind="count", keep=8),
         Field("trials", "trials", least=6),
@@ -312,7 +285,7 @@ COMPARED = View(
         Field("value", "{metric}", kind="score", style="bold"),
         Field("gain", "gain", kind="gain", keep=8),
         replace(_SIZE, keep=6),
-        Field("latency_ms", "latency", "ms", "amount", 5, known=True),
+        replace(_LATENCY, keep=5),
         replace(_ENDED, keep=6),
         Field("num_seeds", "seeds", kind="count", keep=4),
         Field("epochs", "epochs", kind="count", keep=5),

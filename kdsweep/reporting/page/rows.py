@@ -111,7 +111,7 @@ def term_rows(results: Results) -> Table:
     terms = terms.assign(place=terms["trial"].map(order)).dropna(subset=["place"])
     terms = terms.sort_values("place", kind="stable")
     columns = _columns(TERMS, terms.head(_MOST_ROWS))
-    title = "Distillation terms, best trials first"
+    title = "Distillation terms at the best epoch, best trials first"
     return _table("terms", title, columns, len(terms), "terms.csv")
 
 
@@ -163,7 +163,7 @@ def _columns(
     columns = []
     for field in view.of(view.page, shown, more, without):
         values = field.in_unit(shown[field.key])
-        heading, unit = field.page or (field.name, field.unit)
+        heading, unit = field.heading(metric)
         is_numeric = not field.is_text
         if field.kind == "setting":
             heading, is_numeric = printable(heading), pd.api.types.is_numeric_dtype(values)
@@ -173,7 +173,7 @@ def _columns(
             else Cell(printable(text), float(value) if is_numeric else str(value))
             for value, text in zip(values, field.cells(shown[field.key]), strict=True)
         ]
-        columns.append((heading.replace("{metric}", metric), unit, is_numeric, cells))
+        columns.append((heading.replace("\n", " "), unit, is_numeric, cells))
     return columns
 
 
