@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,24 @@ from kdsweep.ledger.trials import FINAL
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import declared, print_bullet, print_table
 from kdsweep.reporting.constraints import allowed
+from kdsweep.reporting.record import Record
 from kdsweep.reporting.results import Results, load
 from kdsweep.reporting.views import COMPARED, rows_of, without_none
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedData(Record):
+    """The data of an experiment, as far as its ledger says."""
+
+    source: str | None
+    image_size: list[int] | None
+    classes: list[str] | None
+    num_train: int | None
+    num_val: int | None
+
+
+@dataclass(frozen=True)
+class Compared(Record):
     """One experiment of a comparison.
 
     Attributes:
@@ -63,11 +75,7 @@ class Compared:
     num_seeds: int
     hours: float
     gpu_hours: float
-    data: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
+    data: ComparedData
 
 
 def compare(paths: Sequence[Path | str]) -> list[Compared]:
@@ -102,8 +110,8 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
     metric = metric_of(found[0].metric).name
     columns = declared(COMPARED, shown, metric, without=without_none(shown, "gpu_hours"))
     data = found[0].data
-    size = "×".join(map(str, data["image_size"])) if data["image_size"] else "unknown"
-    title = f"{formats.counted(len(found), 'experiment')} on {data['source']}, {size} pixels"
+    size = "×".join(map(str, data.image_size)) if data.image_size else "unknown"
+    title = f"{formats.counted(len(found), 'experiment')} on {data.source}, {size} pixels"
     print_table(console, title, columns)
     for remark in remarks(found):
         print_bullet(console, remark)
@@ -147,7 +155,7 @@ def _compared(folder: Path, results: Results) -> Compared:
             f"{folder}: this experiment has not begun, there is nothing to compare\n"
             "  try:     leave it out, or wait for its first trial"
         )
-    best: dict[str, Any] = asdict(summary.best) if summary.best else {}
+    best: dict[str, Any] = summary.best.to_json() if summary.best else {}
     data = summary.data
     matched = results.gains.set_index("trial")["matched"]
     return Compared(
@@ -171,18 +179,15 @@ def _compared(folder: Path, results: Results) -> Compared:
         num_seeds=summary.num_seeds,
         hours=summary.hours,
         gpu_hours=summary.gpu_hours,
-        data={
-            key: data.get(key)
-            for key in ("source", "image_size", "classes", "num_train", "num_val")
-        },
+        data=ComparedData(**{each.name: data.get(each.name) for each in fields(ComparedData)}),
     )
 
 
 _MUST_AGREE = {
     "the metric differs": lambda one: ", ".join(one.metrics),
-    "the data set differs": lambda one: one.data["source"],
-    "the image size differs": lambda one: "×".join(map(str, one.data["image_size"] or ["unknown"])),
-    "the classes differ": lambda one: ", ".join(map(str, one.data["classes"] or ["unknown"])),
+    "the data set differs": lambda one: one.data.source,
+    "the image size differs": lambda one: "×".join(map(str, one.data.image_size or ["unknown"])),
+    "the classes differ": lambda one: ", ".join(map(str, one.data.classes or ["unknown"])),
 }
 
 

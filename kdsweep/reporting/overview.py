@@ -88,9 +88,9 @@ def _list_row(seen: Status | Damaged) -> dict[str, Any]:
         "state": seen.state,
         "ended": _ended(seen),
         "failed": seen.states["failed"],
-        "best": seen.best["value"] if seen.best else None,
+        "best": seen.best.value if seen.best else None,
         "metric": metric_of(seen.metric).name,
-        "label": seen.best["label"] if seen.best else None,
+        "label": seen.best.label if seen.best else None,
         "time": formats.duration(seen.hours),
     }
 
@@ -114,11 +114,11 @@ def _status_lines(seen: Status) -> list[str]:
             lines.append(nothing_within(seen.constraints))
     else:
         lines.append(
-            f"best: {metric_of(seen.metric).name} {formats.score(seen.best['value'])}, "
-            f"trial {seen.best['number']}, {seen.best['label']}"
+            f"best: {metric_of(seen.metric).name} {formats.score(seen.best.value)}, "
+            f"trial {seen.best.number}, {seen.best.label}"
         )
     if seen.front:
-        lines.append(front_sentence([each["values"] for each in seen.front]))
+        lines.append(front_sentence([each.values for each in seen.front]))
     lines += bound_sentences(seen.constraints, seen.num_too_costly, seen.rejected)
     lines.append(f"used: {' · '.join(_used(seen))}")
     if seen.silent_s is not None:
@@ -142,8 +142,7 @@ def _running_row(trial: RunningTrial) -> dict[str, Any]:
 
 
 def _what_now(seen: Status) -> list[str]:
-    session = seen.session or {}
-    who = f"process {session.get('pid')} on {session.get('host')}"
+    who = "" if seen.session is None else f"process {seen.session.pid} on {seen.session.host}"
     resume = formats.resume_command(Path(seen.path), seen.reason)
     if seen.state == "running" and seen.session is None:
         return ["It was asked for more trials; its next session begins just now."]

@@ -6,10 +6,9 @@ when every trial failed. Numbers that are not there are ``NaN`` or ``<NA>``, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,19 +17,18 @@ from kdsweep.ledger import Event, Experiment, iter_ledger
 from kdsweep.ledger.driven import is_driven
 from kdsweep.ledger.events import decode_numbers
 from kdsweep.ledger.state import Sweep
-from kdsweep.reporting.confirmation import confirmation_table
+from kdsweep.reporting.confirmation import claims_in, confirmation_table
 from kdsweep.reporting.confirmations import confirmed_source, confirming
 from kdsweep.reporting.epochs import EpochColumns, read_epochs
 from kdsweep.reporting.gains import gain_table
 from kdsweep.reporting.pareto import front_table
-from kdsweep.reporting.summary import Summary, summarize
+from kdsweep.reporting.summary import ConfirmedBy, Links, Summary, summarize
 from kdsweep.reporting.tables import (
     class_table,
     eligible,
     epoch_table,
     failure_table,
     pair_table,
-    plain,
     rank,
     trial_table,
 )
@@ -136,29 +134,27 @@ def load(path: Path | str) -> Results:
     """
     experiment = Experiment.open(path)
     source = confirmed_source(experiment)
-    links = {
-        "confirms": None if source is None else str(source),
-        "confirmed_by": [_claims_of(other) for other in confirming(experiment)],
-    }
+    links = Links(
+        confirms=None if source is None else str(source),
+        confirmed_by=[_claims_of(other) for other in confirming(experiment)],
+    )
     return _load(experiment, links)
 
 
-def _load(experiment: Experiment, links: Mapping[str, Any]) -> Results:
+def _load(experiment: Experiment, links: Links) -> Results:
     sweep, columns = read_epochs(iter_ledger(experiment.ledger, decode_numbers))
     return _results(sweep, columns, experiment.path, is_driven(experiment, sweep), links)
 
 
-def _claims_of(experiment: Experiment) -> dict[str, Any]:
-    """What a confirming experiment says; that it cannot be read is no fault of its source."""
-    found: dict[str, Any] = {"experiment": str(experiment.path), "error": None}
+def _claims_of(experiment: Experiment) -> ConfirmedBy:
+    """Return what a confirming experiment says; damage of it is no fault of its source."""
+    path = str(experiment.path)
     try:
-        results = _load(experiment, {})
+        results = _load(experiment, Links())
     except (KdsweepError, OSError, KeyError, TypeError, ValueError) as error:
         first = str(error) if isinstance(error, KdsweepError) else repr(error)
-        return {**found, "state": "damaged", "claims": [], "error": first.split("\n")[0]}
-    rows = results.confirmation.to_dict("records")
-    claims = [{str(key): plain(value) for key, value in row.items()} for row in rows]
-    return {**found, "state": results.summary.state, "claims": claims}
+        return ConfirmedBy(path, first.split("\n")[0], "damaged", [])
+    return ConfirmedBy(path, None, results.summary.state, claims_in(results.confirmation))
 
 
 def results_from_events(
@@ -172,7 +168,7 @@ def results_from_events(
         driver_alive: Whether a driver holds the ledger; ``None`` if not known, and the ledger is
             then taken at its word.
     """
-    return _results(*read_epochs(events), folder, driver_alive, {})
+    return _results(*read_epochs(events), folder, driver_alive, Links())
 
 
 def _results(
@@ -180,7 +176,7 @@ def _results(
     columns: EpochColumns,
     folder: Path | None,
     driver_alive: bool | None,
-    links: Mapping[str, Any],
+    links: Links,
 ) -> Results:
     if driver_alive is False and sweep.ending is None:
         sweep.interrupt()

@@ -136,7 +136,7 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
     commands.append((f"kdsweep report {formats.short_path(folder)}", "all tables, also as files"))
     confirmed = summary.confirmed_by
     if confirmed:
-        path = formats.short_path(Path(confirmed[-1]["experiment"]))
+        path = formats.short_path(Path(confirmed[-1].experiment))
         commands.append((f"kdsweep report {path}", "what its confirmation found"))
     if summary.best is not None:
         job = Experiment(folder).trial(summary.best.number).job_yaml
@@ -253,14 +253,14 @@ def _print_confirmation(results: Results, console: Console) -> None:
 def _print_confirmed_by(results: Results, console: Console) -> None:
     """What experiments that trained the best jobs again allow to claim."""
     for link in results.summary.confirmed_by:
-        where = formats.short_path(Path(link["experiment"]))
-        state = "" if link["state"] == "done" else f" ({link['state']})"
+        where = formats.short_path(Path(link.experiment))
+        state = "" if link.state == "done" else f" ({link.state})"
         line = f"Confirmed with fresh seeds in {where}{state}"
         print_text(console, line, style="bold", wrap=False)
-        for row in link["claims"]:
-            print_bullet(console, f"{row['job']}, {row['split']}: {row['claim']}.")
-        if link["error"] is not None:
-            print_bullet(console, link["error"])
+        for row in link.claims:
+            print_bullet(console, f"{row.job}, {row.split}: {row.claim}.")
+        if link.error is not None:
+            print_bullet(console, link.error)
     if results.summary.confirmed_by:
         console.print()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from kdsweep.reporting.figures.figure import (
     listed,
     safe,
 )
+from kdsweep.reporting.record import Record
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
 
@@ -54,25 +55,41 @@ def trial_efforts(results: Results) -> pd.DataFrame:
     )
 
 
-def effort_totals(results: Results) -> dict[str, Any]:
-    """Sums over the sweep: ``wall_hours, trial_hours, gpu_hours, control_hours, failed_hours,
-    saved_hours, saved_share`` (of what would have been spent without stopping), ``busy_share`` of
-    the slots, missing where the ledger does not say how many there were.
-    """  # noqa: D205
+@dataclass(frozen=True)
+class Effort(Record):
+    """Sums over a sweep, in hours.
+
+    Attributes:
+        saved_share: Of what would have been spent without stopping.
+        busy_share: Of the slots; missing where the ledger does not say how many there were.
+    """
+
+    wall_hours: float
+    trial_hours: float
+    gpu_hours: float
+    control_hours: float
+    failed_hours: float
+    saved_hours: float
+    saved_share: float | None
+    busy_share: float | None
+
+
+def effort_totals(results: Results) -> Effort:
+    """Return what a sweep took."""
     efforts, summary = trial_efforts(results), results.summary
     saved = float(efforts["saved_hours"].sum())
     spent = float(summary.trial_hours)
     slots = summary.slot_hours
-    return {
-        "wall_hours": float(summary.hours),
-        "trial_hours": spent,
-        "gpu_hours": float(summary.gpu_hours),
-        "control_hours": float(efforts.loc[efforts["kind"] == Kind.CONTROL, "hours"].sum()),
-        "failed_hours": float(efforts.loc[efforts["state"] == State.FAILED, "hours"].sum()),
-        "saved_hours": saved,
-        "saved_share": saved / (saved + spent) if saved + spent > 0 else None,
-        "busy_share": min(spent / slots, 1.0) if slots else None,
-    }
+    return Effort(
+        wall_hours=float(summary.hours),
+        trial_hours=spent,
+        gpu_hours=float(summary.gpu_hours),
+        control_hours=float(efforts.loc[efforts["kind"] == Kind.CONTROL, "hours"].sum()),
+        failed_hours=float(efforts.loc[efforts["state"] == State.FAILED, "hours"].sum()),
+        saved_hours=saved,
+        saved_share=saved / (saved + spent) if saved + spent > 0 else None,
+        busy_share=min(spent / slots, 1.0) if slots else None,
+    )
 
 
 def effort_bins(efforts: pd.DataFrame, num_bins: int = 40) -> pd.DataFrame:

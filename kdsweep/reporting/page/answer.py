@@ -164,7 +164,7 @@ def _of_best(results: Results, best: Best) -> list[str]:
             "partly luck. What may be claimed of the best student is what its confirmation says."
         ]
     num_test = summary.data.get("num_test")
-    is_tested = any(row["split"] == "test" for row in again)
+    is_tested = any(row.split == "test" for row in again)
     if not is_tested and _test_score(results, best.number) is None:
         split = f"The test split ({num_test} frames)" if num_test else "A test split"
         found.append(

@@ -18,8 +18,8 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.figures import Figure, draw_figures, effort_totals
 from kdsweep.reporting.page import answer, rows, sources
-from kdsweep.reporting.page.confirmed import related
-from kdsweep.reporting.page.pictures import gallery
+from kdsweep.reporting.page.confirmed import Related, related
+from kdsweep.reporting.page.pictures import Gallery, gallery
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Summary
 from kdsweep.reporting.terminal import metric_name, next_commands
@@ -40,6 +40,7 @@ class Part:
         figures: Figures.
         tables: Tables, those without rows left out.
         empty: What is said when there is nothing to show.
+        cards, related, warnings, gallery, facts, commands, documents: What single parts have.
     """
 
     name: str
@@ -49,7 +50,13 @@ class Part:
     figures: Sequence[Figure] = ()
     tables: Sequence[rows.Table] = ()
     empty: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    cards: Sequence[answer.Card] = ()
+    related: Sequence[Related] = ()
+    warnings: Sequence[str] = ()
+    gallery: Gallery = field(default_factory=Gallery)
+    facts: Sequence[tuple[str, str]] = ()
+    commands: Sequence[tuple[str, str]] = ()
+    documents: Sequence[sources.Document] = ()
 
 
 def write_page(results: Results, folder: Path) -> Path:
@@ -117,11 +124,9 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
                 *_filled(rows.confirmation_rows(results, metric)),
                 *_filled(rows.trial_rows(results, metric)),
             ],
-            extra={
-                "cards": answer.cards(results, metric),
-                "related": related(results, PAGE, folder),
-                "warnings": answer.warnings_of(results),
-            },
+            cards=answer.cards(results, metric),
+            related=related(results, PAGE, folder),
+            warnings=answer.warnings_of(results),
         ),
         Part(
             "pairs",
@@ -170,7 +175,7 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             "pictures",
             "Pictures",
             "What do the best students see?",
-            extra={"gallery": gallery(results)},
+            gallery=gallery(results),
             empty="The best trials have left no sample pictures yet.",
         ),
         Part(
@@ -186,11 +191,9 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             "provenance",
             "Provenance",
             "Where does all this come from, and how is it made again?",
-            extra={
-                "facts": sources.facts(results),
-                "commands": next_commands(results),
-                "documents": sources.documents(results),
-            },
+            facts=sources.facts(results),
+            commands=next_commands(results),
+            documents=sources.documents(results),
             empty="The experiment's folder is not known.",
         ),
     ]
@@ -210,25 +213,25 @@ def _head(summary: Summary) -> list[str]:
 
 def _cost_lines(results: Results) -> list[str]:
     totals = effort_totals(results)
-    if not totals["trial_hours"]:
+    if not totals.trial_hours:
         return []
     sessions = formats.counted(results.summary.num_sessions, "session")
     lines = [
-        f"The sweep took {formats.duration(totals['wall_hours'])} in {sessions}; its trials took "
-        f"{formats.duration(totals['trial_hours'])} together"
-        + (f" and {totals['gpu_hours']:.2f} GPU-hours." if totals["gpu_hours"] else ", on CPUs.")
+        f"The sweep took {formats.duration(totals.wall_hours)} in {sessions}; its trials took "
+        f"{formats.duration(totals.trial_hours)} together"
+        + (f" and {totals.gpu_hours:.2f} GPU-hours." if totals.gpu_hours else ", on CPUs.")
     ]
-    if totals["saved_hours"]:
+    if totals.saved_hours:
         lines.append(
-            f"{_stopping(results)} saved about {formats.duration(totals['saved_hours'])}, "
-            f"{formats.percent(totals['saved_share'])} % of what all of them at full length would "
+            f"{_stopping(results)} saved about {formats.duration(totals.saved_hours)}, "
+            f"{formats.percent(totals.saved_share)} % of what all of them at full length would "
             "have taken."
         )
-    if totals["busy_share"] is not None:
-        lines.append(f"Slots were busy {formats.percent(totals['busy_share'])} % of the time.")
-    for key, what in (("control_hours", "Controls"), ("failed_hours", "Failed trials")):
-        if totals[key]:
-            lines.append(f"{what} took {formats.duration(totals[key])} of it.")
+    if totals.busy_share is not None:
+        lines.append(f"Slots were busy {formats.percent(totals.busy_share)} % of the time.")
+    for hours, what in ((totals.control_hours, "Controls"), (totals.failed_hours, "Failed trials")):
+        if hours:
+            lines.append(f"{what} took {formats.duration(hours)} of it.")
     return lines
 
 
