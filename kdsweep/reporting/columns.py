@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from kdsweep.reporting import formats
 from kdsweep.reporting.fields import Field, View
 
 _GAP = 2
@@ -130,6 +131,15 @@ def print_table(console: Console, title: str, columns: Sequence[Column]) -> None
         for line in draw(title, columns, console.width):
             console.print(line, no_wrap=True, crop=True)
         console.print()
+
+
+def print_state(console: Console, name: str | None, state: str, reason: str | None) -> None:
+    """Print a sweep's name and state, and why it paused."""
+    head = Text(printable(name or "sweep"), style="bold")
+    head.append(f"  {state}", style=formats.STATE_STYLES.get(state, "dim"))
+    if reason:
+        head.append(f" ({printable(formats.pause_reason(reason))})", style="dim")
+    console.print(head)
 
 
 def print_text(

@@ -12,6 +12,7 @@ import pandas as pd
 from kdsweep.config.metrics import TEST_MIOU, metric_of
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.trials import State
+from kdsweep.reporting import formats
 from kdsweep.reporting.record import Record
 from kdsweep.reporting.statistics import PairedGain, claim, paired_gain
 from kdsweep.reporting.tables import PARAM, plain
@@ -41,6 +42,19 @@ class Claim(Record):
     rank_p: float | None
     claim: str
     rank_note: str | None
+
+    @property
+    def short(self) -> str:
+        """What may be claimed of the job."""
+        return f"{self.job}, {self.split}: {self.claim}."
+
+    @property
+    def sentence(self) -> str:
+        """What may be claimed of the job and its networks."""
+        student, teacher = formats.names([self.student, self.teacher])
+        return (
+            f"{self.job} ({student}, taught by {teacher}), on the {self.split} split: {self.claim}."
+        )
 
 
 _COLUMNS = [field.name for field in fields(Claim)]

@@ -12,9 +12,10 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from kdsweep.ledger.atomic import write_bytes
-from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
+from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import plain
+from kdsweep.reporting.typesetting import to_latex, to_markdown
 
 
 def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:

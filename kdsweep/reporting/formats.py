@@ -30,8 +30,6 @@ _PAUSE_REASONS = {
     "max_hours": "budget of hours used up",
     "max_gpu_hours": "budget of GPU-hours used up",
 }
-# A budget counts all sessions, so going on needs a larger one.
-_BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hours N"}
 
 
 def score(value: Any) -> str:
@@ -129,11 +127,16 @@ def pause_reason(reason: str) -> str:
     return _PAUSE_REASONS.get(reason, reason)
 
 
-def resume_command(experiment: Path, reason: str | None) -> str:
-    """The command that goes on with an experiment.
+def spread(mean: float, sd: float, form: str = ".3f") -> str:
+    """Return a mean with its standard deviation, if there is one: ``0.440 ± 0.010``."""
+    return number(mean, form) + ("" if pd.isna(sd) else f" ± {number(sd, form)}")
 
-    Args:
-        experiment: Its folder.
-        reason: Why it paused, if it did.
-    """
-    return f"kdsweep resume {short_path(experiment)}{_BUDGET_FLAGS.get(reason or '', '')}"
+
+def interval(low: float, high: float, form: str = "+z.3f") -> str:
+    """Return the ends of an interval: ``-0.005 to +0.045``."""
+    return MISSING if pd.isna(low) else f"{low:{form}} to {high:{form}}"
+
+
+def frame_size(size: Sequence[int]) -> str:
+    """Return height and width of frames: ``96×128 pixels``."""
+    return "{}×{} pixels".format(*size)

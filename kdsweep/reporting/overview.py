@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import declared, print_table, print_text, printable
+from kdsweep.reporting.columns import declared, print_state, print_table, print_text
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
+from kdsweep.reporting.next_steps import what_now
 from kdsweep.reporting.pareto import front_sentence
 from kdsweep.reporting.status import Damaged, RunningTrial, Status
 from kdsweep.reporting.views import EXPERIMENTS, RUNNING, rows_of
@@ -49,11 +49,7 @@ def render_list(found: Sequence[Status | Damaged], folder: Path, console: Consol
 
 def render_status(seen: Status, console: Console) -> None:
     """Print what runs now, what has ended, the best so far, and the budgets."""
-    head = Text(printable(seen.name or "sweep"), style="bold")
-    head.append(f"  {seen.state}", style=formats.STATE_STYLES.get(seen.state, "dim"))
-    if seen.reason:
-        head.append(f" ({printable(formats.pause_reason(seen.reason))})", style="dim")
-    console.print(head)
+    print_state(console, seen.name, seen.state, seen.reason)
     print_text(console, seen.path, wrap=False, style="dim")
     for line in _status_lines(seen):
         print_text(console, line)
@@ -66,7 +62,7 @@ def render_status(seen: Status, console: Console) -> None:
     console.print()
     running = rows_of(RUNNING, map(_running_row, seen.running))
     print_table(console, "Running", declared(RUNNING, running, metric_of(seen.metric).name))
-    for line in _what_now(seen):
+    for line in what_now(seen):
         print_text(console, line, wrap=False)
 
 
@@ -139,24 +135,3 @@ def _used(seen: Status) -> list[str]:
 def _running_row(trial: RunningTrial) -> dict[str, Any]:
     epoch = f"{trial.epoch}/{formats.number(trial.epochs, 'd')}"
     return {**vars(trial), "epoch": epoch, "silence": ago(trial.silent_s)}
-
-
-def _what_now(seen: Status) -> list[str]:
-    who = "" if seen.session is None else f"process {seen.session.pid} on {seen.session.host}"
-    resume = formats.resume_command(Path(seen.path), seen.reason)
-    if seen.state == "running" and seen.session is None:
-        return ["It was asked for more trials; its next session begins just now."]
-    if seen.state == "running" and seen.driven is None:
-        return [f"Whether {who} still runs it cannot be told from here; Ctrl-C there pauses it."]
-    if seen.state == "running":
-        return [f"{who} runs it; Ctrl-C there pauses it."]
-    if seen.state == "starting":
-        return [f"{who} has taken it up and goes on just now."]
-    if seen.state == "died":
-        who = "Its process" if seen.session is None else who
-        return [f"{who} is gone. Go on with: {resume}"]
-    if seen.state == "paused" and not seen.driven:
-        return [f"Go on with: {resume}"]
-    if seen.driven:
-        return [f"{who} holds it: it begins or ends just now."]
-    return []

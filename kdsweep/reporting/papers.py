@@ -1,14 +1,10 @@
-"""The tables that people put into papers, as Markdown and as LaTeX (booktabs).
-
-:func:`paper_tables` decides what stands in them, :func:`to_markdown` and :func:`to_latex` only
-write it down. Names come from users and data sets: in both they stay the text that they are.
-"""
+"""What stands in the tables that people put into papers."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,10 +12,11 @@ import pandas as pd
 from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import notes
-from kdsweep.reporting.columns import Column, printable
+from kdsweep.reporting.columns import Column
 from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.typesetting import PaperTable
 from kdsweep.reporting.views import (
     CLASSES,
     CONFIRMATION,
@@ -30,27 +27,6 @@ from kdsweep.reporting.views import (
     front_rows,
     without_gains,
 )
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table.
-
-    Attributes:
-        name: Name of its files.
-        caption: What it shows, in a sentence.
-        columns: All with equally many cells.
-        remarks: What has to be kept in mind about the numbers.
-    """
-
-    name: str
-    caption: str
-    columns: Sequence[Column]
-    remarks: Sequence[str] = field(default_factory=tuple)
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """The cells, row by row."""
-        return list(zip(*(column.cells for column in self.columns), strict=True))
 
 
 def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
@@ -76,47 +52,6 @@ def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
         made.append(_confirmation(results, scores))
     return [PaperTable(name, caption, columns, tuple(remarks)) for name, caption, columns in made]
 
-
-def to_markdown(table: PaperTable) -> str:
-    """A table in GitHub's Markdown, its remarks below it."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    lines = [f"**{_markdown(table.caption)}**", ""]
-    lines.append(line(_markdown(column.header) for column in table.columns))
-    lines.append(line("---" if column.text else "---:" for column in table.columns))
-    for index, row in enumerate(table.rows()):
-        cells = [_markdown(cell) for cell in row]
-        bold = [index in column.bold for column in table.columns]
-        lines.append(line(f"**{c}**" if b else c for c, b in zip(cells, bold, strict=True)))
-    if table.remarks:
-        lines += ["", *(f"- {_markdown(remark)}" for remark in table.remarks)]
-    return "\n".join(lines) + "\n"
-
-
-def to_latex(table: PaperTable) -> str:
-    r"""A ``table`` environment that needs ``\usepackage{booktabs}``, its remarks as comments."""
-    lines = ["% needs \\usepackage{booktabs}"]
-    # A comment ends with its line; printable text has no line breaks.
-    lines += [f"% {printable(remark)}" for remark in table.remarks]
-    lines += ["\\begin{table}", "  \\centering", f"  \\caption{{{_latex(table.caption)}}}"]
-    lines.append(f"  \\label{{tab:kdsweep-{table.name}}}")
-    kinds = "".join("l" if column.text else "r" for column in table.columns)
-    lines += [f"  \\begin{{tabular}}{{{kinds}}}", "    \\toprule"]
-    lines.append(f"    {' & '.join(_latex(column.header) for column in table.columns)} \\\\")
-    lines.append("    \\midrule")
-    for index, row in enumerate(table.rows()):
-        cells = [
-            f"\\textbf{{{_latex(cell)}}}" if index in column.bold else _latex(cell)
-            for cell, column in zip(row, table.columns, strict=True)
-        ]
-        lines.append(f"    {' & '.join(cells)} \\\\")
-    lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
-    return "\n".join(lines) + "\n"
-
-
-# -- what stands in them
 
 _Made = tuple[str, str, list[Column]]
 
@@ -236,23 +171,14 @@ def _confirmation(results: Results, scores: _Scores) -> _Made:
     """Means over seeds; in bold the gains whose interval lies above zero."""
     shown = results.confirmation
 
-    def spread(mean: str, sd: str) -> list[str]:
-        pairs = zip(scores.factor * shown[mean], scores.factor * shown[sd], strict=True)
-        return [
-            formats.number(m, scores.form)
-            if pd.isna(s)
-            else f"{formats.number(m, scores.form)} ± {formats.number(s, scores.form)}"
-            for m, s in pairs
-        ]
-
-    ends = zip(scores.factor * shown["low"], scores.factor * shown["high"], strict=True)
+    names = ["mean", "sd", "control_mean", "control_sd", "low", "high"]
+    scaled = scores.factor * shown[names]
+    spread = partial(formats.spread, form=scores.form)
+    interval = partial(formats.interval, form=scores.form)
     filled = shown.assign(
-        students=spread("mean", "sd"),
-        controls=spread("control_mean", "control_sd"),
-        interval=[
-            formats.MISSING if pd.isna(low) else f"{low:{scores.form}} to {high:{scores.form}}"
-            for low, high in ends
-        ],
+        students=list(map(spread, scaled["mean"], scaled["sd"])),
+        controls=list(map(spread, scaled["control_mean"], scaled["control_sd"])),
+        interval=list(map(interval, scaled["low"], scaled["high"])),
     )
     columns = _declared(CONFIRMATION, filled, scores, bold={"gain": shown["low"] > 0})
     data = _on(results).removesuffix(", validation split")
@@ -285,71 +211,5 @@ def _on(results: Results) -> str:
     data = results.summary.data
     size = data.get("image_size")
     source = f", {data['source']}" if data.get("source") else ""
-    pixels = f" at {size[0]}×{size[1]} pixels" if size else ""
+    pixels = f" at {formats.frame_size(size)}" if size else ""
     return f"{source}{pixels}, validation split"
-
-
-# -- escaping
-
-_MARKDOWN = re.compile(r"[\\`*\[\]~$|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_LATEX = {
-    "\\": "\\textbackslash{}",
-    "{": "\\{",
-    "}": "\\}",
-    "$": "\\$",
-    "&": "\\&",
-    "#": "\\#",
-    "_": "\\_",
-    "%": "\\%",
-    "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}",
-    "<": "\\textless{}",
-    ">": "\\textgreater{}",
-    "|": "\\textbar{}",
-    "[": "{[}",  # behind the end of a row, these two would be its arguments
-    "*": "{*}",
-    '"': "\\texttt{\\char34}",  # the roman fonts of pdfTeX's default have only a curly one
-    "`": "\\textasciigrave{}",
-    "→": "$\\rightarrow$",
-    "×": "$\\times$",
-    "±": "$\\pm$",
-    "–": "--",
-}
-# What pdfTeX knows besides ASCII with nothing but its defaults. At other characters it would stop.
-_LATEX_LETTERS = (
-    "¡¢£¤¥¦§¨©ª«¬®¯°±²³´µ¶·¸¹º»¼½¾¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖ×ØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõö÷øùúûüýÿ"
-    "ĀāĂăĆćĈĉĊċČčĎďĒēĔĕĖėĚěĜĝĞğĠġĢĤĥĨĩĪīĬĭİıĴĵĹĺĽľŁłŃńŇňŌōŎŏŐőŒœŔŕŘřŚśŜŝŞşŠšŤťŨũŪūŬŭŮůŰűŴŵŶŷŸŹźŻżŽž"
-    "—‘’“”†‡•…‰™"
-)
-# The zero byte stands for an escape of our own; see _latex.
-_LATEX_UNKNOWN = f"[^\\0 -~→–{_LATEX_LETTERS}]+"
-
-
-def _markdown(text: str) -> str:
-    """Text as Markdown shows it: no markup, no HTML, no link."""
-    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    escaped = _MARKDOWN.sub(lambda found: f"\\{found[0]}", plain)
-    # Some renderers make links of bare addresses.
-    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
-
-
-def _latex(text: str) -> str:
-    """Text as LaTeX shows it."""
-    plain = printable(text)
-    # Two hyphens would become a dash.
-    apart = re.sub("-(?=-)", "-\0", plain)
-    parts = re.split(f"({_LATEX_UNKNOWN})", apart)
-    escaped = "".join(
-        _unknown(part)
-        if index % 2
-        else "".join(_LATEX.get(character, character) for character in part)
-        for index, part in enumerate(parts)
-    )
-    # A minus is as wide as a plus; a hyphen is not.
-    return re.sub(r"(?:(?<=^)|(?<= ))-(?=[0-9.])", "$-$", escaped).replace("\0", "{}")
-
-
-def _unknown(text: str) -> str:
-    r"""Characters for LuaTeX and XeTeX, which have ``\Umathcode``, and their numbers for pdfTeX."""
-    numbers = " ".join(f"U+{ord(character):04X}" for character in text)
-    return f"\\ifdefined\\Umathcode {text}\\else {numbers}\\fi{{}}"

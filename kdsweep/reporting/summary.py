@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
@@ -57,6 +58,11 @@ class ConfirmedBy(Record):
     error: str | None
     state: str
     claims: list[Claim]
+
+    @property
+    def remark(self) -> str:
+        """What stands behind its name where it has not come to its end."""
+        return "" if self.state == "done" else f"({self.state})"
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,17 @@ class Summary(Record):
     confirmed_by: list[ConfirmedBy]
     data: dict[str, Any]
     notice: str | None
+
+    @property
+    def metric_name(self) -> str:
+        """The metric as a heading."""
+        return metric_of(self.metric).name
+
+    def claims_of(self, number: int) -> list[Claim]:
+        """Return what confirmations say of a trial, as far as they have seeds to speak of."""
+        job = f"trial {number:04d}"
+        claims = [claim for other in self.confirmed_by for claim in other.claims]
+        return [claim for claim in claims if claim.job == job and claim.seeds]
 
     def counts(self) -> list[str]:
         """How much was trained, a few words each."""

@@ -27,7 +27,7 @@ from kdsweep.reporting import (
     to_json,
     write_page,
 )
-from kdsweep.reporting.terminal import next_commands
+from kdsweep.reporting.next_steps import next_commands
 
 CLAIM = "+2.5 mIoU points, 95 % interval 0.4 to 4.6, 4 seeds"
 

@@ -9,12 +9,8 @@ from experiments_on_disk import results_of
 
 from kdsweep.reporting.columns import Column, declared
 from kdsweep.reporting.page.rows import pair_rows
-from kdsweep.reporting.papers import (
-    PaperTable,
-    paper_tables,
-    to_latex,
-    to_markdown,
-)
+from kdsweep.reporting.papers import paper_tables
+from kdsweep.reporting.typesetting import PaperTable, to_latex, to_markdown
 from kdsweep.reporting.views import PAIRS
 
 HOSTILE = [

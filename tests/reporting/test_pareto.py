@@ -26,13 +26,14 @@ from kdsweep.reporting import (
     to_json,
     write_tables,
 )
-from kdsweep.reporting.caveats import notes
+from kdsweep.reporting.caveats import notes, warnings_of
 from kdsweep.reporting.page import render_page
-from kdsweep.reporting.page.answer import cards, sentences, warnings_of
+from kdsweep.reporting.page.answer import cards, sentences
 from kdsweep.reporting.page.rows import front_rows
-from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
+from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.pareto import front_sentence
 from kdsweep.reporting.status import BestSoFar
+from kdsweep.reporting.typesetting import to_latex, to_markdown
 
 TWO = ["student/miou", "student/latency_ms"]
 THREE = [*TWO, "student/params_m"]

@@ -24,12 +24,12 @@ from kdsweep.reporting.figures.importance import (
     parallel_rows,
 )
 from kdsweep.reporting.figures.pairs import pair_cells, pair_figures
-from kdsweep.reporting.figures.response import (
+from kdsweep.reporting.figures.response import response_figures
+from kdsweep.reporting.figures.settings import (
     comparable,
     drawn_parameters,
     response_bins,
     response_curve,
-    response_figures,
     response_points,
     response_steps,
 )

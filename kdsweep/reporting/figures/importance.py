@@ -21,7 +21,7 @@ from kdsweep.reporting.figures.figure import (
     safe,
     short,
 )
-from kdsweep.reporting.figures.response import has_steps
+from kdsweep.reporting.figures.settings import has_steps
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
-from kdsweep.reporting.confirmation import Claim
 from kdsweep.reporting.results import Results
 
 
@@ -48,8 +47,8 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
         found.append(Related("These jobs were found by", source.name, address))
     for link in summary.confirmed_by:
         path = Path(link.experiment)
-        remark = "" if link.state == "done" else f"({link.state})"
-        lines = [_claim(row) for row in link.claims]
+        remark = link.remark
+        lines = [printable(claim.sentence) for claim in link.claims]
         if link.error is not None:
             lines.append(link.error)
         address = _address(path, page, report)
@@ -58,20 +57,6 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
         lead = "Trained again with fresh seeds, each beside its exact control, in"
         found.append(Related(lead, printable(path.name), address, remark, lines))
     return found
-
-
-def claims_of(results: Results, number: int) -> list[Claim]:
-    """What confirmations say of a trial, as far as they have seeds to speak of."""
-    job = f"trial {number:04d}"
-    links = results.summary.confirmed_by
-    return [row for link in links for row in link.claims if row.job == job and row.seeds]
-
-
-def _claim(row: Claim) -> str:
-    student, teacher = formats.names([row.student, row.teacher])
-    return printable(
-        f"{row.job} ({student}, taught by {teacher}), on the {row.split} split: {row.claim}."
-    )
 
 
 def _address(experiment: Path, page: str, report: Path | None) -> str | None:

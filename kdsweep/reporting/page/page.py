@@ -15,14 +15,15 @@ from markupsafe import Markup
 
 from kdsweep.ledger.atomic import new_directory, write_text
 from kdsweep.reporting import formats
+from kdsweep.reporting.caveats import warnings_of
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.figures import Figure, draw_figures, effort_totals
+from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.page import answer, rows, sources
 from kdsweep.reporting.page.confirmed import Related, related
 from kdsweep.reporting.page.pictures import Gallery, gallery
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Summary
-from kdsweep.reporting.terminal import metric_name, next_commands
 
 PAGE = "index.html"
 FIGURES = "figures"
@@ -72,7 +73,7 @@ def write_page(results: Results, folder: Path) -> Path:
         The page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figures = draw_figures(results, printable(metric_name(results)))
+    figures = draw_figures(results, printable(results.summary.metric_name))
     with new_directory(folder / FIGURES) as temporary:
         for figure in (figure for part in figures.values() for figure in part):
             for name, frame in figure.tables.items():
@@ -83,7 +84,7 @@ def write_page(results: Results, folder: Path) -> Path:
 
 def render_page(results: Results) -> str:
     """The page as text, with nothing written."""
-    return _render(results, draw_figures(results, printable(metric_name(results))), None)
+    return _render(results, draw_figures(results, printable(results.summary.metric_name)), None)
 
 
 def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | None) -> str:
@@ -111,7 +112,7 @@ def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | N
 
 
 def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | None) -> list[Part]:
-    metric = printable(metric_name(results))
+    metric = printable(results.summary.metric_name)
     losses = "No weights, temperatures or other settings were drawn, or no trial has a value yet."
     return [
         Part(
@@ -126,7 +127,7 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             ],
             cards=answer.cards(results, metric),
             related=related(results, PAGE, folder),
-            warnings=answer.warnings_of(results),
+            warnings=warnings_of(results),
         ),
         Part(
             "pairs",

@@ -29,7 +29,7 @@ def cost_sentences(results: Results, best: Best, subject: str = "It") -> list[st
 def latency_detail(results: Results, best: Best) -> str:
     """What stands beneath the latency: the image size it holds for."""
     size = results.summary.data.get("image_size")
-    return "a frame" + (f" of {size[0]}×{size[1]} pixels" if size else "")
+    return "a frame" + (f" of {formats.frame_size(size)}" if size else "")
 
 
 def _size(results: Results, best: Best) -> str:

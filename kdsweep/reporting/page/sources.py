@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.ledger import Experiment
+from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.trial_files import measured_on
@@ -103,7 +104,7 @@ def _data_text(data: dict[str, Any]) -> str | None:
     if counts:
         parts.append(f"{', '.join(counts)} frames")
     if data.get("image_size"):
-        parts.append("{}×{} pixels (height × width)".format(*data["image_size"]))
+        parts.append(f"{formats.frame_size(data['image_size'])} (height × width)")
     if data.get("classes"):
         parts.append(f"{len(data['classes'])} classes")
     return "; ".join(parts)
