@@ -75,7 +75,7 @@ def load_job(source: Source, overrides: Sequence[str] = (), data: Sequence[str] 
 
 
 def read_job(source: Source, overrides: Sequence[str] = (), data: Sequence[str] = ()) -> JobFile:
-    """Like :func:`load_job`, but keeps the places in the file for errors that come up later."""
+    """Do what :func:`load_job` does, but keep the places in the file for errors to come."""
     document = open_document(source, overrides, data, JOB_KEYS, default_name="job")
     file = document.file or "FILE"
     for key in SweepSections.model_fields:
@@ -223,7 +223,7 @@ def with_defaults(place: SchemaNode, value: Any) -> Any:
 
 
 def section_with_defaults(section: type[Config], value: Mapping[str, Any]) -> dict[str, Any]:
-    """Like :func:`with_defaults`, for a value that is known to be a ``section``."""
+    """Do what :func:`with_defaults` does for a value that is known to be a ``section``."""
     from pydantic_core import to_jsonable_python
 
     filled: dict[str, Any] = {}

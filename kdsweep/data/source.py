@@ -88,7 +88,7 @@ class Source(ABC):
         """
 
     def options(self) -> dict[str, Any]:
-        """Whatever changes the labels of the same files; becomes part of the cache key."""
+        """Return whatever changes the labels of the same files: part of the cache's key."""
         return {"classes": list(self.classes)}
 
     def read(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

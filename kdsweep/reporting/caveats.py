@@ -12,12 +12,15 @@ from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best, Summary
 
 _NO_CONTROLS = "No controls: whether the teachers helped cannot be told from this sweep."
+_SEEDS = "Differences no larger than those between seeds show nothing"
+_SHARED = "control is shared: it was trained once, at the middle of the search space's ranges"
+_MIXED = "gain mixes the teacher's effect with that of other hyperparameters"
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
 
 def notes(results: Results, *, brief: bool = False) -> list[str]:
-    """The caveats that apply to these results.
+    """Return the caveats that apply to these results.
 
     Args:
         results: The results.
@@ -46,7 +49,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         ]
     found = [
         "Each value is one training with one seed, at its best epoch on the validation split. "
-        "Differences no larger than those between seeds show nothing."
+        f"{_SEEDS}."
     ]
     if summary.num_gains:
         found.append(
@@ -54,9 +57,8 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             + (
                 ""
                 if summary.gains_matched
-                else " Each student's control is shared: it was trained once, at the middle of the "
-                "search space's ranges, so a gain mixes the teacher's effect with that of other "
-                "hyperparameters and does not show by itself that the teacher helped."
+                else f" Each student's {_SHARED}, so a {_MIXED} and does not show by itself that "
+                "the teacher helped."
             )
         )
     elif summary.num_controls == 0:
@@ -75,7 +77,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
 
 
 def warnings_of(results: Results) -> list[str]:
-    """What makes the answer weaker than it looks, the gravest first."""
+    """Return what makes the answer weaker than it looks, the gravest first."""
     summary = results.summary
     return [
         *_state(summary),
@@ -125,8 +127,7 @@ def _of_best(results: Results, best: Best) -> list[str]:
         return [*notes(results), *_of_classes(results, best.number)]
     again = summary.claims_of(best.number)
     found = [
-        "One seed only: each value is one training. Differences no larger than those between "
-        "seeds show nothing, and the best of many is partly luck."
+        f"One seed only: each value is one training. {_SEEDS}, and the best of many is partly luck."
     ]
     if again:
         found = [
@@ -144,10 +145,7 @@ def _of_best(results: Results, best: Best) -> list[str]:
     if summary.num_controls == 0:
         found.append(_NO_CONTROLS)
     elif best.gain is not None and not has_own_control(results, best.number):
-        found.append(
-            "The control is shared: it was trained once, at the middle of the search space's "
-            "ranges. The gain mixes the teacher's effect with that of other hyperparameters."
-        )
+        found.append(f"The {_SHARED}. The {_MIXED}.")
     found += _of_classes(results, best.number)
     found += _of_terms(results, best.number)
     if best.best_epoch == best.epochs and best.epochs > 1:
@@ -233,7 +231,7 @@ def _state(summary: Summary) -> list[str]:
 
 
 def _of_front(metrics: Sequence[str]) -> list[str]:
-    """By what difference one student is better than another."""
+    """Say by what difference one student is better than another."""
     noisy = {m: metric_of(m).noise for m in metrics if metric_of(m).noise}
     if not noisy:
         return []
@@ -245,7 +243,7 @@ def _of_front(metrics: Sequence[str]) -> list[str]:
 
 
 def _listing(names: list[str]) -> str:
-    """The first names, ending the sentence."""
+    """Return the first names, ending the sentence."""
     text = formats.few(names)
     return text if text.endswith("…") else f"{text}."
 

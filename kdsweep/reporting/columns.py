@@ -81,7 +81,7 @@ def declared(
 
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
-    """The columns that fit into ``width`` terminal cells, each with its own width.
+    """Return the columns that fit into ``width`` terminal cells, each with its own width.
 
     Columns go in the order of ``keep``, of equal ones the last first. If all that must stay is
     still too wide, the widest texts are shortened beyond their least width.
@@ -104,7 +104,7 @@ def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
 
 
 def draw(title: str, columns: Sequence[Column], width: int) -> list[Text]:
-    """A table of the columns that fit, as lines.
+    """Return a table of the columns that fit, as lines.
 
     Args:
         title: Heading above the table.
@@ -172,7 +172,7 @@ def print_facts(console: Console, facts: Sequence[str]) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with line breaks and control characters made harmless."""
+    """Return the text with line breaks and control characters made harmless."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "·" for c in text)
 
 

@@ -79,7 +79,7 @@ class Compared(Record):
 
 
 def compare(paths: Sequence[Path | str]) -> list[Compared]:
-    """The experiments, the one with the best student first.
+    """Return the experiments, the one with the best student first.
 
     Args:
         paths: Their folders; one that is named twice counts once.
@@ -118,7 +118,7 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
 
 
 def remarks(found: Sequence[Compared]) -> list[str]:
-    """What has to be kept in mind about a comparison."""
+    """Say what has to be kept in mind about a comparison."""
     said = []
     for key, what in (("num_train", "training"), ("num_val", "validation")):
         numbers = {one.data[key] for one in found}

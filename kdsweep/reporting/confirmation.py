@@ -61,7 +61,7 @@ _COLUMNS = [field.name for field in fields(Claim)]
 
 
 def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Each job of a confirmation on validation and, where it was scored, on the test split.
+    """Return each confirmed job on validation and, where it was scored, on the test split.
 
     Only seeds whose student and control were both trained to the end count.
 

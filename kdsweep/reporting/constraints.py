@@ -50,7 +50,7 @@ def rejected_students(sweep: Sweep) -> list[Rejected]:
 def bound_sentences(
     bounds: Mapping[str, float], num_too_costly: int, rejected: Sequence[Rejected]
 ) -> list[str]:
-    """What was left out because it costs more than allowed, a sentence each; often nothing.
+    """Say what was left out because it costs more than allowed; often nothing.
 
     Args:
         bounds: Most that is allowed, by metric.
@@ -85,7 +85,7 @@ def bound_sentences(
 
 
 def nothing_within(bounds: Mapping[str, float]) -> str:
-    """Why there is no best student, where every trial that has a value costs too much."""
+    """Say why there is no best student, where every trial with a value costs too much."""
     return (
         f"Every trial that has finished an epoch costs more than allowed ({allowed(bounds)}), so "
         "there is no best student."
@@ -93,13 +93,13 @@ def nothing_within(bounds: Mapping[str, float]) -> str:
 
 
 def allowed(bounds: Mapping[str, float]) -> str:
-    """The bounds of a sweep: ``at most 8 M parameters and 30 ms``; empty without any."""
+    """Return the bounds of a sweep: ``at most 8 M parameters and 30 ms``; empty without any."""
     every = [f"{most:g} {metric_of(metric).after}" for metric, most in bounds.items()]
     return f"at most {joined(every)}" if every else ""
 
 
 def joined(texts: Iterable[str], word: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
     every = list(texts)
     return f" {word} ".join([", ".join(every[:-1]), every[-1]] if len(every) > 1 else every)
 

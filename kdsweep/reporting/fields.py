@@ -70,11 +70,11 @@ class Field:
         return filled(self.name), filled(self.unit)
 
     def in_unit(self, values: pd.Series) -> pd.Series:
-        """The column's values in the unit of its heading."""
+        """Return the column's values in the unit of its heading."""
         return values * formats.time_unit(_longest(values))[1] if self.kind == "hours" else values
 
     def cells(self, values: pd.Series) -> list[str]:
-        """The column's values as terminal and page show them."""
+        """Return the column's values as terminal and page show them."""
         if self.kind in ("name", "cell"):
             return formats.names(values)
         if self.kind == "share":
@@ -109,7 +109,7 @@ class View:
         more: Mapping[str, Sequence[Field]] | None = None,
         without: Collection[str] = (),
     ) -> list[Field]:
-        """The fields that one writer shows of some rows.
+        """Return the fields that one writer shows of some rows.
 
         Args:
             order: One of the orders.
@@ -129,14 +129,14 @@ class View:
 
 
 def metric_field(metric: str) -> Field:
-    """A metric in its unit."""
+    """Return a metric in its unit."""
     known = metric_of(metric)
     kind: Kind = "amount" if known.unit else "score"
     return Field(metric, known.name.replace(", ", ",\n"), known.unit, kind, metric=metric)
 
 
 def _in_unit(field: Field, values: pd.Series) -> Field:
-    """The field with the unit of its times."""
+    """Return the field with the unit of its times."""
     return replace(field, unit=formats.time_unit(_longest(values))[0])
 
 

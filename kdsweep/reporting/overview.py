@@ -67,7 +67,7 @@ def render_status(seen: Status, console: Console) -> None:
 
 
 def ago(seconds: float) -> str:
-    """A time gone by, in the unit that suits it."""
+    """Return a time gone by, in the unit that suits it."""
     return f"{seconds / 86400:.1f} days" if seconds >= 172_800 else formats.duration(seconds / 3600)
 
 

@@ -30,7 +30,7 @@ from kdsweep.reporting.views import (
 
 
 def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
-    """Best trials, pairs, gains, the best student's classes, the front, and what was confirmed.
+    """Return the tables: trials, pairs, gains, classes, front, and what was confirmed.
 
     Args:
         results: What :func:`kdsweep.reporting.load` returned.
@@ -69,11 +69,11 @@ class _Scores:
         self.form = ".1f" if is_share else ".3g"
 
     def column(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
-        """Values, the highest in bold."""
+        """Return values, the highest in bold."""
         return _numbers(header, values * self.factor, self.form, bold=bold)
 
     def gain(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
-        """Differences with their sign; the highest in bold, if it is a gain at all."""
+        """Return differences with their sign; the highest in bold, if it is a gain at all."""
         bold = bold and bool(values.max() > 0)
         return _numbers(header, values * self.factor, f"+{self.form}", bold=bold)
 
@@ -86,7 +86,7 @@ def _declared(
     without: Collection[str] = (),
     bold: Mapping[str, pd.Series] | None = None,
 ) -> list[Column]:
-    """A declared table as columns of a paper; ``bold`` says of some which rows are in bold."""
+    """Return a declared table for a paper; ``bold`` says of some which rows are in bold."""
     columns = {
         field.key: _column(field, shown[field.key], scores)
         for field in view.of(view.paper, shown, more, without)
@@ -97,7 +97,7 @@ def _declared(
 
 
 def _column(field: Field, values: pd.Series, scores: _Scores) -> Column:
-    """A declared column: scores in per cent where they are shares, costs best where least."""
+    """Return a column: scores in per cent where they are shares, costs best where least."""
     own = scores if field.metric is None else _Scores(field.metric)
     name, unit = field.heading(scores.name, scores.percent, scores.points)
     unit = {"score": own.percent, "gain": own.points, "hours": "h"}.get(field.kind, unit)
@@ -130,7 +130,7 @@ def _pairs(results: Results, scores: _Scores, top: int) -> _Made:
 
 
 def _gains(results: Results, scores: _Scores, top: int) -> _Made:
-    """The same trials as in the table of trials: the largest gains would be a choice of luck."""
+    """Return the gains of the trials in their table: the largest would be a choice of luck."""
     ranked = results.ranked()
     gains = results.gains.set_index("trial").loc[ranked["number"].head(top).tolist()]
     shown = gains[gains["gain"].notna()].reset_index()
@@ -143,7 +143,7 @@ def _gains(results: Results, scores: _Scores, top: int) -> _Made:
 
 
 def _front(results: Results, scores: _Scores, top: int) -> _Made:
-    """Several metrics: the best compromises; the best value of each metric in bold."""
+    """Return the best compromises of several metrics, the best value of each in bold."""
     shown, more = front_rows(results, top)
     of = _part(len(shown), len(results.front))
     caption = f"{front_title(results.summary.metrics)}{of}{_on(results)}"
@@ -168,7 +168,7 @@ def _classes(results: Results, scores: _Scores) -> _Made:
 
 
 def _confirmation(results: Results, scores: _Scores) -> _Made:
-    """Means over seeds; in bold the gains whose interval lies above zero."""
+    """Return means over seeds; in bold the gains whose interval lies above zero."""
     shown = results.confirmation
 
     names = ["mean", "sd", "control_mean", "control_sd", "low", "high"]
@@ -189,7 +189,7 @@ def _confirmation(results: Results, scores: _Scores) -> _Made:
 
 
 def _numbers(header: str, values: pd.Series, form: str, *, bold: bool = False) -> Column:
-    """Numbers; in bold all that look like the highest, if there is something lower."""
+    """Return numbers; in bold all that look like the highest, if there is something lower."""
     cells = [formats.number(value, form) for value in values]
     best: frozenset[int] = frozenset()
     if bold and len(set(cells) - {formats.MISSING}) > 1:
@@ -207,7 +207,7 @@ def _part(num_shown: int, num_all: int) -> str:
 
 
 def _on(results: Results) -> str:
-    """The data that the scores belong to."""
+    """Return the data that the scores belong to."""
     data = results.summary.data
     size = data.get("image_size")
     source = f", {data['source']}" if data.get("source") else ""

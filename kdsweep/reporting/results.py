@@ -89,7 +89,7 @@ class Results:
     summary: Summary
 
     def __repr__(self) -> str:
-        """One line; the tables have a repr of their own."""
+        """Return one line; the tables have a repr of their own."""
         summary, best = self.summary, self.summary.best
         scored = "no epoch yet"
         if best is not None:
@@ -100,7 +100,7 @@ class Results:
         )
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The tables by name."""
+        """Return the tables by name."""
         names = (
             "trials",
             "epochs",
@@ -115,7 +115,7 @@ class Results:
         return {name: getattr(self, name) for name in names}
 
     def ranked(self) -> pd.DataFrame:
-        """The search trials that may be called best, best first; of equal ones the smaller student.
+        """Return the search trials that may be called best, best first; of equal ones the smaller.
 
         These are the ones that have a value and cost no more than allowed.
         """
@@ -123,7 +123,7 @@ class Results:
 
 
 def load(path: Path | str) -> Results:
-    """The results of the experiment in a folder.
+    """Return the results of the experiment in a folder.
 
     Args:
         path: The experiment's folder, for example ``experiments/latest``.
@@ -160,7 +160,7 @@ def _claims_of(experiment: Experiment) -> ConfirmedBy:
 def results_from_events(
     events: Iterable[Event], *, folder: Path | None = None, driver_alive: bool | None = None
 ) -> Results:
-    """The results that a ledger's events amount to.
+    """Return the results that a ledger's events amount to.
 
     Args:
         events: The events in their order; an iterator will do.

@@ -85,12 +85,12 @@ class PairedGain:
         return self.interval is not None and self.interval.low > 0
 
     def claim(self, unit: str = _POINTS, scale: float = 100.0) -> str:
-        """What may be claimed, in words; see :func:`claim`."""
+        """Say what may be claimed, in words; see :func:`claim`."""
         return claim(self, unit, scale)
 
 
 def paired_gain(students: Sequence[float | None], controls: Sequence[float | None]) -> PairedGain:
-    """The gain of students over their controls, seed by seed.
+    """Return the gain of students over their controls, seed by seed.
 
     Args:
         students: One value a seed; ``None`` or NaN where it is missing.
@@ -120,7 +120,7 @@ def paired_gain(students: Sequence[float | None], controls: Sequence[float | Non
 
 
 def t_interval(differences: np.ndarray, level: float = LEVEL) -> Interval:
-    """Student's t interval for the mean of two or more differences."""
+    """Return Student's t interval for the mean of two or more differences."""
     num = len(differences)
     assert num >= 2, num
     half = stats.t.ppf((1 + level) / 2, num - 1) * np.std(differences, ddof=1) / math.sqrt(num)
@@ -131,7 +131,7 @@ def t_interval(differences: np.ndarray, level: float = LEVEL) -> Interval:
 def bootstrap_interval(
     differences: np.ndarray, level: float = LEVEL, num_resamples: int = _RESAMPLES
 ) -> Interval:
-    """The bootstrap's interval for the mean of two or more differences.
+    """Return the bootstrap's interval for the mean of two or more differences.
 
     Always drawn with the same seed, so that one ledger gives one report. BCa corrects for bias and
     skewness; with two differences, and where it is undefined, plain percentiles take its place.
@@ -155,7 +155,7 @@ def bootstrap_interval(
 
 
 def signed_rank_p(differences: np.ndarray) -> float | None:
-    """Two-sided p of Wilcoxon's signed-rank test; differences of zero are left out.
+    """Return the two-sided p of Wilcoxon's signed-rank test; zeros are left out.
 
     Up to 16 differences all assignments of signs are counted, which is exact with equal
     differences too; beyond, scipy decides (exact to 50 unless differences are equal).
@@ -173,7 +173,7 @@ def signed_rank_p(differences: np.ndarray) -> float | None:
 
 
 def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
-    """What may be claimed of a gain: ``+1.2 mIoU points, 95 % interval 0.3 to 2.1, 5 seeds``.
+    """Say what may be claimed of a gain: ``+1.2 mIoU points, 95 % interval 0.3 to 2.1, 5 seeds``.
 
     Args:
         gain: The gain.
@@ -204,7 +204,7 @@ def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
 
 
 def _digits(low: float, high: float) -> int:
-    """Digits behind the point with which an end that is not zero does not look like it."""
+    """Return the digits with which an end that is not zero does not look like it."""
     for digits in (1, 2, 3):
         if all(round(abs(end), digits) > 0 for end in (low, high)):
             return digits
@@ -232,7 +232,7 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _identical(differences: np.ndarray) -> bool:
-    """Equal but for the rounding of a subtraction."""
+    """Return whether all are equal but for the rounding of a subtraction."""
     return bool(np.ptp(differences) <= 1e-12)
 
 

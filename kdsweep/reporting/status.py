@@ -160,12 +160,12 @@ class Damaged:
     error: str
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON, told apart by its ``state``."""
+        """Return it as plain JSON, told apart by its ``state``."""
         return {"path": self.path, "state": "damaged", "error": self.error}
 
 
 def read_status(path: Path | str, now: float | None = None) -> Status:
-    """How the experiment in a folder stands.
+    """Return how the experiment in a folder stands.
 
     Args:
         path: The experiment's folder.
@@ -190,7 +190,7 @@ def _read_status(experiment: Experiment, confirmed_by: Sequence[Experiment], now
 
 
 def read_all_statuses(folder: Path) -> list[Status | Damaged]:
-    """How every experiment under a folder stands, newest first; those that are damaged too.
+    """Return how every experiment under a folder stands, newest first; damaged ones too.
 
     The time in a folder's name says how new it is: one can read it off the list. Folders named
     otherwise, and those of the same second, go by their first event.
@@ -216,7 +216,7 @@ def read_all_statuses(folder: Path) -> list[Status | Damaged]:
 
 
 def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
-    """How a sweep stands, but for its confirmations."""
+    """Return how a sweep stands, but for its confirmations."""
     driven, holder = is_driven(experiment, sweep), successor(experiment, sweep)
     state = sweep.standing(driven if holder is None else False)
     if state == "died":
@@ -285,7 +285,7 @@ def _session(sweep: Sweep, holder: int | None) -> Driving | None:
 
 
 def _budgets(sweep: Sweep, experiment: Experiment) -> dict[str, float | None]:
-    """The last session's budgets; the search space's, if no session has said any."""
+    """Return the last session's budgets; the search space's, if no session has said any."""
     names = ("max_hours", "max_gpu_hours")
     if sweep.sessions:
         last = {name: getattr(sweep.sessions[-1].event, name) for name in names}
@@ -299,7 +299,7 @@ def _budgets(sweep: Sweep, experiment: Experiment) -> dict[str, float | None]:
 
 
 def _named_at(folder: Path, otherwise: float) -> float:
-    """When an experiment's folder was made, by its name, in Unix seconds."""
+    """Return when an experiment's folder was made, by its name, in Unix seconds."""
     try:
         return time.mktime(time.strptime(folder.name[:_STAMP_LENGTH], _STAMP))
     except (ValueError, OverflowError):

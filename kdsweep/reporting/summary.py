@@ -156,7 +156,7 @@ class Summary(Record):
         return [claim for claim in claims if claim.job == job and claim.seeds]
 
     def counts(self) -> list[str]:
-        """How much was trained, a few words each."""
+        """Return how much was trained, a few words each."""
         planned = f" of {self.num_planned}" if self.num_planned else ""
         states = ", ".join(f"{num} {state}" for state, num in self.states.items() if num)
         found = [f"{self.num_trials}{planned} trials{f' ({states})' if states else ''}"]
@@ -225,7 +225,7 @@ def summarize(
 
 
 def _slot_hours(sweep: Sweep) -> float | None:
-    """Time that there was for trials: a session's length times the trials it runs at once."""
+    """Return the time that there was for trials: sessions' lengths times trials at once."""
     slots = [session.slots for session in sweep.sessions]
     if not slots or not all(slots):
         return None

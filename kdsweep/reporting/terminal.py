@@ -92,7 +92,7 @@ def render_best(results: Results, console: Console, top: int = 5) -> None:
 
 
 def best_sentence(results: Results) -> str:
-    """The best trial in one sentence, ties included."""
+    """Return the best trial in one sentence, ties included."""
     best = results.summary.best
     assert best is not None
     ties = [number for number in results.summary.best_ties if number != best.number]
@@ -155,7 +155,7 @@ def _pairs(results: Results, top: int) -> tuple[str, list[Column]]:
 
 
 def _print_front(results: Results, console: Console, top: int) -> None:
-    """Several metrics: between which students one may choose."""
+    """Print between which students one may choose in several metrics."""
     front, metrics = results.front, results.summary.metrics
     if front.empty:
         return
@@ -181,7 +181,7 @@ def _terms(results: Results, ranked: pd.DataFrame, top: int) -> tuple[str, list[
 
 
 def _print_confirmation(results: Results, console: Console) -> None:
-    """Repeated seeds: the table, then in words what may be claimed of each job."""
+    """Print what repeated seeds say, then in words what may be claimed of each job."""
     shown = results.confirmation
     if shown.empty:
         return
@@ -203,7 +203,7 @@ def _print_confirmation(results: Results, console: Console) -> None:
 
 
 def _print_confirmed_by(results: Results, console: Console) -> None:
-    """What experiments that trained the best jobs again allow to claim."""
+    """Print what experiments that trained the best jobs again allow to claim."""
     for link in results.summary.confirmed_by:
         where = formats.short_path(Path(link.experiment))
         line = f"Confirmed with fresh seeds in {where} {link.remark}".rstrip()
@@ -254,7 +254,7 @@ def _failures(results: Results, top: int) -> tuple[str, list[Column]]:
 
 
 def _logs(results: Results) -> list[str]:
-    """Where to read on: the last failure of each class."""
+    """Say where to read on: the last failure of each class."""
     last = results.failures.drop_duplicates("class", keep="last")
     return [
         f"log of trial {number}: {formats.short_path(Path(str(log)))}"

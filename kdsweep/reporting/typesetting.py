@@ -29,12 +29,12 @@ class PaperTable:
     remarks: Sequence[str] = field(default_factory=tuple)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The cells, row by row."""
+        """Return the cells, row by row."""
         return list(zip(*(column.cells for column in self.columns), strict=True))
 
 
 def to_markdown(table: PaperTable) -> str:
-    """A table in GitHub's Markdown, its remarks below it."""
+    """Return a table in GitHub's Markdown, its remarks below it."""
 
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cells)} |"
@@ -52,7 +52,7 @@ def to_markdown(table: PaperTable) -> str:
 
 
 def to_latex(table: PaperTable) -> str:
-    r"""A ``table`` environment that needs ``\usepackage{booktabs}``, its remarks as comments."""
+    r"""Return a ``table`` that needs ``\usepackage{booktabs}``, its remarks as comments."""
     lines = ["% needs \\usepackage{booktabs}"]
     # A comment ends with its line; printable text has no line breaks.
     lines += [f"% {printable(remark)}" for remark in table.remarks]
@@ -107,7 +107,7 @@ _LATEX_UNKNOWN = f"[^\\0 -~→–{_LATEX_LETTERS}]+"
 
 
 def _markdown(text: str) -> str:
-    """Text as Markdown shows it: no markup, no HTML, no link."""
+    """Return text as Markdown shows it: no markup, no HTML, no link."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = _MARKDOWN.sub(lambda found: f"\\{found[0]}", plain)
     # Some renderers make links of bare addresses.
@@ -115,7 +115,7 @@ def _markdown(text: str) -> str:
 
 
 def _latex(text: str) -> str:
-    """Text as LaTeX shows it."""
+    """Return text as LaTeX shows it."""
     plain = printable(text)
     # Two hyphens would become a dash.
     apart = re.sub("-(?=-)", "-\0", plain)
@@ -131,6 +131,6 @@ def _latex(text: str) -> str:
 
 
 def _unknown(text: str) -> str:
-    r"""Characters for LuaTeX and XeTeX, which have ``\Umathcode``, and their numbers for pdfTeX."""
+    r"""Return characters for LuaTeX and XeTeX, which have ``\Umathcode``, or their numbers."""
     numbers = " ".join(f"U+{ord(character):04X}" for character in text)
     return f"\\ifdefined\\Umathcode {text}\\else {numbers}\\fi{{}}"

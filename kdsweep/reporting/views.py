@@ -24,7 +24,7 @@ from kdsweep.reporting.tables import PARAM
 
 
 def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = None) -> list[Field]:
-    """The drawn settings that differ between rows.
+    """Return the drawn settings that differ between rows.
 
     Args:
         shown: Rows of the trials.
@@ -49,7 +49,7 @@ def rows_of(view: View, rows: Iterable[Any]) -> pd.DataFrame:
 
 
 def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
-    """The first trials with their places; those of equal values share one."""
+    """Return the first trials with their places; those of equal values share one."""
     places = ranked["value"].rank(method="min", ascending=False).astype(int)
     ties = ranked["value"].duplicated(keep=False)
     shown = ranked.head(top)
@@ -58,13 +58,13 @@ def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
 
 
 def spans(trials: pd.DataFrame) -> list[str]:
-    """Best and last epoch of each trial."""
+    """Return best and last epoch of each trial."""
     pairs = zip(trials["best_epoch"], trials["epochs"], strict=True)
     return [f"{best}/{last}" for best, last in pairs]
 
 
 def front_rows(results: Results, top: int) -> tuple[pd.DataFrame, dict[str, list[Field]]]:
-    """The first rows of the front, with the columns that only the results know."""
+    """Return the first rows of the front, with the columns that only the results know."""
     metrics, shown = results.summary.metrics, results.front.head(top)
     further = further_costs(results.trials, metrics, shown)
     shown = shown.assign(span=spans(shown), **further)
@@ -76,13 +76,13 @@ def front_rows(results: Results, top: int) -> tuple[pd.DataFrame, dict[str, list
 
 
 def without_gains(results: Results) -> set[str]:
-    """The gains of trials and pairs, if there are none."""
+    """Return the columns of gains, where there are none."""
     known = results.gains["gain"].notna().any()
     return set() if known else {"gain", "best_gain", "median_gain"}
 
 
 def without_none(shown: pd.DataFrame, *names: str) -> set[str]:
-    """Those of the counts that are zero in all rows."""
+    """Return those of some counts that are zero in all rows."""
     return {name for name in names if not shown[name].any()}
 
 

@@ -73,7 +73,7 @@ __all__ = [
 
 
 def draw_figures(results: Results, metric: str) -> dict[str, list[Figure]]:
-    """All figures by the part of the report they belong to; a part may have none yet.
+    """Return all figures by the part of the report they belong to; a part may have none yet.
 
     Args:
         results: What :func:`kdsweep.reporting.load` returned.

@@ -29,7 +29,7 @@ _ROLES = (
 
 
 def class_ious(results: Results) -> pd.DataFrame:
-    """IoU of each class for the best student, beside its control and its teacher.
+    """Return the IoU of each class for the best student, beside its control and its teacher.
 
     Returns:
         Columns ``class_id, class, student, control, teacher, gain``, best class of the student
@@ -45,7 +45,7 @@ def class_ious(results: Results) -> pd.DataFrame:
 
 
 def class_figures(results: Results) -> list[Figure]:
-    """A dot for each network on a line for each class."""
+    """Draw a dot for each network on a line for each class."""
     ious = class_ious(results)
     if ious.empty or ious["student"].isna().all():
         return []
@@ -105,7 +105,7 @@ def class_figures(results: Results) -> list[Figure]:
 
 
 def _spans(shown: pd.DataFrame) -> Trace:
-    """A thin line from the lowest to the highest dot of each class."""
+    """Return a thin line from the lowest to the highest dot of each class."""
     values = shown[["student", "control", "teacher"]]
     x: list[float | None] = []
     y: list[float | None] = []

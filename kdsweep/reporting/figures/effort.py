@@ -29,7 +29,7 @@ _MOST_BARS = 80
 
 
 def trial_efforts(results: Results) -> pd.DataFrame:
-    """What each trial took, and what stopping it early left unspent.
+    """Return what each trial took, and what stopping it early left unspent.
 
     Returns:
         Columns ``trial, kind, label, state, epochs, planned_epochs, hours, saved_hours``. Saved are
@@ -93,7 +93,7 @@ def effort_totals(results: Results) -> Effort:
 
 
 def effort_bins(efforts: pd.DataFrame, num_bins: int = 40) -> pd.DataFrame:
-    """How many trials took how long: ``state, from_hours, to_hours, num_trials``."""
+    """Return how many trials took how long: ``state, from_hours, to_hours, num_trials``."""
     hours = efforts["hours"].to_numpy(dtype=np.float64)
     edges = np.histogram_bin_edges(hours, bins=num_bins) if len(hours) else np.zeros(1)
     parts = []
@@ -114,7 +114,7 @@ def effort_bins(efforts: pd.DataFrame, num_bins: int = 40) -> pd.DataFrame:
 
 
 def effort_figures(results: Results) -> list[Figure]:
-    """Time of each trial as bars; of many trials, how many took how long."""
+    """Draw time of each trial as bars; of many trials, how many took how long."""
     efforts = trial_efforts(results)
     if not (efforts["hours"] > 0).any():
         return []

@@ -45,7 +45,7 @@ _MOST_DECADES = 8
 
 
 def response_figures(results: Results, metric: str) -> list[Figure]:
-    """One figure for each of the first parameters."""
+    """Draw one figure for each of the first parameters."""
     names = drawn_parameters(results)
     scales = declared_scales(results) if names else {}
     return [_response(results, name, metric, scales.get(name)) for name in names[:MOST_FIGURES]]
@@ -155,7 +155,7 @@ def _log_scale(points: pd.DataFrame) -> dict[str, object]:
 
 
 def log_ticks(lowest: float, highest: float) -> list[float]:
-    """Round numbers for a logarithmic axis, the closer the fewer decades it has.
+    """Return round numbers for a logarithmic axis, the closer the fewer decades it has.
 
     plotly's own are powers of ten alone, or bare digits between them, whose decade a reader has to
     guess.

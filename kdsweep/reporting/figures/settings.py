@@ -26,7 +26,7 @@ _LOG_RATIO = 30.0
 
 
 def drawn_parameters(results: Results) -> list[str]:
-    """The drawn parameters that took two values or more, the distillation's first.
+    """Return the drawn parameters that took two values or more, the distillation's first.
 
     The choice of networks is left out: the pairs show it.
     """
@@ -42,7 +42,7 @@ def drawn_parameters(results: Results) -> list[str]:
 
 
 def response_points(results: Results, parameter: str) -> pd.DataFrame:
-    """Every search trial with a value and this parameter.
+    """Return every search trial with a value and this parameter.
 
     Returns:
         Columns ``trial, label, setting`` (number or text), ``value, epochs``.
@@ -61,7 +61,7 @@ def response_points(results: Results, parameter: str) -> pd.DataFrame:
 
 
 def has_steps(settings: pd.Series) -> bool:
-    """Whether a parameter took so few values that they stand side by side.
+    """Return whether a parameter took so few values that they stand side by side.
 
     Texts and switches do; so do numbers that repeat or are whole, if they are few.
     """
@@ -74,7 +74,7 @@ def has_steps(settings: pd.Series) -> bool:
 
 
 def declared_scales(results: Results) -> dict[str, bool]:
-    """Whether the search space draws a parameter evenly in its logarithm, by the parameter's name.
+    """Return whether the space draws a parameter evenly in its logarithm, by its name.
 
     Parameters that are choices are not in it, and none is where the space cannot be read.
     """
@@ -90,7 +90,7 @@ def declared_scales(results: Results) -> dict[str, bool]:
 
 
 def is_log(points: pd.DataFrame, declared: bool | None = None) -> bool:
-    """Whether numbers are best read on a logarithmic axis.
+    """Return whether numbers are best read on a logarithmic axis.
 
     Args:
         points: The points.
@@ -103,7 +103,7 @@ def is_log(points: pd.DataFrame, declared: bool | None = None) -> bool:
 
 
 def comparable(points: pd.DataFrame) -> pd.DataFrame:
-    """The points that a line may join: trials of equal length, or all if hardly any are.
+    """Return the points that a line may join: trials of equal length, or all if hardly any are.
 
     Trials that were stopped early have a low value because they are short. A mean over both kinds
     would follow what was stopped where, and not the setting.
@@ -113,7 +113,7 @@ def comparable(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def response_steps(points: pd.DataFrame) -> pd.DataFrame:
-    """Trials by value of a parameter: ``setting, num_trials, low, median, high`` (quartiles)."""
+    """Return, by value of a parameter, ``setting, num_trials``, quartiles ``low, median, high``."""
     groups = points.assign(setting=points["setting"].astype("object")).groupby("setting")["value"]
     quartiles = groups.quantile(np.array([0.25, 0.5, 0.75])).unstack()
     return pd.DataFrame(
@@ -128,7 +128,7 @@ def response_steps(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def response_curve(points: pd.DataFrame, log: bool | None = None) -> pd.DataFrame:
-    """A smoothed mean of the value over a parameter with a 95 % band.
+    """Return a smoothed mean of the value over a parameter with a 95 % band.
 
     A Gaussian kernel of Silverman's width weighs the trials; the band is Student's t times the
     standard error of the weighted mean, with the residuals' own spread and as many trials as the
@@ -175,7 +175,7 @@ def response_curve(points: pd.DataFrame, log: bool | None = None) -> pd.DataFram
 
 
 def response_bins(points: pd.DataFrame, log: bool | None = None) -> pd.DataFrame:
-    """Many points as few: ``setting, value`` (middle of a cell), ``num_trials, epochs`` (mean)."""
+    """Return many points as few: ``setting, value`` (middles), ``num_trials, epochs`` (mean)."""
     log = is_log(points, log)
     x = points["setting"].to_numpy(dtype=np.float64)
     x = np.log(x) if log else x

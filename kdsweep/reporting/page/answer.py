@@ -31,7 +31,7 @@ class Card:
 
 
 def cards(results: Results, metric: str) -> list[Card]:
-    """The numbers of the best student; none before there is one.
+    """Return the numbers of the best student; none before there is one.
 
     Of a sweep with several metrics that is the best by its score.
     """
@@ -62,7 +62,7 @@ def cards(results: Results, metric: str) -> list[Card]:
 
 
 def _confirmed_cards(results: Results, metric: str) -> list[Card]:
-    """The first confirmed job, which was the best of the sweep before."""
+    """Return the numbers of the first confirmed job, which was the best of the sweep before."""
     found = []
     first = results.confirmation[results.confirmation["job"] == results.confirmation["job"].iloc[0]]
     for row in first.to_dict("records"):
@@ -84,7 +84,7 @@ def _confirmed_cards(results: Results, metric: str) -> list[Card]:
 
 
 def sentences(results: Results, metric: str) -> list[str]:
-    """The answer, one sentence for each thing there is to say."""
+    """Return the answer, one sentence for each thing there is to say."""
     best = results.summary.best
     if best is None:
         return [nothing_yet(results.summary, on_page=True)]
@@ -120,7 +120,7 @@ def sentences(results: Results, metric: str) -> list[str]:
 
 
 def compromises(results: Results) -> list[str]:
-    """Several metrics: between which students one may choose."""
+    """Say between which students one may choose in several metrics."""
     if results.front.empty:
         return []
     metrics = results.summary.metrics

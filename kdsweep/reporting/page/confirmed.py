@@ -33,7 +33,7 @@ class Related:
 
 
 def related(results: Results, page: str, report: Path | None) -> list[Related]:
-    """The experiments that confirm this one, and the one that it confirms.
+    """Return the experiments that confirm this one, and the one that it confirms.
 
     Args:
         results: The results.
@@ -60,7 +60,7 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
 
 
 def _address(experiment: Path, page: str, report: Path | None) -> str | None:
-    """Its page as it is linked from another experiment's report."""
+    """Return its page's address from another experiment's report."""
     other = Experiment(experiment).report / page
     if report is None or not other.is_file():
         return None

@@ -83,7 +83,7 @@ def write_page(results: Results, folder: Path) -> Path:
 
 
 def render_page(results: Results) -> str:
-    """The page as text, with nothing written."""
+    """Return the page as text, with nothing written."""
     return _render(results, draw_figures(results, printable(results.summary.metric_name)), None)
 
 
@@ -237,7 +237,7 @@ def _cost_lines(results: Results) -> list[str]:
 
 
 def _stopping(results: Results) -> str:
-    """What saved time."""
+    """Say what saved time."""
     num_costly, num_stopped = (
         results.summary.num_too_costly,
         results.summary.states["stopped"],
@@ -250,7 +250,7 @@ def _stopping(results: Results) -> str:
 
 
 def _script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element: nothing in it can end the element."""
+    """Return JSON that may stand in a script element: nothing in it can end the element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

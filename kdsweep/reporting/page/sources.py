@@ -29,7 +29,7 @@ class Document:
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """What the sweep ran with and on, as name and value."""
+    """Return what the sweep ran with and on, as name and value."""
     summary, environment = results.summary, _environment(results)
     data, best = summary.data, summary.best
     code = environment.get("code") or {}
@@ -56,7 +56,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
 
 
 def documents(results: Results) -> list[Document]:
-    """The search space as given and as understood, and the best trial's job."""
+    """Return the search space as given and as understood, and the best trial's job."""
     folder = results.summary.experiment
     if folder is None:
         return []
