@@ -113,7 +113,7 @@ def has_own_control(results: Results, number: int) -> bool:
     return bool(rows["matched"].all())
 
 
-def test_score(results: Results, number: int) -> float | None:
+def score_on_test(results: Results, number: int) -> float | None:
     """Return what a trial has on the test split, if it was scored there."""
     if TEST_MIOU not in results.epochs:
         return None
@@ -136,7 +136,7 @@ def _of_best(results: Results, best: Best) -> list[str]:
         ]
     num_test = summary.data.get("num_test")
     is_tested = any(claim.split == "test" for claim in again)
-    if not is_tested and test_score(results, best.number) is None:
+    if not is_tested and score_on_test(results, best.number) is None:
         split = f"The test split ({num_test} frames)" if num_test else "A test split"
         found.append(
             f"{split} has never been scored. The scores are those of the validation split, which "

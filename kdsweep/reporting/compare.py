@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -148,6 +147,9 @@ def remarks(found: Sequence[Compared]) -> list[str]:
     return said
 
 
+_OF_BEST = ("student", "teacher", "value", "gain", "params_m", "latency_ms", "best_epoch")
+
+
 def _compared(folder: Path, results: Results) -> Compared:
     summary = results.summary
     if summary.state == "empty":
@@ -155,7 +157,7 @@ def _compared(folder: Path, results: Results) -> Compared:
             f"{folder}: this experiment has not begun, there is nothing to compare\n"
             "  try:     leave it out, or wait for its first trial"
         )
-    best: dict[str, Any] = summary.best.to_json() if summary.best else {}
+    best = summary.best
     data = summary.data
     matched = results.gains.set_index("trial")["matched"]
     return Compared(
@@ -164,15 +166,9 @@ def _compared(folder: Path, results: Results) -> Compared:
         metric=summary.metric,
         metrics=tuple(summary.metrics),
         constraints=summary.constraints,
-        trial=best.get("number"),
-        student=best.get("student"),
-        teacher=best.get("teacher"),
-        value=best.get("value"),
-        gain=best.get("gain"),
-        gain_matched=None if best.get("gain") is None else bool(matched[best["number"]]),
-        params_m=best.get("params_m"),
-        latency_ms=best.get("latency_ms"),
-        best_epoch=best.get("best_epoch"),
+        trial=None if best is None else best.number,
+        gain_matched=None if best is None or best.gain is None else bool(matched[best.number]),
+        **{name: None if best is None else best[name] for name in _OF_BEST},
         epochs=summary.epochs_per_trial,
         num_ended=sum(summary.states[state] for state in FINAL),
         num_planned=summary.num_planned,

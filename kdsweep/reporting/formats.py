@@ -127,14 +127,14 @@ def pause_reason(reason: str) -> str:
     return _PAUSE_REASONS.get(reason, reason)
 
 
-def spread(mean: float, sd: float, form: str = ".3f") -> str:
+def spread(mean: float | None, sd: float | None, form: str = ".3f") -> str:
     """Return a mean with its standard deviation, if there is one: ``0.440 ± 0.010``."""
-    return number(mean, form) + ("" if pd.isna(sd) else f" ± {number(sd, form)}")
+    return number(mean, form) + ("" if sd is None or pd.isna(sd) else f" ± {number(sd, form)}")
 
 
-def interval(low: float, high: float, form: str = "+z.3f") -> str:
+def interval(low: float | None, high: float | None, form: str = "+z.3f") -> str:
     """Return the ends of an interval: ``-0.005 to +0.045``."""
-    return MISSING if pd.isna(low) else f"{low:{form}} to {high:{form}}"
+    return MISSING if low is None or pd.isna(low) else f"{low:{form}} to {high:{form}}"
 
 
 def frame_size(size: Sequence[int]) -> str:

@@ -53,7 +53,9 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
 
 def what_now(seen: Status) -> list[str]:
     """Return who drives an experiment, or how to go on with it."""
-    who = "" if seen.session is None else f"process {seen.session.pid} on {seen.session.host}"
+    who = "A process"
+    if seen.session is not None:
+        who = f"process {seen.session.pid} on {seen.session.host}"
     resume = resume_command(Path(seen.path), seen.reason)
     if seen.state == "running" and seen.session is None:
         return ["It was asked for more trials; its next session begins just now."]

@@ -152,8 +152,7 @@ def _front(results: Results, scores: _Scores, top: int) -> _Made:
 
 def _classes(results: Results, scores: _Scores) -> _Made:
     best = results.summary.best
-    classes = results.classes
-    shown = classes[classes["trial"] == best.number] if best is not None else classes.head(0)
+    shown = results.best_classes()
     mean = shown[["student", "control", "teacher"]].mean()
     filled = pd.concat([shown, pd.DataFrame([{"class": "mean", **mean}])])
     filled = filled.assign(gain=filled["student"] - filled["control"])

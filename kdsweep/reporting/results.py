@@ -7,7 +7,7 @@ when every trial failed. Numbers that are not there are ``NaN`` or ``<NA>``, nev
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ from kdsweep.reporting.confirmations import confirmed_source, confirming
 from kdsweep.reporting.epochs import EpochColumns, read_epochs
 from kdsweep.reporting.gains import gain_table
 from kdsweep.reporting.pareto import front_table
-from kdsweep.reporting.summary import ConfirmedBy, Links, Summary, summarize
+from kdsweep.reporting.summary import ConfirmedBy, Summary, summarize
 from kdsweep.reporting.tables import (
     class_table,
     eligible,
@@ -101,18 +101,14 @@ class Results:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return the tables by name."""
-        names = (
-            "trials",
-            "epochs",
-            "pairs",
-            "front",
-            "gains",
-            "classes",
-            "terms",
-            "confirmation",
-            "failures",
-        )
+        names = [field.name for field in fields(self) if field.name != "summary"]
         return {name: getattr(self, name) for name in names}
+
+    def best_classes(self) -> pd.DataFrame:
+        """Return the classes of the best student with its ``gain``; none before there is one."""
+        best = self.summary.best
+        rows = self.classes[self.classes["trial"] == (-1 if best is None else best.number)]
+        return rows.assign(gain=rows["student"] - rows["control"])
 
     def ranked(self) -> pd.DataFrame:
         """Return the search trials that may be called best, best first; of equal ones the smaller.
@@ -134,23 +130,25 @@ def load(path: Path | str) -> Results:
     """
     experiment = Experiment.open(path)
     source = confirmed_source(experiment)
-    links = Links(
+    results = _load(experiment)
+    summary = replace(
+        results.summary,
         confirms=None if source is None else str(source),
         confirmed_by=[_claims_of(other) for other in confirming(experiment)],
     )
-    return _load(experiment, links)
+    return replace(results, summary=summary)
 
 
-def _load(experiment: Experiment, links: Links) -> Results:
+def _load(experiment: Experiment) -> Results:
     sweep, columns = read_epochs(iter_ledger(experiment.ledger, decode_numbers))
-    return _results(sweep, columns, experiment.path, is_driven(experiment, sweep), links)
+    return _results(sweep, columns, experiment.path, is_driven(experiment, sweep))
 
 
 def _claims_of(experiment: Experiment) -> ConfirmedBy:
     """Return what a confirming experiment says; damage of it is no fault of its source."""
     path = str(experiment.path)
     try:
-        results = _load(experiment, Links())
+        results = _load(experiment)
     except (KdsweepError, OSError, KeyError, TypeError, ValueError) as error:
         first = str(error) if isinstance(error, KdsweepError) else repr(error)
         return ConfirmedBy(path, first.split("\n")[0], "damaged", [])
@@ -168,15 +166,11 @@ def results_from_events(
         driver_alive: Whether a driver holds the ledger; ``None`` if not known, and the ledger is
             then taken at its word.
     """
-    return _results(*read_epochs(events), folder, driver_alive, Links())
+    return _results(*read_epochs(events), folder, driver_alive)
 
 
 def _results(
-    sweep: Sweep,
-    columns: EpochColumns,
-    folder: Path | None,
-    driver_alive: bool | None,
-    links: Links,
+    sweep: Sweep, columns: EpochColumns, folder: Path | None, driver_alive: bool | None
 ) -> Results:
     if driver_alive is False and sweep.ending is None:
         sweep.interrupt()
@@ -196,5 +190,5 @@ def _results(
         terms=term_table(trials, epochs),
         confirmation=confirmation_table(trials, epochs, sweep.header.metric),
         failures=failure_table(sweep, experiment, relative=folder is None),
-        summary=summarize(sweep, trials, gains, folder, driver_alive, links),
+        summary=summarize(sweep, trials, gains, folder, driver_alive),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,6 @@ class ConfirmedBy(Record):
     def remark(self) -> str:
         """What stands behind its name where it has not come to its end."""
         return "" if self.state == "done" else f"({self.state})"
-
-
-@dataclass(frozen=True)
-class Links:
-    """The experiments that one is linked with; see :class:`Summary`."""
-
-    confirms: str | None = None
-    confirmed_by: list[ConfirmedBy] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -173,9 +165,8 @@ def summarize(
     gains: pd.DataFrame,
     folder: Path | None,
     driver_alive: bool | None,
-    links: Links,
 ) -> Summary:
-    """Return what a sweep amounts to; every fact is there from the first moment on."""
+    """Return what a sweep amounts to by its ledger; every fact is there from the beginning."""
     header, sessions = sweep.header, sweep.sessions
     search = trials[trials["kind"] == Kind.SEARCH]
     ranked = rank(eligible(trials))
@@ -217,8 +208,8 @@ def summarize(
         best_ties=ties,
         num_gains=int(gains["gain"].notna().sum()),
         gains_matched=bool(gains.loc[gains["gain"].notna(), "matched"].all()),
-        confirms=links.confirms,
-        confirmed_by=links.confirmed_by,
+        confirms=None,
+        confirmed_by=[],
         data=data,
         notice=data.get("notice") if data.get("embedded", True) else None,
     )

@@ -225,8 +225,7 @@ def _remark(verdict: str | float, ramp: float) -> str:
 def _classes(results: Results) -> tuple[str, list[Column]]:
     best = results.summary.best
     assert best is not None
-    shown = results.classes[results.classes["trial"] == best.number]
-    shown = shown.assign(gain=shown["student"] - shown["control"])
+    shown = results.best_classes()
     without = set() if shown["control"].notna().any() else {"gain"}
     columns = declared(CLASSES, shown, without=without)
     title = f"IoU of each class: trial {best.number}, {best.label}, epoch {best.best_epoch}"

@@ -35,9 +35,7 @@ def class_ious(results: Results) -> pd.DataFrame:
         Columns ``class_id, class, student, control, teacher, gain``, best class of the student
         first and classes without an IoU last; no rows before there is a best student.
     """
-    best = results.summary.best
-    rows = results.classes[results.classes["trial"] == (-1 if best is None else best.number)]
-    rows = rows.assign(gain=rows["student"] - rows["control"])
+    rows = results.best_classes()
     columns = ["class_id", "class", "student", "control", "teacher", "gain"]
     return rows.sort_values(
         ["student", "class_id"], ascending=[False, True], na_position="last", kind="stable"

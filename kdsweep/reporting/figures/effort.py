@@ -19,7 +19,7 @@ from kdsweep.reporting.figures.figure import (
     axis,
     legend_above,
     listed,
-    safe,
+    trial_hovers,
 )
 from kdsweep.reporting.record import Record
 from kdsweep.reporting.results import Results
@@ -142,12 +142,7 @@ def effort_figures(results: Results) -> list[Figure]:
         else:
             places = {"x": listed(rows["trial"]), "y": listed(rows["hours"] * factor)}
             hover = f"%{{hovertext}}<br>%{{y:.3g}} {unit}, {name}<extra></extra>"
-            texts = [
-                f"trial {trial}, {safe(label)}, {formats.counted(epochs, 'epoch')}"
-                for trial, label, epochs in rows[["trial", "label", "epochs"]].itertuples(
-                    index=False
-                )
-            ]
+            texts = trial_hovers(rows)
         style = {"marker": {"color": color}, "hovertemplate": hover}
         traces.append({"type": "bar", "name": name, **places, **style, "hovertext": texts})
     time_axis = axis(f"time ({unit})", rangemode="tozero")

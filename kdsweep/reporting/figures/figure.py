@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 
 Trace = dict[str, Any]
@@ -113,3 +114,11 @@ def line(x0: float, y0: float, x1: float, y1: float, **settings: Any) -> dict[st
         "type": "line", "x0": x0, "x1": x1, "y0": y0, "y1": y1, "line": style, "layer": "below",
         **settings,
     }  # fmt: skip
+
+
+def trial_hovers(trials: pd.DataFrame) -> list[str]:
+    """Return what trials are called where the pointer is on them."""
+    return [
+        f"trial {trial}, {safe(label)}, {formats.counted(epochs, 'epoch')}"
+        for trial, label, epochs in trials[["trial", "label", "epochs"]].itertuples(index=False)
+    ]

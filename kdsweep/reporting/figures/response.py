@@ -18,6 +18,7 @@ from kdsweep.reporting.figures.figure import (
     listed,
     safe,
     short,
+    trial_hovers,
 )
 from kdsweep.reporting.figures.settings import (
     comparable,
@@ -124,7 +125,7 @@ def _curve(
     else:
         marker = _marker(points["epochs"], len(points))
         places = {"x": listed(points["setting"]), "y": listed(points["value"])}
-        texts = _hovers(points)
+        texts = trial_hovers(points)
     traces.append(
         {
             "type": "scatter",
@@ -188,7 +189,7 @@ def _steps(
             "x": listed(shown["setting"].map(place).astype("float64") + shift),
             "y": listed(shown["value"]),
             "marker": _marker(shown["epochs"], len(shown)),
-            "hovertext": _hovers(shown),
+            "hovertext": trial_hovers(shown),
             "hovertemplate": "%{hovertext}<br>%{y:.3f}<extra></extra>",
         },
         {
@@ -240,10 +241,3 @@ def _whose(joined: pd.DataFrame, points: pd.DataFrame) -> str:
 def _setting_order(setting: object) -> tuple[bool, float, str]:
     number = isinstance(setting, int | float)
     return not number, float(setting) if number else 0.0, str(setting)  # type: ignore[arg-type]
-
-
-def _hovers(points: pd.DataFrame) -> list[str]:
-    return [
-        f"trial {trial}, {safe(label)}, {formats.counted(epochs, 'epoch')}"
-        for trial, label, epochs in points[["trial", "label", "epochs"]].itertuples(index=False)
-    ]

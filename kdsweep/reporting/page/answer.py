@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import has_own_control, nothing_yet, test_score
+from kdsweep.reporting.caveats import has_own_control, nothing_yet, score_on_test
 from kdsweep.reporting.confirmation import claims_in
 from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
 from kdsweep.reporting.pareto import front_sentence, names_of
@@ -64,22 +62,15 @@ def cards(results: Results, metric: str) -> list[Card]:
 def _confirmed_cards(results: Results, metric: str) -> list[Card]:
     """Return the numbers of the first confirmed job, which was the best of the sweep before."""
     found = []
-    first = results.confirmation[results.confirmation["job"] == results.confirmation["job"].iloc[0]]
-    for row in first.to_dict("records"):
-        seeds = formats.counted(row["seeds"], "seed")
-        found.append(
-            Card(
-                f"{metric}, {row['split']}",
-                formats.spread(row["mean"], row["sd"]),
-                f"{row['job']}, {seeds}",
-            )
-        )
-        interval = (
-            "no interval"
-            if pd.isna(row["low"])
-            else f"95 %: {formats.interval(row['low'], row['high'])}"
-        )
-        found.append(Card(f"gain, {row['split']}", formats.gain(row["gain"]), interval))
+    claims = claims_in(results.confirmation)
+    for one in claims:
+        if one.job == claims[0].job:
+            job = f"{one.job}, {formats.counted(one.seeds, 'seed')}"
+            interval = "no interval"
+            if one.low is not None:
+                interval = f"95 %: {formats.interval(one.low, one.high)}"
+            found.append(Card(f"{metric}, {one.split}", formats.spread(one.mean, one.sd), job))
+            found.append(Card(f"gain, {one.split}", formats.gain(one.gain), interval))
     return found
 
 
@@ -101,7 +92,7 @@ def sentences(results: Results, metric: str) -> list[str]:
         f"{searched} {best.student}{teacher} in trial {best.number}: {metric} "
         f"{formats.score(best.value)} on the validation split at epoch {best.best_epoch}.",
     ]
-    test = test_score(results, best.number)
+    test = score_on_test(results, best.number)
     if test is not None:
         found.append(f"On the test split it has {metric} {formats.score(test)}.")
     found.append(_gain_sentence(results, best))
