@@ -74,7 +74,7 @@ def ago(seconds: float) -> str:
 def _list_row(seen: Status | Damaged) -> dict[str, Any]:
     name = Path(seen.path).name
     if isinstance(seen, Damaged):
-        return {"experiment": name, "state": "damaged"}
+        return {"experiment": name, "state": seen.state}
     started = None
     if seen.started is not None:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(seen.started))

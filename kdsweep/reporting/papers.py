@@ -68,15 +68,6 @@ class _Scores:
         self.points = "points" if is_share else ""
         self.form = ".1f" if is_share else ".3g"
 
-    def column(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
-        """Return values, the highest in bold."""
-        return _numbers(header, values * self.factor, self.form, bold=bold)
-
-    def gain(self, header: str, values: pd.Series, *, bold: bool = True) -> Column:
-        """Return differences with their sign; the highest in bold, if it is a gain at all."""
-        bold = bold and bool(values.max() > 0)
-        return _numbers(header, values * self.factor, f"+{self.form}", bold=bold)
-
 
 def _declared(
     view: View,
@@ -103,9 +94,10 @@ def _column(field: Field, values: pd.Series, scores: _Scores) -> Column:
     unit = {"score": own.percent, "gain": own.points, "hours": "h"}.get(field.kind, unit)
     heading = name.replace("\n", " ") + (f" ({unit})" if unit else "")
     if field.kind == "score":
-        return own.column(heading, values, bold=field.bold)
+        return _numbers(heading, values * own.factor, own.form, bold=field.bold)
     if field.kind == "gain":
-        return own.gain(heading, values, bold=field.bold)
+        bold_gain = field.bold and bool(values.max() > 0)  # the least of losses is no gain
+        return _numbers(heading, values * own.factor, f"+{own.form}", bold=bold_gain)
     if field.kind == "hours":
         return _numbers(heading, values, ".2f")
     cells, bold = field.cells(values), frozenset[int]()

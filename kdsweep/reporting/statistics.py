@@ -79,15 +79,6 @@ class PairedGain:
         """Seeds that count."""
         return len(self.differences)
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether the t interval lies above zero."""
-        return self.interval is not None and self.interval.low > 0
-
-    def claim(self, unit: str = _POINTS, scale: float = 100.0) -> str:
-        """Say what may be claimed, in words; see :func:`claim`."""
-        return claim(self, unit, scale)
-
 
 def paired_gain(students: Sequence[float | None], controls: Sequence[float | None]) -> PairedGain:
     """Return the gain of students over their controls, seed by seed.
@@ -172,19 +163,18 @@ def signed_rank_p(differences: np.ndarray) -> float | None:
     return float(np.mean(distance >= seen - 1e-9))
 
 
-def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
+def claim(gain: PairedGain, unit: str = _POINTS) -> str:
     """Say what may be claimed of a gain: ``+1.2 mIoU points, 95 % interval 0.3 to 2.1, 5 seeds``.
 
     Args:
         gain: The gain.
-        unit: Name of the unit.
-        scale: How many of it one unit of the metric is: 100 mIoU points are an mIoU of 1.
+        unit: Name of a hundredth of the metric's unit: 100 mIoU points are an mIoU of 1.
     """
     num = gain.num_seeds
     dropped = f" ({gain.num_dropped} left out: no value)" if gain.num_dropped else ""
     if num == 0:
         return f"no seed has both a student and its control: nothing can be said{dropped}"
-    mean = scale * gain.mean
+    mean = 100 * gain.mean
     if num == 1:
         return f"{mean:+z.1f} {unit}, one seed only: nothing can be said about chance{dropped}"
     if gain.interval is None:
@@ -192,7 +182,7 @@ def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
             f"{mean:+z.1f} {unit} with each of {num} seeds: where seeds change nothing, nothing "
             f"can be said about chance{dropped}"
         )
-    low, high = scale * gain.interval.low, scale * gain.interval.high
+    low, high = 100 * gain.interval.low, 100 * gain.interval.high
     digits = _digits(low, high)
     said = (
         f"{mean:+z.{digits}f} {unit}, {100 * LEVEL:.0f} % interval "

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from msgspec import UNSET
 
@@ -148,20 +147,18 @@ class Status(Record):
 
 
 @dataclass(frozen=True)
-class Damaged:
+class Damaged(Record):
     """An experiment that cannot be read.
 
     Attributes:
         path: Its folder.
+        state: ``damaged``, which tells it apart.
         error: Why, in full.
     """
 
     path: str
+    state: str
     error: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON, told apart by its ``state``."""
-        return {"path": self.path, "state": "damaged", "error": self.error}
 
 
 def read_status(path: Path | str, now: float | None = None) -> Status:
@@ -207,7 +204,7 @@ def read_all_statuses(folder: Path) -> list[Status | Damaged]:
             # A line whose CRC is right may still come from a version that writes other keys.
             text = str(error) if isinstance(error, KdsweepError) else f"{ledger}: {error!r}"
             begun = ledger.stat().st_mtime
-            damaged = Damaged(str(ledger.parent), text)
+            damaged = Damaged(str(ledger.parent), "damaged", text)
             found.append((_named_at(ledger.parent, begun), begun, damaged))
         else:
             begun = seen.started or ledger.stat().st_mtime

@@ -1,8 +1,8 @@
-"""Every table of a report, declared once: its columns, their headings, units, formats and order.
+"""Every table that is shown, declared once: its columns, headings, units, formats and order.
 
 A column is added here: as a
 :class:`~kdsweep.reporting.fields.Field`, and by its key in the order of those writers that shall
-show it. The writers (:mod:`~kdsweep.reporting.terminal`, :mod:`~kdsweep.reporting.papers`,
+show it. The writers (:mod:`~kdsweep.reporting.columns`, :mod:`~kdsweep.reporting.papers`,
 :mod:`~kdsweep.reporting.page.rows`) know kinds of columns and no single one; CSV, Parquet and JSON
 hold whatever the tables of :class:`~kdsweep.reporting.results.Results` hold.
 """
