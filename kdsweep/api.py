@@ -293,11 +293,11 @@ def _claims_of(chosen: ChosenStudent) -> list[str]:
     number = int(chosen.folder.path.name)
     lines = []
     for other in results.summary.confirmed_by:
-        name = Path(other["experiment"]).name
+        name = Path(other.experiment).name
         lines += [
-            f"Trained again in `{name}` ({row['seeds']} seeds), {row['split']}: {row['claim']}"
-            for row in other["claims"]
-            if row["job"] == f"trial {number:04d}"
+            f"Trained again in `{name}` ({row.seeds} seeds), {row.split}: {row.claim}"
+            for row in other.claims
+            if row.job == f"trial {number:04d}"
         ]
     trials = results.trials
     if "param:job" in trials:  # a confirmation itself: other seeds of the same job

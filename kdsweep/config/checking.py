@@ -124,7 +124,7 @@ def _findings(
 
 
 def _is_echo(finding: Mapping[str, Any], value: Any) -> bool:
-    """Whether a list is called too short only because pydantic does not count its bad items."""
+    """Return whether a list is called too short only as pydantic does not count its bad items."""
     return finding["type"] == "too_short" and len(value) >= finding["ctx"]["min_length"]
 
 
@@ -219,7 +219,7 @@ def _null_not_allowed(path: ConfigPath, place: SchemaNode) -> ConfigError:
 
 
 def _as_most_likely(spot: _Spot) -> Iterator[ConfigError]:
-    """What is wrong with a value that fits none of several types, as the one it is nearest to."""
+    """Return what is wrong with a value that fits none of several types, as the nearest one."""
     section = spot.place.section(spot.value)
     likely = (
         SchemaNode(section)

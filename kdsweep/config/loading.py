@@ -75,7 +75,7 @@ def load_job(source: Source, overrides: Sequence[str] = (), data: Sequence[str] 
 
 
 def read_job(source: Source, overrides: Sequence[str] = (), data: Sequence[str] = ()) -> JobFile:
-    """Like :func:`load_job`, but keeps the places in the file for errors that come up later."""
+    """Do what :func:`load_job` does, but keep the places in the file for errors to come."""
     document = open_document(source, overrides, data, JOB_KEYS, default_name="job")
     file = document.file or "FILE"
     for key in SweepSections.model_fields:

@@ -90,7 +90,7 @@ class Range(ABC):
 
     @abstractmethod
     def num_options(self) -> int | None:
-        """How many options there are; ``None`` if infinitely many."""
+        """Return how many options there are; ``None`` if infinitely many."""
 
     @abstractmethod
     def options(self) -> Iterator[Option]:

@@ -69,7 +69,7 @@ def _shared(node: Node, at: ConfigPath) -> Iterator[str]:
 
 
 def _shared_part(node: Node, at: ConfigPath) -> dict[ConfigPath, Any]:
-    """What a node puts where all students of a cohort must agree: values, or names of ranges."""
+    """Return what a node puts where all students of a cohort must agree: values, or ranges."""
     if isinstance(node, Leaf | Hole):
         value = node.value if isinstance(node, Leaf) else node.range.name
         places = [at] if isinstance(node, Leaf) else list(_places(node, at))

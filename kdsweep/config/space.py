@@ -122,7 +122,7 @@ class Space:
         return Draw(params, values, self._job(pick), shared)
 
     def num_points(self) -> int | None:
-        """How many different jobs can be drawn; ``None`` if infinitely many."""
+        """Return how many different jobs can be drawn; ``None`` if infinitely many."""
         return num_combinations(self.root, lambda range_: range_.num_options())
 
     def grid(self) -> Iterator[dict[str, Scalar]]:
@@ -142,7 +142,7 @@ class Space:
             yield range_, range_.name in self._shared
 
     def num_siblings(self, draw: Draw) -> int | None:
-        """How many different students one cohort can have; ``None`` if infinitely many.
+        """Return how many different students one cohort can have; ``None`` if infinitely many.
 
         Args:
             draw: One of them.
@@ -267,7 +267,7 @@ def load_space(source: Source, overrides: Sequence[str] = (), data: Sequence[str
 
 
 def control_key(job: Job) -> str:
-    """What a job has in common with its control, and with no other: its student architecture."""
+    """Return what a job has in common with its control alone: its student architecture."""
     return json.dumps(job.student.model_dump(mode="json"), sort_keys=True)
 
 

@@ -224,7 +224,7 @@ def _product(nodes: Sequence[Node], options: Callable[[Range], Any]) -> Iterator
 
 
 def num_combinations(node: Node, num_options: Callable[[Range], int | None]) -> int | None:
-    """How many combinations there are; ``None`` if a range has infinitely many options."""
+    """Return how many combinations there are; ``None`` if a range has infinitely many options."""
     if isinstance(node, Leaf):
         return 1
     if isinstance(node, Hole) and isinstance(node.range, Interval):

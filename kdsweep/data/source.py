@@ -97,7 +97,7 @@ class Source(ABC):
         """
 
     def options(self) -> dict[str, Any]:
-        """Whatever changes the labels of the same files; becomes part of the cache key."""
+        """Return whatever changes the labels of the same files: part of the cache's key."""
         deep = {"image_bits": self.image_bits} if self.image_bits != 8 else {}
         merged = {} if self._merged is None else {"merged": self._merged.tolist()}
         return {"classes": list(self.classes), **deep, **merged}

@@ -256,7 +256,7 @@ def _costs(chosen: ChosenStudent, check: ExportCheck, written: Written) -> list[
 
 
 def _measured(chosen: ChosenStudent) -> dict[str, Any]:
-    """What a frame cost the student as its training began; nothing where that is not known."""
+    """Return what a frame cost the student as its training began; nothing if unknown."""
     try:
         found = dict(json.loads(chosen.folder.inference.read_text(encoding="utf-8"))["student"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -66,7 +66,7 @@ def read_ledger(path: Path) -> list[Event]:
 
 
 def iter_ledger(path: Path, decode: Callable[[bytes], Event] = decode) -> Iterator[Event]:
-    """Like :func:`read_ledger`, one event after the other: a long ledger need not fit in memory.
+    """Do what :func:`read_ledger` does, one event after the other, for long ledgers.
 
     Args:
         path: The file.

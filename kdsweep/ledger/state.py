@@ -278,7 +278,7 @@ class Sweep:
         return None if epoch is None else (control, epoch)
 
     def median_costs(self, number: int, measured: Mapping[str, float]) -> dict[str, float]:
-        """What a trial's student costs, by its own measurement and by those of the same network.
+        """Return what a trial's student costs, by its own and the same network's measurements.
 
         Single measurements, beside whatever else a machine does, differ by more than networks do.
 

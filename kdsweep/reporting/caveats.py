@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdsweep.config.metrics import metric_of
+from kdsweep.config.metrics import TEST_MIOU, metric_of
 from kdsweep.reporting import formats
-from kdsweep.reporting.constraints import bound_sentences
+from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.summary import Best, Summary
 
+_NO_CONTROLS = "No controls: whether the teachers helped cannot be told from this sweep."
+_SEEDS = "Differences no larger than those between seeds show nothing"
+_SHARED = "control is shared: it was trained once, at the middle of the search space's ranges"
+_MIXED = "gain mixes the teacher's effect with that of other hyperparameters"
+_UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
 
 def notes(results: Results, *, brief: bool = False) -> list[str]:
-    """The caveats that apply to these results.
+    """Return the caveats that apply to these results.
 
     Args:
         results: The results.
@@ -43,7 +49,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         ]
     found = [
         "Each value is one training with one seed, at its best epoch on the validation split. "
-        "Differences no larger than those between seeds show nothing."
+        f"{_SEEDS}."
     ]
     if summary.num_gains:
         found.append(
@@ -51,13 +57,12 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             + (
                 ""
                 if summary.gains_matched
-                else " Each student's control is shared: it was trained once, at the middle of the "
-                "search space's ranges, so a gain mixes the teacher's effect with that of other "
-                "hyperparameters and does not show by itself that the teacher helped."
+                else f" Each student's {_SHARED}, so a {_MIXED} and does not show by itself that "
+                "the teacher helped."
             )
         )
     elif summary.num_controls == 0:
-        found.append("No controls: whether the teachers helped cannot be told from this sweep.")
+        found.append(_NO_CONTROLS)
     if results.terms["verdict"].notna().any() and not brief:
         found.append(
             "negligible: less than 1 % of the student's gradient comes from this term, so it "
@@ -71,8 +76,162 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
     return [*found, *bounds]
 
 
+def warnings_of(results: Results) -> list[str]:
+    """Return what makes the answer weaker than it looks, the gravest first."""
+    summary = results.summary
+    return [
+        *_state(summary),
+        *([_sentence(summary.notice)] if summary.notice else []),
+        *(_of_best(results, summary.best) if summary.best is not None else []),
+        *_of_failures(results),
+        *bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected),
+    ]
+
+
+def nothing_yet(summary: Summary, *, on_page: bool = False) -> str:
+    """Return why there is no best student; the page leads to more."""
+    if summary.num_too_costly:
+        return nothing_within(summary.constraints)
+    if summary.num_trials == 0 and on_page:
+        return "No trial has been drawn yet, so there is nothing to answer."
+    if summary.num_trials and summary.states["failed"] == summary.num_trials:
+        if not on_page:
+            return "Every trial failed before its first epoch was finished."
+        return (
+            "The only trial failed before its first epoch was finished. Its cause and log are "
+            "under Cost."
+            if summary.num_trials == 1
+            else f"All {summary.num_trials} trials failed before their first epoch was "
+            "finished. Their causes and logs are under Cost."
+        )
+    return "No trial has finished an epoch yet."
+
+
+def has_own_control(results: Results, number: int) -> bool:
+    """Return whether a trial and its control differ in nothing but teacher and distillation."""
+    rows = results.gains[results.gains["trial"] == number]
+    return bool(rows["matched"].all())
+
+
+def score_on_test(results: Results, number: int) -> float | None:
+    """Return what a trial has on the test split, if it was scored there."""
+    if TEST_MIOU not in results.epochs:
+        return None
+    scores = results.epochs.loc[results.epochs["trial"] == number, TEST_MIOU].dropna()
+    return None if scores.empty else float(scores.iloc[-1])
+
+
+def _of_best(results: Results, best: Best) -> list[str]:
+    summary = results.summary
+    if not results.confirmation.empty:
+        return [*notes(results), *_of_classes(results, best.number)]
+    again = summary.claims_of(best.number)
+    found = [
+        f"One seed only: each value is one training. {_SEEDS}, and the best of many is partly luck."
+    ]
+    if again:
+        found = [
+            "Each value of this sweep is one training with one seed, and the best of many is "
+            "partly luck. What may be claimed of the best student is what its confirmation says."
+        ]
+    num_test = summary.data.get("num_test")
+    is_tested = any(claim.split == "test" for claim in again)
+    if not is_tested and score_on_test(results, best.number) is None:
+        split = f"The test split ({num_test} frames)" if num_test else "A test split"
+        found.append(
+            f"{split} has never been scored. The scores are those of the validation split, which "
+            "chose this student among all, and are therefore somewhat too high."
+        )
+    if summary.num_controls == 0:
+        found.append(_NO_CONTROLS)
+    elif best.gain is not None and not has_own_control(results, best.number):
+        found.append(f"The {_SHARED}. The {_MIXED}.")
+    found += _of_classes(results, best.number)
+    found += _of_terms(results, best.number)
+    if best.best_epoch == best.epochs and best.epochs > 1:
+        found.append(
+            "The best student was at its best in its last epoch: it may not have learned all it "
+            "can, and longer training may change the order."
+        )
+    return found
+
+
+def _of_classes(results: Results, number: int) -> list[str]:
+    rows = results.classes[results.classes["trial"] == number]
+    found = []
+    unseen = rows.loc[rows["student"].isna(), "class"].tolist()
+    if unseen:
+        found.append(
+            f"{_counted(unseen, 'class', 'classes')} never seen in the validation split and left "
+            f"out of the mean: {_listing(unseen)}"
+        )
+    missed = rows.loc[rows["student"] < _UNSOLVED, "class"].tolist()
+    if missed:
+        found.append(
+            f"{_counted(missed, 'class', 'classes')} that the best student hardly finds "
+            f"(IoU below {_UNSOLVED}): {_listing(missed)}"
+        )
+    return found
+
+
+def _of_terms(results: Results, number: int) -> list[str]:
+    terms = results.terms
+    found = []
+    for verdict, meaning in (
+        ("negligible", "gives less than 1 % of the student's gradient and changes next to nothing"),
+        ("dominant", "gives more than 95 % of the student's gradient: the labels hardly count"),
+    ):
+        rows = terms[terms["verdict"] == verdict]
+        names = rows.loc[rows["trial"] == number, "term"].tolist()
+        if names:
+            found.append(f"In the best trial, {formats.few(names)} {meaning}.")
+        others = rows.loc[rows["trial"] != number, "trial"].nunique()
+        if others:
+            found.append(f"In {formats.counted(others, 'other trial')} a term is {verdict}.")
+    return found
+
+
+def _of_failures(results: Results) -> list[str]:
+    failures, summary = results.failures, results.summary
+    found = []
+    if summary.num_failed_trials:
+        found.append(
+            f"{formats.counted(summary.num_failed_trials, 'trial')} failed and is not in the "
+            "comparison; see Cost."
+            if summary.num_failed_trials == 1
+            else f"{summary.num_failed_trials} trials failed and are not in the comparison; "
+            "see Cost."
+        )
+    retried = failures[failures["retried"]]
+    if len(retried):
+        kinds = retried["class"].fillna("unknown").value_counts()
+        causes = ", ".join(f"{num}× {kind}" for kind, num in kinds.items())
+        smaller = (
+            " After running out of memory a trial goes on with a smaller batch and as many "
+            "accumulated gradients."
+            if (retried["class"] == "oom").any()
+            else ""
+        )
+        found.append(f"Trials were started again after failures ({causes}).{smaller}")
+    return found
+
+
+def _state(summary: Summary) -> list[str]:
+    done = summary.num_trials - summary.states["waiting"] - summary.states["running"]
+    planned = summary.num_planned or summary.num_trials
+    progress = f"{done} of {planned} trials have ended"
+    reason = formats.pause_reason(summary.pause_reason or "")
+    return {
+        "running": [f"The sweep is still running: {progress}. All of this may change."],
+        "died": [f"The process that drove the sweep has died: {progress}. It can be resumed."],
+        "paused": [f"The sweep is paused ({reason}): {progress}. It can be resumed."],
+        "not started": ["The sweep has been prepared and not started."],
+        "empty": ["The ledger is empty: the sweep did not get as far as its first line."],
+    }.get(summary.state, [])
+
+
 def _of_front(metrics: Sequence[str]) -> list[str]:
-    """By what difference one student is better than another."""
+    """Say by what difference one student is better than another."""
     noisy = {m: metric_of(m).noise for m in metrics if metric_of(m).noise}
     if not noisy:
         return []
@@ -81,3 +240,18 @@ def _of_front(metrics: Sequence[str]) -> list[str]:
         f"Measured costs ({names_of(list(noisy))}) that differ by less than {percent} % count as "
         "equal where students are compared in several metrics."
     ]
+
+
+def _listing(names: list[str]) -> str:
+    """Return the first names, ending the sentence."""
+    text = formats.few(names)
+    return text if text.endswith("…") else f"{text}."
+
+
+def _counted(names: list[str], one: str, many: str) -> str:
+    return f"{len(names)} {one if len(names) == 1 else many}"
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."

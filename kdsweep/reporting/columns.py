@@ -6,12 +6,16 @@ characters never reach the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+
+from kdsweep.reporting import formats
+from kdsweep.reporting.fields import Field, View
 
 _GAP = 2
 _ELLIPSIS = "…"
@@ -51,8 +55,33 @@ class Column:
         return min(self.width, max(self.least, cell_len(self.header))) if self.text else self.width
 
 
+def declared(
+    view: View,
+    shown: pd.DataFrame,
+    metric: str = "",
+    more: Mapping[str, Sequence[Field]] | None = None,
+    without: Collection[str] = (),
+) -> list[Column]:
+    """Return a declared table as columns of the terminal.
+
+    Args:
+        view: Its declaration.
+        shown: Its rows.
+        metric: The sweep's metric as a heading.
+        more: As in :meth:`View.of`.
+        without: Fields that are not to be shown.
+    """
+    columns = []
+    for field in view.of(view.terminal, shown, more, without):
+        name, unit = field.heading(metric)
+        heading = "\n".join(filter(None, (field.narrow or name, unit)))
+        cells = field.cells(shown[field.key])
+        columns.append(Column(heading, cells, field.keep, field.is_text, field.least, field.style))
+    return columns
+
+
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
-    """The columns that fit into ``width`` terminal cells, each with its own width.
+    """Return the columns that fit into ``width`` terminal cells, each with its own width.
 
     Columns go in the order of ``keep``, of equal ones the last first. If all that must stay is
     still too wide, the widest texts are shortened beyond their least width.
@@ -75,7 +104,7 @@ def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
 
 
 def draw(title: str, columns: Sequence[Column], width: int) -> list[Text]:
-    """A table of the columns that fit, as lines.
+    """Return a table of the columns that fit, as lines.
 
     Args:
         title: Heading above the table.
@@ -102,6 +131,15 @@ def print_table(console: Console, title: str, columns: Sequence[Column]) -> None
         for line in draw(title, columns, console.width):
             console.print(line, no_wrap=True, crop=True)
         console.print()
+
+
+def print_state(console: Console, name: str | None, state: str, reason: str | None) -> None:
+    """Print a sweep's name and state, and why it paused."""
+    head = Text(printable(name or "sweep"), style="bold")
+    head.append(f"  {state}", style=formats.STATE_STYLES.get(state, "dim"))
+    if reason:
+        head.append(f" ({printable(formats.pause_reason(reason))})", style="dim")
+    console.print(head)
 
 
 def print_text(
@@ -134,7 +172,7 @@ def print_facts(console: Console, facts: Sequence[str]) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with line breaks and control characters made harmless."""
+    """Return the text with line breaks and control characters made harmless."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "·" for c in text)
 
 

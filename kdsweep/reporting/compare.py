@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,13 +13,26 @@ from kdsweep.errors import ExperimentError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.trials import FINAL
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import Column, print_bullet, print_table
+from kdsweep.reporting.columns import declared, print_bullet, print_table
 from kdsweep.reporting.constraints import allowed
+from kdsweep.reporting.record import Record
 from kdsweep.reporting.results import Results, load
+from kdsweep.reporting.views import COMPARED, rows_of, without_none
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedData(Record):
+    """The data of an experiment, as far as its ledger says."""
+
+    source: str | None
+    image_size: list[int] | None
+    classes: list[str] | None
+    num_train: int | None
+    num_val: int | None
+
+
+@dataclass(frozen=True)
+class Compared(Record):
     """One experiment of a comparison.
 
     Attributes:
@@ -62,15 +74,11 @@ class Compared:
     num_seeds: int
     hours: float
     gpu_hours: float
-    data: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
+    data: ComparedData
 
 
 def compare(paths: Sequence[Path | str]) -> list[Compared]:
-    """The experiments, the one with the best student first.
+    """Return the experiments, the one with the best student first.
 
     Args:
         paths: Their folders; one that is named twice counts once.
@@ -89,47 +97,27 @@ def compare(paths: Sequence[Path | str]) -> list[Compared]:
 
 def render_comparison(found: Sequence[Compared], console: Console) -> None:
     """Print a comparison."""
-    unit, factor, form = formats.time_unit(max(one.hours for one in found))
-    label = metric_of(found[0].metric).name
-    columns = [
-        Column("experiment", [Path(one.path).name for one in found], text=True, least=24),
-        Column("state", [one.state for one in found], keep=3, text=True, least=7),
-        Column("teacher", formats.names(o.teacher for o in found), keep=7, text=True, least=10),
-        Column("best student", formats.names(o.student for o in found), text=True, least=12),
-        Column(label, [formats.score(one.value) for one in found], style="bold"),
-        Column("gain", [formats.gain(one.gain) for one in found], keep=8),
-        Column("params\nM", [formats.number(o.params_m, ".1f") for o in found], keep=6),
-        *_latency(found),
-        Column(
-            "trials\nended",
-            [f"{one.num_ended}/{formats.number(one.num_planned, 'd')}" for one in found],
-            keep=6,
-        ),
-        Column("seeds", [str(one.num_seeds) for one in found], keep=4),
-        Column("epochs", [formats.number(o.epochs, "d") for o in found], keep=5),
-        Column(f"time\n{unit}", [format(o.hours * factor, form) for o in found], keep=5),
-        Column("trial", [formats.number(one.trial, "d") for one in found], keep=2),
+    rows = [
+        {
+            **vars(one),
+            "experiment": Path(one.path).name,
+            "ended": f"{one.num_ended}/{formats.number(one.num_planned, 'd')}",
+        }
+        for one in found
     ]
-    if any(one.gpu_hours for one in found):
-        columns.append(Column("GPU-\nhours", [f"{one.gpu_hours:.2f}" for one in found], keep=4))
+    shown = rows_of(COMPARED, rows)
+    metric = metric_of(found[0].metric).name
+    columns = declared(COMPARED, shown, metric, without=without_none(shown, "gpu_hours"))
     data = found[0].data
-    size = "×".join(map(str, data["image_size"])) if data["image_size"] else "unknown"
-    title = f"{formats.counted(len(found), 'experiment')} on {data['source']}, {size} pixels"
+    size = "×".join(map(str, data.image_size)) if data.image_size else "unknown"
+    title = f"{formats.counted(len(found), 'experiment')} on {data.source}, {size} pixels"
     print_table(console, title, columns)
     for remark in remarks(found):
         print_bullet(console, remark)
 
 
-def _latency(found: Sequence[Compared]) -> list[Column]:
-    values = [one.latency_ms for one in found]
-    if all(value is None for value in values):
-        return []
-    form = formats.form_of(values)
-    return [Column("latency\nms", [formats.number(value, form) for value in values], keep=5)]
-
-
 def remarks(found: Sequence[Compared]) -> list[str]:
-    """What has to be kept in mind about a comparison."""
+    """Say what has to be kept in mind about a comparison."""
     said = []
     for key, what in (("num_train", "training"), ("num_val", "validation")):
         numbers = {one.data[key] for one in found}
@@ -159,6 +147,9 @@ def remarks(found: Sequence[Compared]) -> list[str]:
     return said
 
 
+_OF_BEST = ("student", "teacher", "value", "gain", "params_m", "latency_ms", "best_epoch")
+
+
 def _compared(folder: Path, results: Results) -> Compared:
     summary = results.summary
     if summary.state == "empty":
@@ -166,7 +157,7 @@ def _compared(folder: Path, results: Results) -> Compared:
             f"{folder}: this experiment has not begun, there is nothing to compare\n"
             "  try:     leave it out, or wait for its first trial"
         )
-    best: dict[str, Any] = asdict(summary.best) if summary.best else {}
+    best = summary.best
     data = summary.data
     matched = results.gains.set_index("trial")["matched"]
     return Compared(
@@ -175,33 +166,24 @@ def _compared(folder: Path, results: Results) -> Compared:
         metric=summary.metric,
         metrics=tuple(summary.metrics),
         constraints=summary.constraints,
-        trial=best.get("number"),
-        student=best.get("student"),
-        teacher=best.get("teacher"),
-        value=best.get("value"),
-        gain=best.get("gain"),
-        gain_matched=None if best.get("gain") is None else bool(matched[best["number"]]),
-        params_m=best.get("params_m"),
-        latency_ms=best.get("latency_ms"),
-        best_epoch=best.get("best_epoch"),
+        trial=None if best is None else best.number,
+        gain_matched=None if best is None or best.gain is None else bool(matched[best.number]),
+        **{name: None if best is None else best[name] for name in _OF_BEST},
         epochs=summary.epochs_per_trial,
         num_ended=sum(summary.states[state] for state in FINAL),
         num_planned=summary.num_planned,
         num_seeds=summary.num_seeds,
         hours=summary.hours,
         gpu_hours=summary.gpu_hours,
-        data={
-            key: data.get(key)
-            for key in ("source", "image_size", "classes", "num_train", "num_val")
-        },
+        data=ComparedData(**{each.name: data.get(each.name) for each in fields(ComparedData)}),
     )
 
 
 _MUST_AGREE = {
     "the metric differs": lambda one: ", ".join(one.metrics),
-    "the data set differs": lambda one: one.data["source"],
-    "the image size differs": lambda one: "×".join(map(str, one.data["image_size"] or ["unknown"])),
-    "the classes differ": lambda one: ", ".join(map(str, one.data["classes"] or ["unknown"])),
+    "the data set differs": lambda one: one.data.source,
+    "the image size differs": lambda one: "×".join(map(str, one.data.image_size or ["unknown"])),
+    "the classes differ": lambda one: ", ".join(map(str, one.data.classes or ["unknown"])),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,56 @@ import pandas as pd
 from kdsweep.config.metrics import TEST_MIOU, metric_of
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.trials import State
+from kdsweep.reporting import formats
+from kdsweep.reporting.record import Record
 from kdsweep.reporting.statistics import PairedGain, claim, paired_gain
-from kdsweep.reporting.tables import PARAM
+from kdsweep.reporting.tables import PARAM, plain
 
 JOB_COLUMN = f"{PARAM}job"
-_COLUMNS = (
-    "job", "teacher", "student", "split", "seeds", "mean", "sd", "control_mean", "control_sd",
-    "gain", "gain_sd", "low", "high", "boot_low", "boot_high", "rank_p", "claim", "rank_note",
-)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim(Record):
+    """A row of a confirmation with ``None`` for what is missing; see :func:`confirmation_table`."""
+
+    job: str
+    teacher: str | None
+    student: str
+    split: str
+    seeds: int
+    mean: float | None
+    sd: float | None
+    control_mean: float | None
+    control_sd: float | None
+    gain: float | None
+    gain_sd: float | None
+    low: float | None
+    high: float | None
+    boot_low: float | None
+    boot_high: float | None
+    rank_p: float | None
+    claim: str
+    rank_note: str | None
+
+    @property
+    def short(self) -> str:
+        """What may be claimed of the job."""
+        return f"{self.job}, {self.split}: {self.claim}."
+
+    @property
+    def sentence(self) -> str:
+        """What may be claimed of the job and its networks."""
+        student, teacher = formats.names([self.student, self.teacher])
+        return (
+            f"{self.job} ({student}, taught by {teacher}), on the {self.split} split: {self.claim}."
+        )
+
+
+_COLUMNS = [field.name for field in fields(Claim)]
 
 
 def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Each job of a confirmation on validation and, where it was scored, on the test split.
+    """Return each confirmed job on validation and, where it was scored, on the test split.
 
     Only seeds whose student and control were both trained to the end count.
 
@@ -72,6 +111,12 @@ def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) 
     return _table(rows)
 
 
+def claims_in(confirmation: pd.DataFrame) -> list[Claim]:
+    """Return the rows of such a table."""
+    rows = confirmation.to_dict("records")
+    return [Claim(**{name: plain(row[name]) for name in _COLUMNS}) for row in rows]
+
+
 def _statistics(gain: PairedGain) -> dict[str, Any]:
     t, bootstrap = gain.interval, gain.bootstrap
     return {
@@ -99,7 +144,7 @@ def _number(value: Any) -> float:
 
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    table = pd.DataFrame(rows, columns=_COLUMNS)
     texts = dict.fromkeys(("job", "teacher", "student", "split", "claim", "rank_note"), "str")
     numbers = {name: "float64" for name in _COLUMNS if name not in texts and name != "seeds"}
     return table.astype({**texts, **numbers, "seeds": "int64"})

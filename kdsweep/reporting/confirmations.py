@@ -13,7 +13,7 @@ from kdsweep.ledger import Experiment
 
 
 def confirmed_source(experiment: Experiment) -> Path | None:
-    """Folder of the experiment whose jobs this one confirms, whether it is still there or not.
+    """Return the folder of the experiment whose jobs this one confirms, still there or not.
 
     ``None`` for one that confirms nothing, or whose ``spec.json`` cannot be read.
     """
@@ -27,12 +27,12 @@ def confirmed_source(experiment: Experiment) -> Path | None:
 
 
 def confirming(experiment: Experiment) -> list[Experiment]:
-    """The experiments beside this one that confirm jobs of it, oldest first."""
+    """Return the experiments beside this one that confirm jobs of it, oldest first."""
     return sources_of(experiment.path.parent).get(experiment.path, [])
 
 
 def sources_of(folder: Path) -> dict[Path, list[Experiment]]:
-    """Every experiment of a folder that was confirmed, with those that confirm it, oldest first."""
+    """Return the confirmed experiments of a folder with those that confirm each, oldest first."""
     found: dict[Path, list[Experiment]] = {}
     for ledger in sorted(folder.glob("*/ledger.jsonl")):
         if ledger.parent.is_symlink():
@@ -45,7 +45,7 @@ def sources_of(folder: Path) -> dict[Path, list[Experiment]]:
 
 
 def _located(source: Path, experiment: Experiment) -> Path:
-    """Where a source is now: beside the experiment that confirms it, or else where it was.
+    """Return where a source is now: beside the experiment that confirms it, or else where it was.
 
     Folders of experiments are moved and copied to other machines as a whole.
     """

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from kdsweep.config.metrics import metric_of, written
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import formats
+from kdsweep.reporting.record import Record
 
 _MOST_NAMED = 4
 
 
-def rejected_students(sweep: Sweep) -> list[dict[str, Any]]:
-    """The students whose draws were never trained.
+@dataclass(frozen=True)
+class Rejected(Record):
+    """A student whose draws were never trained.
 
-    Returns:
-        Rows ``student, times, costs`` (of each cost that exceeds its bound, by metric), the
-        commonest first.
+    Attributes:
+        student: Its name.
+        times: How often it was drawn.
+        costs: Each cost that exceeds its bound, by metric.
     """
-    found: dict[str, dict[str, Any]] = {}
+
+    student: str
+    times: int
+    costs: dict[str, float]
+
+
+def rejected_students(sweep: Sweep) -> list[Rejected]:
+    """Return the students whose draws were never trained, the commonest first."""
+    times: dict[str, int] = {}
+    costs: dict[str, dict[str, float]] = {}
     bounds = sweep.header.constraints
     for event in sweep.rejected:
         student = event.student or event.label
-        row = found.setdefault(student, {"student": student, "times": 0, "costs": {}})
-        row["times"] += 1
-        row["costs"] |= {
-            metric: bounds[metric] * (1.0 + by)
-            for metric, by in event.excess.items()
-            if by > 0 and metric in bounds
-        }
-    return sorted(found.values(), key=lambda row: -row["times"])
+        times[student] = times.get(student, 0) + 1
+        costs.setdefault(student, {}).update(
+            {
+                metric: bounds[metric] * (1.0 + by)
+                for metric, by in event.excess.items()
+                if by > 0 and metric in bounds
+            }
+        )
+    found = [Rejected(student, num, costs[student]) for student, num in times.items()]
+    return sorted(found, key=lambda row: -row.times)
 
 
 def bound_sentences(
-    bounds: Mapping[str, float], num_too_costly: int, rejected: Sequence[Mapping[str, Any]]
+    bounds: Mapping[str, float], num_too_costly: int, rejected: Sequence[Rejected]
 ) -> list[str]:
-    """What was left out because it costs more than allowed, a sentence each; often nothing.
+    """Say what was left out because it costs more than allowed; often nothing.
 
     Args:
         bounds: Most that is allowed, by metric.
@@ -55,11 +69,11 @@ def bound_sentences(
             "the epoch that showed it, and they are not in the comparison."
         )
     if rejected:
-        times = sum(row["times"] for row in rejected)
+        times = sum(row.times for row in rejected)
         were = "was" if times == 1 else "were"
-        broken = {metric for row in rejected for metric in row["costs"]}
+        broken = {metric for row in rejected for metric in row.costs}
         most = allowed({metric: value for metric, value in bounds.items() if metric in broken})
-        named = [f"{row['student']} ({_costs(row['costs'])})" for row in rejected[:_MOST_NAMED]]
+        named = [f"{row.student} ({_costs(row.costs)})" for row in rejected[:_MOST_NAMED]]
         rest = len(rejected) - len(named)
         if rest:
             named.append(f"and {rest} more")
@@ -71,7 +85,7 @@ def bound_sentences(
 
 
 def nothing_within(bounds: Mapping[str, float]) -> str:
-    """Why there is no best student, where every trial that has a value costs too much."""
+    """Say why there is no best student, where every trial with a value costs too much."""
     return (
         f"Every trial that has finished an epoch costs more than allowed ({allowed(bounds)}), so "
         "there is no best student."
@@ -79,13 +93,13 @@ def nothing_within(bounds: Mapping[str, float]) -> str:
 
 
 def allowed(bounds: Mapping[str, float]) -> str:
-    """The bounds of a sweep: ``at most 8 M parameters and 30 ms``; empty without any."""
+    """Return the bounds of a sweep: ``at most 8 M parameters and 30 ms``; empty without any."""
     every = [f"{most:g} {metric_of(metric).after}" for metric, most in bounds.items()]
     return f"at most {joined(every)}" if every else ""
 
 
 def joined(texts: Iterable[str], word: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
     every = list(texts)
     return f" {word} ".join([", ".join(every[:-1]), every[-1]] if len(every) > 1 else every)
 

@@ -70,7 +70,7 @@ class EpochColumns:
         return len(self.stop)
 
     def rows(self) -> np.ndarray:
-        """The columns ``trial, attempt, epoch, value, time``, in the order of the ledger."""
+        """Return the columns ``trial, attempt, epoch, value, time``, in the order of the ledger."""
         return np.frombuffer(bytes(self._rows), dtype=_ROW_TYPE)
 
     def append(self, event: EpochEvent | EpochNumbers, sweep: Sweep) -> None:
@@ -91,12 +91,12 @@ class EpochColumns:
             self._classes[event.trial] = {event.epoch: _kept(event.classes)}
 
     def classes(self, trial: int, epoch: int | None) -> ClassIoUs:
-        """IoU of each class by network at a trial's best epoch, and at any epoch of a control."""
+        """Return the IoU of each class by network at a trial's best epoch or any of a control."""
         found = None if epoch is None else self._classes.get(trial, {}).get(epoch)
         return class_ious(found)
 
     def metrics(self, order: np.ndarray) -> dict[str, np.ndarray]:
-        """Each metric's column, ``NaN`` where an epoch does not have it.
+        """Return each metric's column, ``NaN`` where an epoch does not have it.
 
         Args:
             order: The epochs wanted, by their place in the order in which they were appended.

@@ -28,7 +28,10 @@ class Field:
 
     Attributes:
         key: Column of the table that it shows.
-        name, unit: Its heading; ``{metric}`` stands for the sweep's metric.
+        name, unit: Its heading. Where the name has a line break the terminal has one too; others
+            have a space. ``{metric}`` stands for the sweep's metric; ``{%}`` and ``{points}`` for
+            the units of its values and of gains in papers, which others do not name.
+        narrow: Its name on the terminal, where that is too wide.
         kind: How its values are written.
         keep: How long it stays when the terminal is narrow: the lowest go first, 9 never goes.
         least: Narrowest width that a name may be shortened to there.
@@ -37,8 +40,6 @@ class Field:
         known: Whether terminal and papers leave it out where no row knows it; the page always does.
         form: Format of numbers, where it is not that of their kind.
         metric: What a score or gain is measured in; of ``None`` the sweep's metric.
-        terminal, page, paper: Headings where they differ; the page's with its unit. In papers
-            ``{%}`` stands for the unit of the sweep's metric, and ``{points}`` for that of gains.
     """
 
     key: str
@@ -52,21 +53,28 @@ class Field:
     known: bool = False
     form: str = ""
     metric: str | None = None
-    terminal: str | None = None
-    page: tuple[str, str] | None = None
-    paper: str | None = None
+    narrow: str = ""
 
     @property
     def is_text(self) -> bool:
         """Whether it holds names, left-aligned."""
         return self.kind == "name"
 
+    def heading(self, metric: str, percent: str = "", points: str = "") -> tuple[str, str]:
+        """Return name and unit with what their words stand for."""
+
+        def filled(text: str) -> str:
+            text = text.replace("{metric}", metric).replace("{%}", percent)
+            return text.replace("{points}", points)
+
+        return filled(self.name), filled(self.unit)
+
     def in_unit(self, values: pd.Series) -> pd.Series:
-        """The column's values in the unit of its heading."""
+        """Return the column's values in the unit of its heading."""
         return values * formats.time_unit(_longest(values))[1] if self.kind == "hours" else values
 
     def cells(self, values: pd.Series) -> list[str]:
-        """The column's values as terminal and page show them."""
+        """Return the column's values as terminal and page show them."""
         if self.kind in ("name", "cell"):
             return formats.names(values)
         if self.kind == "share":
@@ -101,7 +109,7 @@ class View:
         more: Mapping[str, Sequence[Field]] | None = None,
         without: Collection[str] = (),
     ) -> list[Field]:
-        """The fields that one writer shows of some rows.
+        """Return the fields that one writer shows of some rows.
 
         Args:
             order: One of the orders.
@@ -121,21 +129,14 @@ class View:
 
 
 def metric_field(metric: str) -> Field:
-    """A metric in its unit."""
+    """Return a metric in its unit."""
     known = metric_of(metric)
-    heading = "\n".join([*known.name.split(", "), *([known.unit] if known.unit else [])])
-    return Field(
-        metric,
-        known.name,
-        known.unit,
-        "amount" if known.unit else "score",
-        metric=metric,
-        terminal=heading,
-    )
+    kind: Kind = "amount" if known.unit else "score"
+    return Field(metric, known.name.replace(", ", ",\n"), known.unit, kind, metric=metric)
 
 
 def _in_unit(field: Field, values: pd.Series) -> Field:
-    """The field with the unit of its times."""
+    """Return the field with the unit of its times."""
     return replace(field, unit=formats.time_unit(_longest(values))[0])
 
 

@@ -12,9 +12,10 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from kdsweep.ledger.atomic import write_bytes
-from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
+from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import plain
+from kdsweep.reporting.typesetting import to_latex, to_markdown
 
 
 def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:
@@ -50,7 +51,7 @@ def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:
 
 
 def to_json(results: Results) -> dict[str, Any]:
-    """The summary and every table but the epochs as plain JSON: a list of rows per table.
+    """Return the summary and every table but the epochs as JSON: a list of rows per table.
 
     Missing numbers are ``None``. The epochs are left to the files: they may be half a million rows.
     """
@@ -65,7 +66,7 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _uniform(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with columns of mixed kinds as text: files have one kind per column."""
+    """Return the frame with columns of mixed kinds as text: files have one kind per column."""
     mixed = [name for name in frame if frame[name].dtype == object]
     text = {name: frame[name].map(lambda v: None if plain(v) is None else str(v)) for name in mixed}
     return frame.assign(**{str(name): column.astype("str") for name, column in text.items()})

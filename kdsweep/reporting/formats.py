@@ -30,22 +30,20 @@ _PAUSE_REASONS = {
     "max_hours": "budget of hours used up",
     "max_gpu_hours": "budget of GPU-hours used up",
 }
-# A budget counts all sessions, so going on needs a larger one.
-_BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hours N"}
 
 
 def score(value: Any) -> str:
-    """An mIoU or IoU: ``0.623``."""
+    """Return an mIoU or IoU: ``0.623``."""
     return number(value, ".3f")
 
 
 def gain(value: Any) -> str:
-    """A difference of two: ``+0.012``."""
+    """Return a difference of two: ``+0.012``."""
     return number(value, "+z.3f")
 
 
 def percent(value: Any) -> str:
-    """A share in per cent, small ones with more digits: ``43``, ``2.1``, ``<0.01``."""
+    """Return a share in per cent, small ones with more digits: ``43``, ``2.1``, ``<0.01``."""
     if value is None or pd.isna(value):
         return MISSING
     hundredths = 100 * float(value)
@@ -55,50 +53,50 @@ def percent(value: Any) -> str:
 
 
 def number(value: Any, form: str) -> str:
-    """A number in a format of Python's."""
+    """Return a number in a format of Python's."""
     return MISSING if value is None or pd.isna(value) else format(value, form)
 
 
 def form_of(values: Iterable[Any]) -> str:
-    """The format that gives the largest of some amounts three digits or so: ``.1f`` for 55.1."""
+    """Return the format that gives the largest of some amounts three digits or so: ``.1f``."""
     return metrics.form_of([v for v in values if v is not None and not pd.isna(v)])
 
 
 def amount(value: Any) -> str:
-    """A measured amount with three digits or so: ``55.1``, ``0.645``."""
+    """Return a measured amount with three digits or so: ``55.1``, ``0.645``."""
     return number(value, form_of([value]))
 
 
 def setting(value: Any) -> str:
-    """A drawn parameter of any kind."""
+    """Return a drawn parameter of any kind."""
     if isinstance(value, float) and not math.isnan(value):
         return f"{value:.3g}"
     return number(value, "") if value is None or pd.isna(value) else str(value)
 
 
 def names(values: Iterable[Any]) -> list[str]:
-    """Names of a table's column."""
+    """Return names of a table's column."""
     return [MISSING if pd.isna(value) else str(value) for value in values]
 
 
 def few(values: Sequence[Any]) -> str:
-    """The first of many: ``3, 7, 12, 15, …``."""
+    """Return the first of many: ``3, 7, 12, 15, …``."""
     return ", ".join([*map(str, values[:4]), *(["…"] if len(values) > 4 else [])])
 
 
 def counted(num: int, noun: str) -> str:
-    """``1 control``, ``2 controls``."""
+    """Return ``1 control`` or ``2 controls``."""
     return f"{num} {noun}{'' if num == 1 else 's'}"
 
 
 def duration(hours: float) -> str:
-    """A time in the unit that suits it: ``1.5 h``, ``2.5 min``, ``40 s``."""
+    """Return a time in the unit that suits it: ``1.5 h``, ``2.5 min``, ``40 s``."""
     unit, factor, form = time_unit(hours)
     return f"{hours * factor:{form}} {unit}"
 
 
 def time_unit(longest_hours: float) -> tuple[str, float, str]:
-    """The unit that suits a column of times, its number in an hour, and the format."""
+    """Return the unit that suits a column of times, its number in an hour, and the format."""
     if math.isnan(longest_hours) or longest_hours >= 1:
         return "h", 1.0, ".1f"
     if longest_hours >= 1 / 30:
@@ -107,7 +105,7 @@ def time_unit(longest_hours: float) -> tuple[str, float, str]:
 
 
 def shortest_names(paths: Sequence[str]) -> dict[str, str]:
-    """Each dotted path's shortest ending that no other path shares: ``train.lr`` is ``lr``."""
+    """Return each dotted path's shortest ending that no other shares: ``train.lr`` is ``lr``."""
     short = {}
     for path in paths:
         parts = path.split(".")
@@ -119,21 +117,26 @@ def shortest_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def short_path(path: Path) -> str:
-    """A path as it is best typed: relative where that is below the working folder."""
+    """Return a path as it is best typed: relative where that is below the working folder."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
 def pause_reason(reason: str) -> str:
-    """The reason of a ledger's pause, in words."""
+    """Return the reason of a ledger's pause, in words."""
     return _PAUSE_REASONS.get(reason, reason)
 
 
-def resume_command(experiment: Path, reason: str | None) -> str:
-    """The command that goes on with an experiment.
+def spread(mean: float | None, sd: float | None, form: str = ".3f") -> str:
+    """Return a mean with its standard deviation, if there is one: ``0.440 ± 0.010``."""
+    return number(mean, form) + ("" if sd is None or pd.isna(sd) else f" ± {number(sd, form)}")
 
-    Args:
-        experiment: Its folder.
-        reason: Why it paused, if it did.
-    """
-    return f"kdsweep resume {short_path(experiment)}{_BUDGET_FLAGS.get(reason or '', '')}"
+
+def interval(low: float | None, high: float | None, form: str = "+z.3f") -> str:
+    """Return the ends of an interval: ``-0.005 to +0.045``."""
+    return MISSING if low is None or pd.isna(low) else f"{low:{form}} to {high:{form}}"
+
+
+def frame_size(size: Sequence[int]) -> str:
+    """Return height and width of frames: ``96×128 pixels``."""
+    return "{}×{} pixels".format(*size)

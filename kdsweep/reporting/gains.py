@@ -22,7 +22,7 @@ _DISTILLATION = ("name", "teacher", "distill")
 
 
 def gain_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
-    """Each search trial beside its control.
+    """Return each search trial beside its control.
 
     Args:
         sweep: The sweep, which says who is compared with whom.
@@ -57,13 +57,13 @@ def gain_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_matched(job: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
-    """Whether two jobs differ in nothing but the teacher and what is learned from it."""
+    """Return whether two jobs differ in nothing but the teacher and what is learned from it."""
     keys = (set(job) | set(control)) - set(_DISTILLATION)
     return all(job.get(key) == control.get(key) for key in keys)
 
 
 def _compared(sweep: Sweep, trial: Trial) -> tuple[float, bool, str | None]:
-    """The control's value, whether it is matched, and why there is no gain, if there is none."""
+    """Return the control's value, whether it is matched, and why there is no gain, if so."""
     if trial.control is None:
         return math.nan, False, "no control"
     control, partner = sweep.trials.get(trial.control), sweep.partner(trial.number)

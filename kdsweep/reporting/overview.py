@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import Column, print_table, print_text, printable
+from kdsweep.reporting.columns import declared, print_state, print_table, print_text
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
+from kdsweep.reporting.next_steps import what_now
 from kdsweep.reporting.pareto import front_sentence
 from kdsweep.reporting.status import Damaged, RunningTrial, Status
+from kdsweep.reporting.views import EXPERIMENTS, RUNNING, rows_of
 
 
 def render_list(found: Sequence[Status | Damaged], folder: Path, console: Console) -> None:
@@ -30,22 +32,12 @@ def render_list(found: Sequence[Status | Damaged], folder: Path, console: Consol
         return
     metrics = {seen.metric for seen in found if isinstance(seen, Status)}
     one_metric = metrics.pop() if len(metrics) == 1 else None
-    heading = "best" if one_metric is None else f"best\n{metric_of(one_metric).name}"
-    rows = [_list_row(seen) for seen in found]
-    columns = [
-        Column("experiment", [Path(seen.path).name for seen in found], text=True, least=48),
-        Column("started", [row["started"] for row in rows], keep=1),
-        Column("state", [row["state"] for row in rows], text=True, least=7),
-        Column("trials\nended", [row["trials"] for row in rows], keep=7),
-        Column("failed", [row["failed"] for row in rows], keep=2),
-        Column(heading, [row["best"] for row in rows], style="bold"),
-    ]
-    if one_metric is None:
-        columns.append(Column("metric", [row["metric"] for row in rows], keep=6, text=True))
-    columns += [
-        Column("best student", [row["label"] for row in rows], keep=5, text=True, least=20),
-        Column("time", [row["time"] for row in rows], keep=3),
-    ]
+    columns = declared(
+        EXPERIMENTS,
+        rows_of(EXPERIMENTS, map(_list_row, found)),
+        "" if one_metric is None else metric_of(one_metric).name,
+        without=() if one_metric is None else ("metric",),
+    )
     print_table(console, f"{formats.counted(len(found), 'experiment')} in {folder}", columns)
     for seen in found:
         if isinstance(seen, Damaged):
@@ -57,11 +49,7 @@ def render_list(found: Sequence[Status | Damaged], folder: Path, console: Consol
 
 def render_status(seen: Status, console: Console) -> None:
     """Print what runs now, what has ended, the best so far, and the budgets."""
-    head = Text(printable(seen.name or "sweep"), style="bold")
-    head.append(f"  {seen.state}", style=formats.STATE_STYLES.get(seen.state, "dim"))
-    if seen.reason:
-        head.append(f" ({printable(formats.pause_reason(seen.reason))})", style="dim")
-    console.print(head)
+    print_state(console, seen.name, seen.state, seen.reason)
     print_text(console, seen.path, wrap=False, style="dim")
     for line in _status_lines(seen):
         print_text(console, line)
@@ -72,31 +60,33 @@ def render_status(seen: Status, console: Console) -> None:
         if path is not None:
             print_text(console, f"{what}: {formats.short_path(Path(path))}", wrap=False)
     console.print()
-    print_table(console, "Running", _running_columns(seen.running, seen.metric))
-    for line in _what_now(seen):
+    running = rows_of(RUNNING, map(_running_row, seen.running))
+    print_table(console, "Running", declared(RUNNING, running, metric_of(seen.metric).name))
+    for line in what_now(seen):
         print_text(console, line, wrap=False)
 
 
 def ago(seconds: float) -> str:
-    """A time gone by, in the unit that suits it."""
+    """Return a time gone by, in the unit that suits it."""
     return f"{seconds / 86400:.1f} days" if seconds >= 172_800 else formats.duration(seconds / 3600)
 
 
-def _list_row(seen: Status | Damaged) -> dict[str, str]:
+def _list_row(seen: Status | Damaged) -> dict[str, Any]:
+    name = Path(seen.path).name
     if isinstance(seen, Damaged):
-        columns = ("started", "trials", "failed", "best", "metric", "label", "time")
-        return {**dict.fromkeys(columns, formats.MISSING), "state": "damaged"}
-    started = formats.MISSING
+        return {"experiment": name, "state": seen.state}
+    started = None
     if seen.started is not None:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(seen.started))
     return {
+        "experiment": name,
         "started": started,
         "state": seen.state,
-        "trials": _ended(seen),
-        "failed": str(seen.states["failed"]),
-        "best": formats.score(seen.best["value"] if seen.best else None),
+        "ended": _ended(seen),
+        "failed": seen.states["failed"],
+        "best": seen.best.value if seen.best else None,
         "metric": metric_of(seen.metric).name,
-        "label": seen.best["label"] if seen.best else formats.MISSING,
+        "label": seen.best.label if seen.best else None,
         "time": formats.duration(seen.hours),
     }
 
@@ -120,11 +110,11 @@ def _status_lines(seen: Status) -> list[str]:
             lines.append(nothing_within(seen.constraints))
     else:
         lines.append(
-            f"best: {metric_of(seen.metric).name} {formats.score(seen.best['value'])}, "
-            f"trial {seen.best['number']}, {seen.best['label']}"
+            f"best: {metric_of(seen.metric).name} {formats.score(seen.best.value)}, "
+            f"trial {seen.best.number}, {seen.best.label}"
         )
     if seen.front:
-        lines.append(front_sentence([each["values"] for each in seen.front]))
+        lines.append(front_sentence([each.values for each in seen.front]))
     lines += bound_sentences(seen.constraints, seen.num_too_costly, seen.rejected)
     lines.append(f"used: {' · '.join(_used(seen))}")
     if seen.silent_s is not None:
@@ -142,35 +132,6 @@ def _used(seen: Status) -> list[str]:
     return parts
 
 
-def _running_columns(running: Sequence[RunningTrial], metric: str) -> list[Column]:
-    return [
-        Column("trial", [str(trial.number) for trial in running]),
-        Column("teacher→student", [trial.label for trial in running], text=True, least=20),
-        Column("epoch", [f"{t.epoch}/{formats.number(t.epochs, 'd')}" for t in running]),
-        Column(f"last\n{metric_of(metric).name}", [formats.score(t.value) for t in running]),
-        Column("best", [formats.score(t.best) for t in running], style="bold", keep=6),
-        Column("attempt", [str(t.attempt) for t in running], keep=2),
-        Column("last word\nbefore", [ago(t.silent_s) for t in running], keep=4),
-    ]
-
-
-def _what_now(seen: Status) -> list[str]:
-    session = seen.session or {}
-    who = f"process {session.get('pid')} on {session.get('host')}"
-    resume = formats.resume_command(Path(seen.path), seen.reason)
-    if seen.state == "running" and seen.session is None:
-        return ["It was asked for more trials; its next session begins just now."]
-    if seen.state == "running" and seen.driven is None:
-        return [f"Whether {who} still runs it cannot be told from here; Ctrl-C there pauses it."]
-    if seen.state == "running":
-        return [f"{who} runs it; Ctrl-C there pauses it."]
-    if seen.state == "starting":
-        return [f"{who} has taken it up and goes on just now."]
-    if seen.state == "died":
-        who = "Its process" if seen.session is None else who
-        return [f"{who} is gone. Go on with: {resume}"]
-    if seen.state == "paused" and not seen.driven:
-        return [f"Go on with: {resume}"]
-    if seen.driven:
-        return [f"{who} holds it: it begins or ends just now."]
-    return []
+def _running_row(trial: RunningTrial) -> dict[str, Any]:
+    epoch = f"{trial.epoch}/{formats.number(trial.epochs, 'd')}"
+    return {**vars(trial), "epoch": epoch, "silence": ago(trial.silent_s)}

@@ -17,7 +17,7 @@ _COLUMNS = ("trial", "label", "student", "teacher")
 
 
 def front_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials on the front, best score first.
+    """Return the trials on the front, best score first.
 
     Args:
         sweep: The sweep.
@@ -43,7 +43,7 @@ def front_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def front_sentence(points: Sequence[Mapping[Any, float]]) -> str:
-    """Between what one may choose, in a sentence.
+    """Say between what one may choose, in a sentence.
 
     Args:
         points: The values of each trial on the front by metric, best score first; at least one.
@@ -60,7 +60,7 @@ def front_sentence(points: Sequence[Mapping[Any, float]]) -> str:
 
 
 def front_title(metrics: Sequence[str]) -> str:
-    """What the front is, as a heading."""
+    """Return what the front is, as a heading."""
     every = "both" if len(metrics) == 2 else "all of"
     return f"Students that no other beats in {every} {names_of(metrics)}"
 
@@ -68,7 +68,7 @@ def front_title(metrics: Sequence[str]) -> str:
 def further_costs(
     trials: pd.DataFrame, metrics: Sequence[str], shown: pd.DataFrame
 ) -> dict[str, pd.Series]:
-    """What trials on the front cost besides what the sweep searches by, where it is known.
+    """Return what trials on the front cost besides what the sweep searches by, where it is known.
 
     Args:
         trials: All trials.
@@ -81,7 +81,7 @@ def further_costs(
 
 
 def names_of(metrics: Sequence[str], word: str = "and") -> str:
-    """What a sweep searches by: ``mIoU and latency``.
+    """Return what a sweep searches by: ``mIoU and latency``.
 
     Args:
         metrics: Metrics.
@@ -96,7 +96,7 @@ def _at(point: Mapping[Any, float]) -> str:
 
 
 def _range(metric: str, values: Sequence[float]) -> str:
-    """``mIoU 0.48 to 0.62``, ``9.1 to 41.2 ms``."""
+    """Return ``mIoU 0.48 to 0.62``, ``9.1 to 41.2 ms``."""
     low, high = written(metric, min(values)), written(metric, max(values))
     after = metric_of(metric).after
     if after:

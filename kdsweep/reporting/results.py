@@ -6,10 +6,9 @@ when every trial failed. Numbers that are not there are ``NaN`` or ``<NA>``, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,19 +17,18 @@ from kdsweep.ledger import Event, Experiment, iter_ledger
 from kdsweep.ledger.driven import is_driven
 from kdsweep.ledger.events import decode_numbers
 from kdsweep.ledger.state import Sweep
-from kdsweep.reporting.confirmation import confirmation_table
+from kdsweep.reporting.confirmation import claims_in, confirmation_table
 from kdsweep.reporting.confirmations import confirmed_source, confirming
 from kdsweep.reporting.epochs import EpochColumns, read_epochs
 from kdsweep.reporting.gains import gain_table
 from kdsweep.reporting.pareto import front_table
-from kdsweep.reporting.summary import Summary, summarize
+from kdsweep.reporting.summary import ConfirmedBy, Summary, summarize
 from kdsweep.reporting.tables import (
     class_table,
     eligible,
     epoch_table,
     failure_table,
     pair_table,
-    plain,
     rank,
     trial_table,
 )
@@ -91,7 +89,7 @@ class Results:
     summary: Summary
 
     def __repr__(self) -> str:
-        """One line; the tables have a repr of their own."""
+        """Return one line; the tables have a repr of their own."""
         summary, best = self.summary, self.summary.best
         scored = "no epoch yet"
         if best is not None:
@@ -102,22 +100,18 @@ class Results:
         )
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The tables by name."""
-        names = (
-            "trials",
-            "epochs",
-            "pairs",
-            "front",
-            "gains",
-            "classes",
-            "terms",
-            "confirmation",
-            "failures",
-        )
+        """Return the tables by name."""
+        names = [field.name for field in fields(self) if field.name != "summary"]
         return {name: getattr(self, name) for name in names}
 
+    def best_classes(self) -> pd.DataFrame:
+        """Return the classes of the best student with its ``gain``; none before there is one."""
+        best = self.summary.best
+        rows = self.classes[self.classes["trial"] == (-1 if best is None else best.number)]
+        return rows.assign(gain=rows["student"] - rows["control"])
+
     def ranked(self) -> pd.DataFrame:
-        """The search trials that may be called best, best first; of equal ones the smaller student.
+        """Return the search trials that may be called best, best first; of equal ones the smaller.
 
         These are the ones that have a value and cost no more than allowed.
         """
@@ -125,7 +119,7 @@ class Results:
 
 
 def load(path: Path | str) -> Results:
-    """The results of the experiment in a folder.
+    """Return the results of the experiment in a folder.
 
     Args:
         path: The experiment's folder, for example ``experiments/latest``.
@@ -136,35 +130,35 @@ def load(path: Path | str) -> Results:
     """
     experiment = Experiment.open(path)
     source = confirmed_source(experiment)
-    links = {
-        "confirms": None if source is None else str(source),
-        "confirmed_by": [_claims_of(other) for other in confirming(experiment)],
-    }
-    return _load(experiment, links)
+    results = _load(experiment)
+    summary = replace(
+        results.summary,
+        confirms=None if source is None else str(source),
+        confirmed_by=[_claims_of(other) for other in confirming(experiment)],
+    )
+    return replace(results, summary=summary)
 
 
-def _load(experiment: Experiment, links: Mapping[str, Any]) -> Results:
+def _load(experiment: Experiment) -> Results:
     sweep, columns = read_epochs(iter_ledger(experiment.ledger, decode_numbers))
-    return _results(sweep, columns, experiment.path, is_driven(experiment, sweep), links)
+    return _results(sweep, columns, experiment.path, is_driven(experiment, sweep))
 
 
-def _claims_of(experiment: Experiment) -> dict[str, Any]:
-    """What a confirming experiment says; that it cannot be read is no fault of its source."""
-    found: dict[str, Any] = {"experiment": str(experiment.path), "error": None}
+def _claims_of(experiment: Experiment) -> ConfirmedBy:
+    """Return what a confirming experiment says; damage of it is no fault of its source."""
+    path = str(experiment.path)
     try:
-        results = _load(experiment, {})
+        results = _load(experiment)
     except (KdsweepError, OSError, KeyError, TypeError, ValueError) as error:
         first = str(error) if isinstance(error, KdsweepError) else repr(error)
-        return {**found, "state": "damaged", "claims": [], "error": first.split("\n")[0]}
-    rows = results.confirmation.to_dict("records")
-    claims = [{str(key): plain(value) for key, value in row.items()} for row in rows]
-    return {**found, "state": results.summary.state, "claims": claims}
+        return ConfirmedBy(path, first.split("\n")[0], "damaged", [])
+    return ConfirmedBy(path, None, results.summary.state, claims_in(results.confirmation))
 
 
 def results_from_events(
     events: Iterable[Event], *, folder: Path | None = None, driver_alive: bool | None = None
 ) -> Results:
-    """The results that a ledger's events amount to.
+    """Return the results that a ledger's events amount to.
 
     Args:
         events: The events in their order; an iterator will do.
@@ -172,15 +166,11 @@ def results_from_events(
         driver_alive: Whether a driver holds the ledger; ``None`` if not known, and the ledger is
             then taken at its word.
     """
-    return _results(*read_epochs(events), folder, driver_alive, {})
+    return _results(*read_epochs(events), folder, driver_alive)
 
 
 def _results(
-    sweep: Sweep,
-    columns: EpochColumns,
-    folder: Path | None,
-    driver_alive: bool | None,
-    links: Mapping[str, Any],
+    sweep: Sweep, columns: EpochColumns, folder: Path | None, driver_alive: bool | None
 ) -> Results:
     if driver_alive is False and sweep.ending is None:
         sweep.interrupt()
@@ -200,5 +190,5 @@ def _results(
         terms=term_table(trials, epochs),
         confirmation=confirmation_table(trials, epochs, sweep.header.metric),
         failures=failure_table(sweep, experiment, relative=folder is None),
-        summary=summarize(sweep, trials, gains, folder, driver_alive, links),
+        summary=summarize(sweep, trials, gains, folder, driver_alive),
     )

@@ -79,18 +79,9 @@ class PairedGain:
         """Seeds that count."""
         return len(self.differences)
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether the t interval lies above zero."""
-        return self.interval is not None and self.interval.low > 0
-
-    def claim(self, unit: str = _POINTS, scale: float = 100.0) -> str:
-        """What may be claimed, in words; see :func:`claim`."""
-        return claim(self, unit, scale)
-
 
 def paired_gain(students: Sequence[float | None], controls: Sequence[float | None]) -> PairedGain:
-    """The gain of students over their controls, seed by seed.
+    """Return the gain of students over their controls, seed by seed.
 
     Args:
         students: One value a seed; ``None`` or NaN where it is missing.
@@ -120,7 +111,7 @@ def paired_gain(students: Sequence[float | None], controls: Sequence[float | Non
 
 
 def t_interval(differences: np.ndarray, level: float = LEVEL) -> Interval:
-    """Student's t interval for the mean of two or more differences."""
+    """Return Student's t interval for the mean of two or more differences."""
     num = len(differences)
     assert num >= 2, num
     half = stats.t.ppf((1 + level) / 2, num - 1) * np.std(differences, ddof=1) / math.sqrt(num)
@@ -131,7 +122,7 @@ def t_interval(differences: np.ndarray, level: float = LEVEL) -> Interval:
 def bootstrap_interval(
     differences: np.ndarray, level: float = LEVEL, num_resamples: int = _RESAMPLES
 ) -> Interval:
-    """The bootstrap's interval for the mean of two or more differences.
+    """Return the bootstrap's interval for the mean of two or more differences.
 
     Always drawn with the same seed, so that one ledger gives one report. BCa corrects for bias and
     skewness; with two differences, and where it is undefined, plain percentiles take its place.
@@ -155,7 +146,7 @@ def bootstrap_interval(
 
 
 def signed_rank_p(differences: np.ndarray) -> float | None:
-    """Two-sided p of Wilcoxon's signed-rank test; differences of zero are left out.
+    """Return the two-sided p of Wilcoxon's signed-rank test; zeros are left out.
 
     Up to 16 differences all assignments of signs are counted, which is exact with equal
     differences too; beyond, scipy decides (exact to 50 unless differences are equal).
@@ -172,19 +163,18 @@ def signed_rank_p(differences: np.ndarray) -> float | None:
     return float(np.mean(distance >= seen - 1e-9))
 
 
-def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
-    """What may be claimed of a gain: ``+1.2 mIoU points, 95 % interval 0.3 to 2.1, 5 seeds``.
+def claim(gain: PairedGain, unit: str = _POINTS) -> str:
+    """Say what may be claimed of a gain: ``+1.2 mIoU points, 95 % interval 0.3 to 2.1, 5 seeds``.
 
     Args:
         gain: The gain.
-        unit: Name of the unit.
-        scale: How many of it one unit of the metric is: 100 mIoU points are an mIoU of 1.
+        unit: Name of a hundredth of the metric's unit: 100 mIoU points are an mIoU of 1.
     """
     num = gain.num_seeds
     dropped = f" ({gain.num_dropped} left out: no value)" if gain.num_dropped else ""
     if num == 0:
         return f"no seed has both a student and its control: nothing can be said{dropped}"
-    mean = scale * gain.mean
+    mean = 100 * gain.mean
     if num == 1:
         return f"{mean:+z.1f} {unit}, one seed only: nothing can be said about chance{dropped}"
     if gain.interval is None:
@@ -192,7 +182,7 @@ def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
             f"{mean:+z.1f} {unit} with each of {num} seeds: where seeds change nothing, nothing "
             f"can be said about chance{dropped}"
         )
-    low, high = scale * gain.interval.low, scale * gain.interval.high
+    low, high = 100 * gain.interval.low, 100 * gain.interval.high
     digits = _digits(low, high)
     said = (
         f"{mean:+z.{digits}f} {unit}, {100 * LEVEL:.0f} % interval "
@@ -204,7 +194,7 @@ def claim(gain: PairedGain, unit: str = _POINTS, scale: float = 100.0) -> str:
 
 
 def _digits(low: float, high: float) -> int:
-    """Digits behind the point with which an end that is not zero does not look like it."""
+    """Return the digits with which an end that is not zero does not look like it."""
     for digits in (1, 2, 3):
         if all(round(abs(end), digits) > 0 for end in (low, high)):
             return digits
@@ -232,7 +222,7 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _identical(differences: np.ndarray) -> bool:
-    """Equal but for the rounding of a subtraction."""
+    """Return whether all are equal but for the rounding of a subtraction."""
     return bool(np.ptp(differences) <= 1e-12)
 
 

@@ -10,9 +10,8 @@ import json
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from msgspec import UNSET
 
@@ -23,14 +22,15 @@ from kdsweep.ledger.events import decode_progress
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
 from kdsweep.reporting.confirmations import confirmed_source, confirming, sources_of
-from kdsweep.reporting.constraints import rejected_students
+from kdsweep.reporting.constraints import Rejected, rejected_students
+from kdsweep.reporting.record import Record
 
 # How the names of experiments' folders begin.
 _STAMP, _STAMP_LENGTH = "%Y%m%d-%H%M%S", len("20261122-141500")
 
 
 @dataclass(frozen=True)
-class RunningTrial:
+class RunningTrial(Record):
     """A trial that runs now.
 
     Attributes:
@@ -53,7 +53,34 @@ class RunningTrial:
 
 
 @dataclass(frozen=True)
-class Status:
+class BestSoFar(Record):
+    """The best trial of an experiment so far."""
+
+    number: int
+    label: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Compromise(Record):
+    """A trial that no other beats in everything; ``values`` by metric."""
+
+    number: int
+    label: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Driving(Record):
+    """A process that drives an experiment; ``slots`` are unknown before its session begins."""
+
+    pid: int | None
+    host: str | None
+    slots: int | None
+
+
+@dataclass(frozen=True)
+class Status(Record):
     """How an experiment stands.
 
     Attributes:
@@ -71,17 +98,15 @@ class Status:
         num_controls, num_controls_ended: Controls, and those of them that have ended.
         num_failures: Failures, retried ones included.
         running: Trials that run now, controls included.
-        best: ``number, label, value`` of the best trial so far, or ``None``.
+        best: The best trial so far, or ``None``.
         metrics: All that the sweep searches by.
         constraints: Most that is allowed of each bounded cost.
         num_too_costly: Trials that cost more than allowed, without controls.
-        rejected: ``student, times, costs`` of draws that were never trained.
-        front: ``number, label`` and ``values`` (by metric) of the trials that no other beats in
-            everything; empty for a single metric.
+        rejected: Draws that were never trained, by student.
+        front: The trials that no other beats in everything; empty for a single metric.
         hours, gpu_hours: Used so far, of all sessions.
         max_hours, max_gpu_hours: Budgets of the last session, or else the search space's.
-        session: ``pid``, ``host`` and ``slots`` of the last session; of one that is about to begin
-            no ``slots`` are known.
+        session: The process of the last session, or of one that is about to begin.
         confirms: Folder of the experiment whose jobs this one confirms, if it does.
         confirmed_by: Folders of the experiments beside it that confirm jobs of it, oldest first.
     """
@@ -101,49 +126,43 @@ class Status:
     num_controls_ended: int
     num_failures: int
     running: tuple[RunningTrial, ...]
-    best: dict[str, Any] | None
+    best: BestSoFar | None
     hours: float
     gpu_hours: float
     max_hours: float | None
     max_gpu_hours: float | None
-    session: dict[str, Any] | None
+    session: Driving | None
     confirms: str | None = None
     confirmed_by: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     constraints: dict[str, float] = field(default_factory=dict)
     num_too_costly: int = 0
-    rejected: tuple[dict[str, Any], ...] = ()
-    front: tuple[dict[str, Any], ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    front: tuple[Compromise, ...] = ()
 
     @property
     def num_ended(self) -> int:
         """Trials that have ended, without controls."""
         return sum(self.states[state] for state in FINAL)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**asdict(self), "running": [asdict(trial) for trial in self.running]}
-
 
 @dataclass(frozen=True)
-class Damaged:
+class Damaged(Record):
     """An experiment that cannot be read.
 
     Attributes:
         path: Its folder.
+        state: ``damaged``, which tells it apart.
         error: Why, in full.
     """
 
     path: str
+    state: str
     error: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON, told apart by its ``state``."""
-        return {"path": self.path, "state": "damaged", "error": self.error}
 
 
 def read_status(path: Path | str, now: float | None = None) -> Status:
-    """How the experiment in a folder stands.
+    """Return how the experiment in a folder stands.
 
     Args:
         path: The experiment's folder.
@@ -168,7 +187,7 @@ def _read_status(experiment: Experiment, confirmed_by: Sequence[Experiment], now
 
 
 def read_all_statuses(folder: Path) -> list[Status | Damaged]:
-    """How every experiment under a folder stands, newest first; those that are damaged too.
+    """Return how every experiment under a folder stands, newest first; damaged ones too.
 
     The time in a folder's name says how new it is: one can read it off the list. Folders named
     otherwise, and those of the same second, go by their first event.
@@ -185,7 +204,7 @@ def read_all_statuses(folder: Path) -> list[Status | Damaged]:
             # A line whose CRC is right may still come from a version that writes other keys.
             text = str(error) if isinstance(error, KdsweepError) else f"{ledger}: {error!r}"
             begun = ledger.stat().st_mtime
-            damaged = Damaged(str(ledger.parent), text)
+            damaged = Damaged(str(ledger.parent), "damaged", text)
             found.append((_named_at(ledger.parent, begun), begun, damaged))
         else:
             begun = seen.started or ledger.stat().st_mtime
@@ -194,7 +213,7 @@ def read_all_statuses(folder: Path) -> list[Status | Damaged]:
 
 
 def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
-    """How a sweep stands, but for its confirmations."""
+    """Return how a sweep stands, but for its confirmations."""
     driven, holder = is_driven(experiment, sweep), successor(experiment, sweep)
     state = sweep.standing(driven if holder is None else False)
     if state == "died":
@@ -221,9 +240,7 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         num_controls_ended=sum(t.is_control and t.state.is_final for t in trials),
         num_failures=len(sweep.failures),
         running=tuple(_running(t, now) for t in sweep.running()) if state == "running" else (),
-        best=None
-        if best is None
-        else {"number": best.number, "label": best.label, "value": best.best},
+        best=None if best is None else BestSoFar(best.number, best.label, best.best),
         hours=sweep.hours(until),
         gpu_hours=sweep.gpu_hours(until),
         max_hours=budgets["max_hours"],
@@ -233,10 +250,7 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         constraints=dict(sweep.header.constraints),
         num_too_costly=sum(trial.breaks_bound for trial in search),
         rejected=tuple(rejected_students(sweep)),
-        front=tuple(
-            {"number": t.number, "label": t.label, "values": t.point(sweep.metrics)}
-            for t in sweep.front()
-        ),
+        front=tuple(Compromise(t.number, t.label, t.point(sweep.metrics)) for t in sweep.front()),
     )
 
 
@@ -254,21 +268,21 @@ def _running(trial: Trial, now: float) -> RunningTrial:
     )
 
 
-def _session(sweep: Sweep, holder: int | None) -> dict[str, Any] | None:
-    """Who runs it or ran it last.
+def _session(sweep: Sweep, holder: int | None) -> Driving | None:
+    """Return who runs it or ran it last.
 
     Extended, it is held by a process that has not begun its session yet.
     """
     if holder is not None:
-        return {"pid": holder, "host": socket.gethostname(), "slots": None}
+        return Driving(holder, socket.gethostname(), None)
     if not sweep.sessions or sweep.is_extended:
         return None
     last = sweep.sessions[-1].event
-    return {"pid": last.pid, "host": last.host, "slots": last.slots}
+    return Driving(last.pid, last.host, last.slots)
 
 
 def _budgets(sweep: Sweep, experiment: Experiment) -> dict[str, float | None]:
-    """The last session's budgets; the search space's, if no session has said any."""
+    """Return the last session's budgets; the search space's, if no session has said any."""
     names = ("max_hours", "max_gpu_hours")
     if sweep.sessions:
         last = {name: getattr(sweep.sessions[-1].event, name) for name in names}
@@ -282,7 +296,7 @@ def _budgets(sweep: Sweep, experiment: Experiment) -> dict[str, float | None]:
 
 
 def _named_at(folder: Path, otherwise: float) -> float:
-    """When an experiment's folder was made, by its name, in Unix seconds."""
+    """Return when an experiment's folder was made, by its name, in Unix seconds."""
     try:
         return time.mktime(time.strptime(folder.name[:_STAMP_LENGTH], _STAMP))
     except (ValueError, OverflowError):

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from kdsweep.config.metrics import metric_of
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.reporting import formats
-from kdsweep.reporting.constraints import rejected_students
+from kdsweep.reporting.confirmation import Claim
+from kdsweep.reporting.constraints import Rejected, rejected_students
+from kdsweep.reporting.record import Record
 from kdsweep.reporting.tables import eligible, plain, rank
 
 
-class _Record:
-    """Facts that notebooks may also reach by name, as they stand in JSON."""
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return getattr(self, name)
-        except AttributeError:
-            raise KeyError(name) from None
-
-
 @dataclass(frozen=True)
-class Best(_Record):
+class Best(Record):
     """The best trial: its row of the table of trials, with ``None`` for what is missing."""
 
     number: int
@@ -52,7 +44,29 @@ class Best(_Record):
 
 
 @dataclass(frozen=True)
-class Summary(_Record):
+class ConfirmedBy(Record):
+    """An experiment that trained the best jobs of another one again.
+
+    Attributes:
+        experiment: Its folder.
+        error: Why it cannot be read, if it cannot.
+        state: As in :class:`Summary`, or ``damaged``.
+        claims: Rows of its confirmation.
+    """
+
+    experiment: str
+    error: str | None
+    state: str
+    claims: list[Claim]
+
+    @property
+    def remark(self) -> str:
+        """What stands behind its name where it has not come to its end."""
+        return "" if self.state == "done" else f"({self.state})"
+
+
+@dataclass(frozen=True)
+class Summary(Record):
     """What a sweep amounts to; the fields are the keys of its JSON form, in their order.
 
     Attributes:
@@ -78,8 +92,7 @@ class Summary(_Record):
         best, best_ties: The best trial, and the numbers of all that are as good.
         num_gains, gains_matched: Trials with a gain, and whether all of them are matched.
         confirms: Folder of the experiment that this one confirms.
-        confirmed_by: Those beside it that trained its best jobs again: ``experiment, state,
-            claims`` (rows of their confirmation) and ``error`` if one cannot be read.
+        confirmed_by: Those beside it that trained its best jobs again.
         data: What the ledger says of the data.
         notice: What has to be known of the data before a number is quoted.
     """
@@ -104,7 +117,7 @@ class Summary(_Record):
     num_failures: int
     num_failed_trials: int
     num_too_costly: int
-    rejected: list[dict[str, Any]]
+    rejected: list[Rejected]
     num_seeds: int
     num_sessions: int
     cpus_per_trial: float | None
@@ -119,16 +132,23 @@ class Summary(_Record):
     num_gains: int
     gains_matched: bool
     confirms: str | None
-    confirmed_by: list[dict[str, Any]]
+    confirmed_by: list[ConfirmedBy]
     data: dict[str, Any]
     notice: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
+    @property
+    def metric_name(self) -> str:
+        """The metric as a heading."""
+        return metric_of(self.metric).name
+
+    def claims_of(self, number: int) -> list[Claim]:
+        """Return what confirmations say of a trial, as far as they have seeds to speak of."""
+        job = f"trial {number:04d}"
+        claims = [claim for other in self.confirmed_by for claim in other.claims]
+        return [claim for claim in claims if claim.job == job and claim.seeds]
 
     def counts(self) -> list[str]:
-        """How much was trained, a few words each."""
+        """Return how much was trained, a few words each."""
         planned = f" of {self.num_planned}" if self.num_planned else ""
         states = ", ".join(f"{num} {state}" for state, num in self.states.items() if num)
         found = [f"{self.num_trials}{planned} trials{f' ({states})' if states else ''}"]
@@ -145,12 +165,8 @@ def summarize(
     gains: pd.DataFrame,
     folder: Path | None,
     driver_alive: bool | None,
-    links: Mapping[str, Any],
 ) -> Summary:
-    """What a sweep amounts to; every fact is there from the first moment on.
-
-    ``links`` has ``confirms`` and ``confirmed_by``; see :func:`kdsweep.reporting.results.load`.
-    """
+    """Return what a sweep amounts to by its ledger; every fact is there from the beginning."""
     header, sessions = sweep.header, sweep.sessions
     search = trials[trials["kind"] == Kind.SEARCH]
     ranked = rank(eligible(trials))
@@ -192,15 +208,15 @@ def summarize(
         best_ties=ties,
         num_gains=int(gains["gain"].notna().sum()),
         gains_matched=bool(gains.loc[gains["gain"].notna(), "matched"].all()),
-        confirms=links.get("confirms"),
-        confirmed_by=list(links.get("confirmed_by", ())),
+        confirms=None,
+        confirmed_by=[],
         data=data,
         notice=data.get("notice") if data.get("embedded", True) else None,
     )
 
 
 def _slot_hours(sweep: Sweep) -> float | None:
-    """Time that there was for trials: a session's length times the trials it runs at once."""
+    """Return the time that there was for trials: sessions' lengths times trials at once."""
     slots = [session.slots for session in sweep.sessions]
     if not slots or not all(slots):
         return None
@@ -209,4 +225,4 @@ def _slot_hours(sweep: Sweep) -> float | None:
 
 
 def _best(row: pd.Series) -> Best:
-    return Best(**{field.name: plain(row[field.name]) for field in fields(Best)})
+    return Best(**{each.name: plain(row[each.name]) for each in fields(Best)})

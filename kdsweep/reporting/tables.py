@@ -25,7 +25,7 @@ _NETWORK = ["name", "params_m", "macs_g"]
 
 
 def epoch_table(columns: EpochColumns) -> pd.DataFrame:
-    """All epochs, sorted by trial and epoch; the last word counts on one reported twice."""
+    """Return all epochs, sorted by trial and epoch; of those told twice the last word."""
     rows = columns.rows()
     trial, epoch = rows["trial"], rows["epoch"]
     order = np.lexsort((epoch, trial))  # stable: the last word on an epoch comes last
@@ -45,7 +45,7 @@ def epoch_table(columns: EpochColumns) -> pd.DataFrame:
 
 
 def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
-    """All trials by number, their gains still missing."""
+    """Return all trials by number, their gains still missing."""
     records = sorted(sweep.trials.values(), key=lambda trial: trial.number)
     number = pd.Series([t.number for t in records], dtype="int64")
     scored = epochs[epochs["value"].notna()]
@@ -53,7 +53,7 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
     last = epochs.groupby("trial").tail(1).set_index("trial")
 
     def at(rows: pd.DataFrame, column: str) -> pd.Series:
-        """A column of one epoch of each trial, aligned with the trials."""
+        """Return a column of one epoch of each trial, aligned with the trials."""
         if column not in rows:
             return pd.Series(np.nan, index=number.index, dtype="float64")
         return number.map(rows[column])
@@ -99,7 +99,7 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
 def _costs_of_networks(
     students: pd.DataFrame, teachers: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """What each trial's student costs, and how long its teacher takes.
+    """Return what each trial's student costs, and how long its teacher takes.
 
     What is measured is the median over all trainings of a network: taken beside whatever ran at the
     time, single values differ by more than networks do.
@@ -120,7 +120,7 @@ def _costs_of_networks(
 
 
 def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Teachers and students of the search trials, best pair first.
+    """Return teachers and students of the search trials, best pair first.
 
     What trials that cost more than allowed have reached is left out.
     """
@@ -151,7 +151,7 @@ def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_table(sweep: Sweep, columns: EpochColumns) -> pd.DataFrame:
-    """IoU of each class at the best epoch of every trial, beside teacher and control."""
+    """Return the IoU of each class at every trial's best epoch, beside teacher and control."""
     names = list(sweep.header.data.get("classes") or [])
     parts = []
     for number, trial in sorted(sweep.trials.items()):
@@ -184,13 +184,13 @@ def class_table(sweep: Sweep, columns: EpochColumns) -> pd.DataFrame:
 
 
 def _of_partner(sweep: Sweep, columns: EpochColumns, number: int) -> ClassIoUs:
-    """Per-class IoU of a trial's control at the epoch at which the two are compared."""
+    """Return the IoU of each class of a trial's control at the epoch that is compared."""
     partner = sweep.partner(number)
     return {} if partner is None else columns.classes(partner[0].number, partner[1])
 
 
 def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.DataFrame:
-    """All failures in their order; logs are named relative to the experiment or in full."""
+    """Return all failures in order; logs are named relative to the experiment or in full."""
 
     def log(number: int) -> str:
         path = experiment.trial(number).log
@@ -213,19 +213,19 @@ def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.Da
 
 
 def eligible(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that may be called best: those with a value, within all bounds."""
+    """Return the trials that may be called best: those with a value, within all bounds."""
     may = trials["kind"].isin(list(CANDIDATES))
     return trials[may & trials["value"].notna() & ~trials["breaks_bound"]]
 
 
 def rank(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials, which all have a value, best first; see :func:`kdsweep.ledger.trials.merit`."""
+    """Return the trials, all with a value, best first; see :func:`kdsweep.ledger.trials.merit`."""
     keys = [merit(*row) for row in zip(*(trials[name] for name in _MERIT), strict=True)]
     return trials.iloc[sorted(range(len(trials)), key=keys.__getitem__)]
 
 
 def plain(value: Any) -> Any:
-    """A table's cell as plain JSON: missing numbers become ``None``."""
+    """Return a table's cell as plain JSON: missing numbers become ``None``."""
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return None
     return value.item() if isinstance(value, np.generic) else value
@@ -240,7 +240,7 @@ def _text(values: Iterable[str | None]) -> pd.Series:
 
 
 def _column(values: list[Any]) -> pd.Series:
-    """Drawn values as a column of their own kind; what is mixed stays as it is."""
+    """Return drawn values as a column of their own kind; what is mixed stays as it is."""
     series = pd.Series(values, dtype="object")
     kinds = {type(value) for value in values if value is not None}
     if kinds and kinds <= {int, float}:

@@ -17,7 +17,7 @@ _COLUMNS = (
 
 
 def term_names(epochs: pd.DataFrame) -> list[str]:
-    """The distillation terms that any epoch speaks of, in the order of their columns."""
+    """Return the distillation terms that any epoch speaks of, in the order of their columns."""
     columns = list(map(str, epochs.columns))
     found = (
         column.removeprefix(prefix)
@@ -29,7 +29,7 @@ def term_names(epochs: pd.DataFrame) -> list[str]:
 
 
 def term_table(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """Each trial's distillation terms at its best epoch.
+    """Return each trial's distillation terms at its best epoch.
 
     Args:
         trials: The trials with their ``best_epoch``; those without one have no terms here.
@@ -85,14 +85,14 @@ def _of_term(name: str, at_best: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataF
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> pd.Series:
-    """A column, or one of missing numbers where the frame has none of this name."""
+    """Return a column, or one of missing numbers where the frame has none of this name."""
     if column in frame:
         return frame[column].astype("float64")
     return pd.Series(np.nan, index=frame.index, dtype="float64")
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the same kinds of columns whatever is in it."""
+    """Return the table with the same kinds of columns whatever is in it."""
     texts, whole = ("label", "term", "verdict"), ("trial", "epoch", "full_epochs")
     kinds = {
         column: "str" if column in texts else "int64" if column in whole else "float64"

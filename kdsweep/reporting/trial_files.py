@@ -39,19 +39,19 @@ class Confusions:
 
 
 def trial_folder(results: Results, number: int) -> TrialFolder | None:
-    """A trial's folder, where the experiment's folder is known."""
+    """Return a trial's folder, where the experiment's folder is known."""
     folder = results.summary.experiment
     return None if folder is None else Experiment(Path(folder)).trial(number)
 
 
 def control_of(results: Results, number: int) -> int | None:
-    """The control that a trial is measured against."""
+    """Return the control that a trial is measured against."""
     controls = results.trials.loc[results.trials["number"] == number, "control"].dropna()
     return None if controls.empty else int(controls.iloc[0])
 
 
 def confusions(results: Results, number: int) -> Confusions | None:
-    """The confusion matrices that a trial has left."""
+    """Return the confusion matrices that a trial has left."""
     folder = trial_folder(results, number)
     found = None if folder is None else _json(folder.confusion)
     if found is None:
@@ -67,7 +67,7 @@ def confusions(results: Results, number: int) -> Confusions | None:
 
 
 def measured_on(results: Results, number: int) -> str | None:
-    """On what a trial's latency was measured: ``Intel Xeon, 1 CPU thread, float32``."""
+    """Return what a trial's latency was measured on: ``Intel Xeon, 1 CPU thread, float32``."""
     folder = trial_folder(results, number)
     found = None if folder is None else _json(folder.inference)
     student = (found or {}).get("student")

@@ -1,8 +1,8 @@
-"""Every table of a report, declared once: its columns, their headings, units, formats and order.
+"""Every table that is shown, declared once: its columns, headings, units, formats and order.
 
 A column is added here: as a
 :class:`~kdsweep.reporting.fields.Field`, and by its key in the order of those writers that shall
-show it. The writers (:mod:`~kdsweep.reporting.terminal`, :mod:`~kdsweep.reporting.papers`,
+show it. The writers (:mod:`~kdsweep.reporting.columns`, :mod:`~kdsweep.reporting.papers`,
 :mod:`~kdsweep.reporting.page.rows`) know kinds of columns and no single one; CSV, Parquet and JSON
 hold whatever the tables of :class:`~kdsweep.reporting.results.Results` hold.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -23,7 +24,7 @@ from kdsweep.reporting.tables import PARAM
 
 
 def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = None) -> list[Field]:
-    """The drawn settings that differ between rows.
+    """Return the drawn settings that differ between rows.
 
     Args:
         shown: Rows of the trials.
@@ -41,8 +42,14 @@ def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = No
     return [Field(PARAM + name, short[name], kind="setting", keep=1) for name in names]
 
 
+def rows_of(view: View, rows: Iterable[Any]) -> pd.DataFrame:
+    """Return records as the rows of a view; what a record lacks is missing."""
+    keys = [field.key for field in view.fields]
+    return pd.DataFrame(list(rows), columns=keys, dtype="object")
+
+
 def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
-    """The first trials with their places; those of equal values share one."""
+    """Return the first trials with their places; those of equal values share one."""
     places = ranked["value"].rank(method="min", ascending=False).astype(int)
     ties = ranked["value"].duplicated(keep=False)
     shown = ranked.head(top)
@@ -51,13 +58,13 @@ def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
 
 
 def spans(trials: pd.DataFrame) -> list[str]:
-    """Best and last epoch of each trial."""
+    """Return best and last epoch of each trial."""
     pairs = zip(trials["best_epoch"], trials["epochs"], strict=True)
     return [f"{best}/{last}" for best, last in pairs]
 
 
 def front_rows(results: Results, top: int) -> tuple[pd.DataFrame, dict[str, list[Field]]]:
-    """The first rows of the front, with the columns that only the results know."""
+    """Return the first rows of the front, with the columns that only the results know."""
     metrics, shown = results.summary.metrics, results.front.head(top)
     further = further_costs(results.trials, metrics, shown)
     shown = shown.assign(span=spans(shown), **further)
@@ -69,13 +76,13 @@ def front_rows(results: Results, top: int) -> tuple[pd.DataFrame, dict[str, list
 
 
 def without_gains(results: Results) -> set[str]:
-    """The gains of trials and pairs, if there are none."""
+    """Return the columns of gains, where there are none."""
     known = results.gains["gain"].notna().any()
     return set() if known else {"gain", "best_gain", "median_gain"}
 
 
 def without_none(shown: pd.DataFrame, *names: str) -> set[str]:
-    """Those of the counts that are zero in all rows."""
+    """Return those of some counts that are zero in all rows."""
     return {name for name in names if not shown[name].any()}
 
 
@@ -84,25 +91,20 @@ def _pair(least: int = 14) -> Iterable[Field]:
 
 
 def _iou(network: str) -> Field:
-    return Field(
-        network,
-        network,
-        kind="score",
-        known=True,
-        metric=MIOU,
-        page=(network, "IoU"),
-        paper=f"{network} IoU",
-    )
+    return Field(network, f"{network}\nIoU", kind="score", known=True, metric=MIOU)
 
 
-_SIZE = Field(
-    "params_m", "params", "M", "size", page=("size", "M parameters"), paper="parameters (M)"
-)
+def _cost(key: str, keep: int, **options: Any) -> Field:
+    return replace(metric_field(f"student/{key}"), key=key, keep=keep, **options)
+
+
+_SIZE = _cost("params_m", 9, kind="size", narrow="params")
+_LATENCY = _cost("latency_ms", 7, known=True)
 _COSTS = (
-    Field("macs_g", "MACs", "G", "amount", keep=4, known=True),
-    Field("latency_ms", "latency", "ms", "amount", 7, known=True, page=("latency", "ms, median")),
-    Field("latency_p95_ms", "95 %", "ms", "amount", 2, known=True, page=("latency", "ms, 95 %")),
-    Field("inference_mb", "memory", "MB", "amount", 3, known=True, page=("memory", "MB, peak")),
+    _cost("macs_g", 4, known=True),
+    _LATENCY,
+    _cost("latency_p95_ms", 2, known=True),
+    _cost("inference_mb", 3, known=True),
 )
 _EPOCHS = (
     Field("span", "best/last", "epoch", "cell", keep=6),
@@ -121,16 +123,15 @@ TRIALS = View(
         replace(_SIZE, keep=7),
         *_COSTS,
         *_EPOCHS,
-        Field("hours", "time", kind="hours", keep=5, paper="time (h)"),
+        Field("hours", "time", kind="hours", keep=5),
         Field("state", "state", keep=4, least=11),
         Field(
             "teacher_miou",
-            "teacher mIoU",
+            "teacher\nmIoU",
             kind="score",
             keep=3,
             known=True,
             metric=TEACHER_MIOU,
-            terminal="teacher\nmIoU",
         ),
         Field("agreement", "agrees", "%", "share", keep=3, known=True),
         Field("seed", "seed", kind="count", keep=2),
@@ -147,37 +148,22 @@ PAIRS = View(
         *_pair(),
         Field("num_trials", "trials", kind="count"),
         Field("num_complete", "complete", kind="count"),
-        Field(
-            "best", "best {metric}", kind="score", style="bold", bold=True,
-            terminal="best\n{metric}",
-        ),
-        Field(
-            "best_gain", "its gain", kind="gain", bold=True, terminal="its\ngain",
-            paper="gain of the best",
-        ),
-        Field(
-            "median", "median {metric}", kind="score", keep=8, bold=True,
-            terminal="median\n{metric}",
-        ),
-        Field(
-            "median_gain", "median gain", kind="gain", keep=7, bold=True, terminal="median\ngain"
-        ),
+        Field("best", "best\n{metric}", kind="score", style="bold", bold=True),
+        Field("best_gain", "gain of the best", kind="gain", bold=True, narrow="its\ngain"),
+        Field("median", "median\n{metric}", kind="score", keep=8, bold=True),
+        Field("median_gain", "median\ngain", kind="gain", keep=7, bold=True),
         replace(_SIZE, keep=6),
-        Field(
-            "num_stopped", "stopped", kind="count", keep=4, terminal="stopped\nearly"
-        ),
-        Field(
-            "num_too_costly", "too costly", kind="count", keep=5, terminal="too\ncostly"
-        ),
+        Field("num_stopped", "stopped\nearly", kind="count", keep=4),
+        Field("num_too_costly", "too\ncostly", kind="count", keep=5),
         Field("num_failed", "failed", kind="count", keep=5),
-        Field("best_trial", "best trial", kind="count", keep=3, terminal="best\ntrial"),
+        Field("best_trial", "best\ntrial", kind="count", keep=3),
     ),
     terminal="teacher student num_trials best best_gain median median_gain params_m num_stopped "
     "num_too_costly num_failed best_trial",
     page="teacher student num_trials num_complete num_stopped num_too_costly num_failed best "
     "best_gain median median_gain params_m",
     paper="teacher student num_trials best median best_gain median_gain params_m",
-)  # fmt: skip
+)
 FRONT = View(
     (
         Field("trial", "trial", kind="count"),
@@ -194,33 +180,27 @@ FRONT = View(
 TERMS = View(
     (
         Field("trial", "trial", kind="count"),
-        Field("label", "pair", keep=6, least=20, terminal="teacher→student"),
+        Field("label", "teacher→student", keep=6, least=20),
         Field("term", "term", least=12),
         Field("epoch", "epoch", kind="count", keep=3),
-        Field("raw", "loss", kind="loss", keep=5, page=("loss", "raw")),
-        Field("weighted", "weighted", kind="loss", keep=7, page=("loss", "weighted")),
-        Field(
-            "share", "gradient", "%", "share", style="bold",
-            page=("share of gradient", "% at best epoch"),
-        ),
-        Field(
-            "median_share", "median", "%", "share", keep=8,
-            page=("share of gradient", "%, median"),
-        ),
+        Field("raw", "loss", kind="loss", keep=5),
+        Field("weighted", "weighted\nloss", kind="loss", keep=7),
+        Field("share", "gradient\nshare", "%", "share", style="bold"),
+        Field("median_share", "median\nshare", "%", "share", keep=8),
         Field("labels_share", "labels", "%", "share", keep=8),
         Field("remark", "", least=10, style="yellow"),
         Field("verdict", "verdict"),
     ),
     terminal="trial label term epoch raw weighted share median_share labels_share remark",
     page="trial label term raw weighted share median_share verdict",
-)  # fmt: skip
+)
 GAINS = View(
     (
         Field("trial", "trial", kind="count"),
         *_pair(),
         Field("epochs", "epochs", kind="count"),
         Field("value", "{metric}", kind="score"),
-        Field("control_value", "{metric} of the control", kind="score"),
+        Field("control_value", "control\n{metric}", kind="score"),
         Field("gain", "gain", kind="gain"),
         Field("matched", "matched"),
     ),
@@ -245,20 +225,20 @@ CONFIRMATION = View(
         *_pair(),
         Field("split", "split", least=10),
         Field("seeds", "seeds", kind="count"),
-        Field("students", "student", kind="cell", paper="{metric}{%}"),
-        Field("controls", "control", kind="cell", keep=6, paper="{metric} of the control{%}"),
-        Field("gain", "gain", kind="gain", style="bold", page=("gain", "mean")),
-        Field("interval", "95 %", kind="cell", paper="95 % interval{points}"),
+        Field("students", "student\n{metric}", "{%}", "cell"),
+        Field("controls", "control\n{metric}", "{%}", "cell", keep=6),
+        Field("gain", "gain", kind="gain", style="bold"),
+        Field("interval", "95 %\ninterval", "{points}", "cell"),
         Field("bootstrap", "bootstrap", kind="cell", keep=5),
         Field("low", "95 % from", "Student's t", "gain"),
         Field("high", "to", "Student's t", "gain"),
         Field("boot_low", "95 % from", "bootstrap", "gain"),
         Field("boot_high", "to", "bootstrap", "gain"),
-        Field("rank_p", "rank p", kind="p", keep=4, page=("p", "signed ranks")),
-        Field("mean", "student {metric}", "mean", "score"),
-        Field("sd", "student", "sd", "score"),
-        Field("control_mean", "control {metric}", "mean", "score"),
-        Field("control_sd", "control", "sd", "score"),
+        Field("rank_p", "rank p", kind="p", keep=4),
+        Field("mean", "student\n{metric}", "mean", "score"),
+        Field("sd", "student\n{metric}", "sd", "score"),
+        Field("control_mean", "control\n{metric}", "mean", "score"),
+        Field("control_sd", "control\n{metric}", "sd", "score"),
     ),
     terminal="job pair split seeds students controls gain interval bootstrap rank_p",
     page="job student teacher split seeds gain low high boot_low boot_high rank_p mean sd "
@@ -271,8 +251,8 @@ NETWORKS = View(
         Field("name", "network"),
         replace(_SIZE, form=".2f"),
         *_COSTS,
-        Field("best", "best {metric}", kind="score"),
-        Field("median", "median {metric}", kind="score"),
+        Field("best", "best\n{metric}", kind="score"),
+        Field("median", "median\n{metric}", kind="score"),
         Field("num_trials", "trials", kind="count"),
         Field("best_trial", "best trial", kind="count"),
         Field("fronts", "on the front of"),
@@ -283,9 +263,9 @@ NETWORKS = View(
 FAILURES = View(
     (
         Field("trial", "trial", kind="count"),
-        Field("label", "pair"),
+        Field("label", "teacher→student"),
         Field("attempt", "attempt", kind="count"),
-        Field("class", "failure", page=("cause", ""), least=5),
+        Field("class", "cause", least=5),
         Field("times", "times", kind="count"),
         Field("num_retried", "retried", kind="count", keep=8),
         Field("trials", "trials", least=6),
@@ -294,4 +274,51 @@ FAILURES = View(
     ),
     terminal="class times num_retried trials message",
     page="trial label attempt class message then",
+)
+_ENDED = Field("ended", "trials", "ended", "cell")
+COMPARED = View(
+    (
+        Field("experiment", "experiment", least=24),
+        Field("state", "state", keep=3, least=7),
+        Field("teacher", "teacher", keep=7, least=10),
+        Field("student", "best student", least=12),
+        Field("value", "{metric}", kind="score", style="bold"),
+        Field("gain", "gain", kind="gain", keep=8),
+        replace(_SIZE, keep=6),
+        replace(_LATENCY, keep=5),
+        replace(_ENDED, keep=6),
+        Field("num_seeds", "seeds", kind="count", keep=4),
+        Field("epochs", "epochs", kind="count", keep=5),
+        Field("hours", "time", kind="hours", keep=5),
+        Field("trial", "trial", kind="count", keep=2),
+        Field("gpu_hours", "GPU-\nhours", kind="amount", keep=4, form=".2f"),
+    ),
+    terminal="experiment state teacher student value gain params_m latency_ms ended num_seeds "
+    "epochs hours trial gpu_hours",
+)
+EXPERIMENTS = View(
+    (
+        Field("experiment", "experiment", least=48),
+        Field("started", "started", kind="cell", keep=1),
+        Field("state", "state", least=7),
+        replace(_ENDED, keep=7),
+        Field("failed", "failed", kind="count", keep=2),
+        Field("best", "best", "{metric}", "score", style="bold"),
+        Field("metric", "metric", keep=6),
+        Field("label", "best student", keep=5, least=20),
+        Field("time", "time", kind="cell", keep=3),
+    ),
+    terminal="experiment started state ended failed best metric label time",
+)
+RUNNING = View(
+    (
+        Field("number", "trial", kind="count"),
+        Field("label", "teacher→student", least=20),
+        Field("epoch", "epoch", kind="cell"),
+        Field("value", "last", "{metric}", "score"),
+        Field("best", "best", kind="score", keep=6, style="bold"),
+        Field("attempt", "attempt", kind="count", keep=2),
+        Field("silence", "last word\nbefore", kind="cell", keep=4),
+    ),
+    terminal="number label epoch value best attempt silence",
 )

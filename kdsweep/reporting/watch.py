@@ -25,7 +25,7 @@ def watched_statuses(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Status]:
-    """How an experiment stands, every two seconds, up to and with the first time it does not run.
+    """Yield how an experiment stands, every two seconds, until it does not run any more.
 
     Args:
         path: Its folder.
@@ -70,7 +70,7 @@ def _changes(seen: Iterator[Status]) -> Iterator[Status]:
 
 
 def _drawn(seen: Status, width: int) -> Text:
-    """What :func:`render_status` prints, as one text."""
+    """Return what :func:`render_status` prints, as one text."""
     drawing = Console(width=width, force_terminal=True, color_system="standard")
     with drawing.capture() as captured:
         render_status(seen, drawing)

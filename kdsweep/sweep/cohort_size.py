@@ -85,7 +85,7 @@ def have_one_control(space: Space | JobList) -> bool:
 
 
 def most_students(space: Space) -> int:
-    """How many different students a cohort of a space can have, at most its trials."""
+    """Return how many different students a cohort of a space can have, at most its trials."""
     siblings = space.num_siblings(space.draw(_First()))
     return space.sweep.trials if siblings is None else min(siblings, space.sweep.trials)
 

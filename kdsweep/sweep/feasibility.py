@@ -61,7 +61,7 @@ class Feasibility:
         return not any(excluded <= items for excluded in self._excluded)
 
     def num_points(self, most: int) -> int:
-        """How many different jobs there are to train.
+        """Return how many different jobs there are to train.
 
         Args:
             most: Counts no further.

@@ -245,7 +245,7 @@ class LastingProgress(Progress):
 
 
 def _discard(file: IO[str]) -> None:
-    """Whatever else is written to a standard stream, and is in its buffer, goes nowhere."""
+    """Send what else is written to a standard stream, and what is in its buffer, nowhere."""
     with contextlib.suppress(OSError, ValueError):  # a file in memory has no number
         if file.fileno() in (1, 2):
             null = os.open(os.devnull, os.O_WRONLY)

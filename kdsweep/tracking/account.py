@@ -39,7 +39,7 @@ def choose_mode(mode: str, environ: Mapping[str, str], home: Path, folder: Path)
 
 
 def has_account(environ: Mapping[str, str], home: Path, folder: Path) -> bool:
-    """Whether there is an account, or at least a key; arguments as for :func:`choose_mode`."""
+    """Return whether there is an account or a key; arguments as for :func:`choose_mode`."""
     return _is_set_up(environ, home, _settings(environ, home, folder))
 
 

@@ -270,7 +270,7 @@ def run_id(group: str, number: int | None) -> str:
 
 
 def id_prefix(group: str) -> str:
-    """What the ids of a group's runs begin with; wandb allows few characters, and not many."""
+    """Return what the ids of a group's runs begin with; wandb allows few characters."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", group)
     if plain == group and len(group) <= 56:
         return group

@@ -21,7 +21,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdsweep.tracking.base import SweepSummary, TrialDetails
+from typing_extensions import override
+
+from kdsweep.tracking.base import SweepSummary, Tracker, TrialDetails
 
 # The same kdsweep as here, wherever it lies, and no other folder put before the others.
 _START = (
@@ -30,8 +32,8 @@ _START = (
 )
 
 
-class Sidecar:
-    """A :class:`~kdsweep.tracking.base.Tracker` whose work is done by another process.
+class Sidecar(Tracker):
+    """A tracker whose work is done by another process.
 
     Args:
         title: Name of the tracker for messages.
@@ -76,10 +78,11 @@ class Sidecar:
         self._closed = False
 
     @property
+    @override
     def is_active(self) -> bool:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
         return not self._closed
 
+    @override
     def trial(
         self,
         number: int,
@@ -88,15 +91,15 @@ class Sidecar:
         kind: str,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
         name = f"{number:04d} {label}"
         job, params = dict(job), dict(params or {})
         self._put(do="trial", number=number, name=name, job=job, kind=kind, params=params)
 
+    @override
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
         self._put(do="epoch", number=number, epoch=epoch, metrics=dict(metrics))
 
+    @override
     def trial_end(
         self,
         number: int,
@@ -104,12 +107,11 @@ class Sidecar:
         summary: Mapping[str, Any] | None = None,
         details: TrialDetails | None = None,
     ) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
         shown = None if details is None else asdict(details)
         self._put(do="end", number=number, state=state, summary=dict(summary or {}), details=shown)
 
+    @override
     def summary(self, summary: SweepSummary) -> None:
-        """See :class:`~kdsweep.tracking.base.Tracker`."""
         self._put(do="summary", name=self._options["group"], summary=asdict(summary))
 
     def warn(self, text: str) -> None:

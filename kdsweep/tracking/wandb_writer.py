@@ -303,7 +303,7 @@ class WandbWriter(RunWriter):
             run.log_artifact(page)
 
     def _in_time(self, action: Callable[[], Any], seconds: float) -> Any:
-        """What an action returns, if it does so in time; offline there is nothing to wait for."""
+        """Return what an action returns, if it does so in time; offline nothing is waited for."""
         return action() if self._mode != "online" else in_time(action, seconds, self.host)
 
 

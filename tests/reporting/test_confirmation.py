@@ -13,7 +13,8 @@ from rich.console import Console
 from kdsweep.reporting import Results, render, render_best
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.figures.confirmed import confirmed_figures
-from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
+from kdsweep.reporting.papers import paper_tables
+from kdsweep.reporting.typesetting import to_latex, to_markdown
 
 GAINS = {"trial 0007": [0.01, 0.03, 0.02, 0.04], "trial 0002": [0.01, -0.02, 0.0, 0.005]}
 

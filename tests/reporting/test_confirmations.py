@@ -24,9 +24,10 @@ from kdsweep.reporting import (
     render_best,
     render_list,
     render_status,
+    to_json,
     write_page,
 )
-from kdsweep.reporting.terminal import next_commands
+from kdsweep.reporting.next_steps import next_commands
 
 CLAIM = "+2.5 mIoU points, 95 % interval 0.4 to 4.6, 4 seeds"
 
@@ -75,7 +76,9 @@ def test_a_sweep_says_what_its_confirmations_allow_to_claim(source: Any, confirm
     assert (link["experiment"], link["state"], link["error"]) == (str(made.path), "done", None)
     assert [row["split"] for row in link["claims"]] == ["validation", "test"]
     assert {row["claim"] for row in link["claims"]} == {CLAIM}
-    json.dumps(results.summary.to_json())
+    (said,) = json.loads(json.dumps(results.summary.to_json()))["confirmed_by"]
+    assert list(said) == ["experiment", "error", "state", "claims"]
+    assert said["claims"] == to_json(load(made.path))["confirmation"]
     for draw in (render, render_best):
         for width in (80, 200):
             text = " ".join(shown(draw, results, width=width).split())

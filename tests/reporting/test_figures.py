@@ -15,12 +15,8 @@ from scipy import stats
 from kdsweep.config import load_space
 from kdsweep.reporting import figures, load
 from kdsweep.reporting.figures.figure import listed, safe, short
-from kdsweep.reporting.figures.response import (
-    declared_scales,
-    has_steps,
-    log_ticks,
-    response_figures,
-)
+from kdsweep.reporting.figures.response import log_ticks, response_figures
+from kdsweep.reporting.figures.settings import declared_scales, has_steps
 from kdsweep.reporting.results import Results
 
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -7,13 +7,11 @@ import subprocess
 import pytest
 from experiments_on_disk import results_of
 
-from kdsweep.reporting.columns import Column
-from kdsweep.reporting.papers import (
-    PaperTable,
-    paper_tables,
-    to_latex,
-    to_markdown,
-)
+from kdsweep.reporting.columns import Column, declared
+from kdsweep.reporting.page.rows import pair_rows
+from kdsweep.reporting.papers import paper_tables
+from kdsweep.reporting.typesetting import PaperTable, to_latex, to_markdown
+from kdsweep.reporting.views import PAIRS
 
 HOSTILE = [
     "a|b",
@@ -70,6 +68,16 @@ def test_the_better_of_student_and_control_is_bold(mixed):
         ["pole", "–", "20.0", "30.0", "–"],
         ["mean", "70.0", "50.0", "60.0", "+20.0"],
     ]
+
+
+def test_terminal_page_and_papers_head_a_column_alike(mixed):
+    results = results_of(mixed.events)
+    printed = declared(PAIRS, results.pairs, "mIoU", without=("num_too_costly", "best_trial"))
+    on_page = {f"{name} {unit}".strip() for name, unit, _ in pair_rows(results, "mIoU").headers}
+    in_papers = {column.header for column in papers(mixed)["pairs"].columns}
+    # The terminal is narrow, and papers give shares in per cent.
+    assert {c.header.replace("\n", " ") for c in printed} - on_page == {"params M", "its gain"}
+    assert {re.sub(r" \((%|points)\)", "", h).replace("(M)", "M") for h in in_papers} <= on_page
 
 
 def test_latex_has_the_same_cells(mixed):

@@ -26,12 +26,14 @@ from kdsweep.reporting import (
     to_json,
     write_tables,
 )
-from kdsweep.reporting.caveats import notes
+from kdsweep.reporting.caveats import notes, warnings_of
 from kdsweep.reporting.page import render_page
-from kdsweep.reporting.page.answer import cards, sentences, warnings_of
+from kdsweep.reporting.page.answer import cards, sentences
 from kdsweep.reporting.page.rows import front_rows
-from kdsweep.reporting.papers import paper_tables, to_latex, to_markdown
+from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.pareto import front_sentence
+from kdsweep.reporting.status import BestSoFar
+from kdsweep.reporting.typesetting import to_latex, to_markdown
 
 TWO = ["student/miou", "student/latency_ms"]
 THREE = [*TWO, "student/params_m"]
@@ -330,7 +332,7 @@ def test_where_everything_costs_too_much_there_is_no_best(hopeless, tmp_path):
 def test_a_glance_knows_the_front_and_the_bounds(tmp_path, searched):
     experiment = write(tmp_path, searched)
     seen = read_status(experiment.path)
-    assert seen.best == {"number": 0, "label": "resnet34→large", "value": 0.62}
+    assert seen.best == BestSoFar(0, "resnet34→large", 0.62)
     assert [point["number"] for point in seen.front] == [0, 1, 3]
     assert seen.front[2]["values"] == {"student/miou": 0.48, "student/latency_ms": 9.0}
     assert seen.num_too_costly == 2

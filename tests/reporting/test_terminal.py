@@ -9,7 +9,8 @@ from rich.console import Console
 
 from kdsweep.reporting import render, render_best
 from kdsweep.reporting.columns import Column, draw, fit, print_bullet, print_facts
-from kdsweep.reporting.terminal import best_sentence, next_commands
+from kdsweep.reporting.next_steps import next_commands
+from kdsweep.reporting.terminal import best_sentence
 
 
 def printed(draw_results, events, width=100, **kwargs):

@@ -24,12 +24,12 @@ from kdsweep.reporting.figures.importance import (
     parallel_rows,
 )
 from kdsweep.reporting.figures.pairs import pair_cells, pair_figures
-from kdsweep.reporting.figures.response import (
+from kdsweep.reporting.figures.response import response_figures
+from kdsweep.reporting.figures.settings import (
     comparable,
     drawn_parameters,
     response_bins,
     response_curve,
-    response_figures,
     response_points,
     response_steps,
 )
@@ -73,7 +73,7 @@ __all__ = [
 
 
 def draw_figures(results: Results, metric: str) -> dict[str, list[Figure]]:
-    """All figures by the part of the report they belong to; a part may have none yet.
+    """Return all figures by the part of the report they belong to; a part may have none yet.
 
     Args:
         results: What :func:`kdsweep.reporting.load` returned.

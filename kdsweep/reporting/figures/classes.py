@@ -29,15 +29,13 @@ _ROLES = (
 
 
 def class_ious(results: Results) -> pd.DataFrame:
-    """IoU of each class for the best student, beside its control and its teacher.
+    """Return the IoU of each class for the best student, beside its control and its teacher.
 
     Returns:
         Columns ``class_id, class, student, control, teacher, gain``, best class of the student
         first and classes without an IoU last; no rows before there is a best student.
     """
-    best = results.summary.best
-    rows = results.classes[results.classes["trial"] == (-1 if best is None else best.number)]
-    rows = rows.assign(gain=rows["student"] - rows["control"])
+    rows = results.best_classes()
     columns = ["class_id", "class", "student", "control", "teacher", "gain"]
     return rows.sort_values(
         ["student", "class_id"], ascending=[False, True], na_position="last", kind="stable"
@@ -45,7 +43,7 @@ def class_ious(results: Results) -> pd.DataFrame:
 
 
 def class_figures(results: Results) -> list[Figure]:
-    """A dot for each network on a line for each class."""
+    """Draw a dot for each network on a line for each class."""
     ious = class_ious(results)
     if ious.empty or ious["student"].isna().all():
         return []
@@ -105,7 +103,7 @@ def class_figures(results: Results) -> list[Figure]:
 
 
 def _spans(shown: pd.DataFrame) -> Trace:
-    """A thin line from the lowest to the highest dot of each class."""
+    """Return a thin line from the lowest to the highest dot of each class."""
     values = shown[["student", "control", "teacher"]]
     x: list[float | None] = []
     y: list[float | None] = []

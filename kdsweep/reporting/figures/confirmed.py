@@ -24,7 +24,7 @@ _STYLES = {"validation": (STUDENT, "circle", -0.13), "test": (TEACHER, "diamond"
 
 
 def confirmed_gains(results: Results) -> pd.DataFrame:
-    """The gain of each confirmed job on each split with its 95 % interval.
+    """Return the gain of each confirmed job on each split with its 95 % interval.
 
     Returns:
         Columns ``job, teacher, student, split, seeds, gain, low, high, claim``; no rows but for a
@@ -36,7 +36,7 @@ def confirmed_gains(results: Results) -> pd.DataFrame:
 
 
 def confirmed_figures(results: Results, metric: str) -> list[Figure]:
-    """Gains with their intervals, beside the line of no gain."""
+    """Draw gains with their intervals, beside the line of no gain."""
     table = confirmed_gains(results)
     if table.empty:
         return []

@@ -34,7 +34,7 @@ _SCALE = [[0.0, "var(--neutral)"], [1.0, STUDENT]]
 
 
 def confusion_cells(results: Results) -> pd.DataFrame:
-    """The confusion matrices of the best student, its control and its teacher, cell by cell.
+    """Return the matrices of the best student, its control and its teacher, cell by cell.
 
     Each student's are those of its own best epoch, the teacher's of the student's.
 
@@ -72,7 +72,7 @@ def confusion_cells(results: Results) -> pd.DataFrame:
 
 
 def confusion_figures(results: Results) -> list[Figure]:
-    """The best student's matrix, and its difference to its control's."""
+    """Draw the best student's matrix, and its difference to its control's."""
     cells = confusion_cells(results)
     if cells.empty:
         return []
@@ -151,7 +151,7 @@ def confusion_figures(results: Results) -> list[Figure]:
 
 
 def _found(results: Results) -> dict[str, Confusions]:
-    """What the best student and its control have left, where both know the same classes."""
+    """Return what the best student and its control have left, if they know the same classes."""
     best = results.summary.best
     student = None if best is None else confusions(results, best.number)
     if student is None:
@@ -221,14 +221,14 @@ def _rows(values: Sequence[object], size: int) -> list[Sequence[object]]:
 
 
 def _percent(share: float) -> str:
-    """Whole per cents; nothing where there is nothing to read."""
+    """Return whole per cents; nothing where there is nothing to read."""
     if math.isnan(share) or share < 0.005:
         return ""
     return f"{100 * share:.0f}"
 
 
 def _points(difference: float) -> str:
-    """Whole points; nothing where there is nothing to read."""
+    """Return whole points; nothing where there is nothing to read."""
     return "" if math.isnan(difference) or abs(difference) < 0.5 else f"{difference:+.0f}"
 
 

@@ -112,7 +112,7 @@ _PANELS = (
 
 
 def networks(results: Results) -> pd.DataFrame:
-    """Every network of the sweep with what it costs and the best that it reached.
+    """Return every network of the sweep with what it costs and the best that it reached.
 
     Returns:
         Columns ``role`` (``student``, ``control``, ``teacher``, or ``too costly``: students whose
@@ -147,7 +147,7 @@ def networks(results: Results) -> pd.DataFrame:
 
 
 def _taught(results: Results) -> pd.DataFrame:
-    """The trials with their teacher's name and costs in place of the student's."""
+    """Return the trials with their teacher's name and costs in place of the student's."""
     epochs = results.epochs
     costs = ("params_m", "macs_g")
     known = {f"teacher/{cost}": cost for cost in costs if f"teacher/{cost}" in epochs}
@@ -173,13 +173,13 @@ def _grouped(trials: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def _measured(trainings: list[pd.DataFrame]) -> pd.DataFrame:
-    """What was measured of each network, whatever its role was: it costs the same in all."""
+    """Return what was measured of each network, whatever its role: it costs the same in all."""
     every = pd.concat([trials[[*_NETWORK, *_MEASURED]] for trials in trainings])
     return every.groupby(_NETWORK, dropna=False)[list(_MEASURED)].median().reset_index()
 
 
 def _is_on_front(table: pd.DataFrame, cost: str) -> pd.Series:
-    """Which students are better than every student that costs as much or less."""
+    """Return which students are better than every student that costs as much or less."""
     students = table[(table["role"] == "student") & table[cost].notna()]
     students = students.sort_values([cost, "best"], ascending=[True, False], kind="stable")
     highest = students["best"].cummax()
@@ -188,7 +188,7 @@ def _is_on_front(table: pd.DataFrame, cost: str) -> pd.Series:
 
 
 def cost_figures(results: Results, metric: str) -> list[Figure]:
-    """Value over each kind of cost that is known, with the Pareto front of the students.
+    """Draw value over each kind of cost that is known, with the students' Pareto front.
 
     What the sweep searches by comes first.
     """
@@ -206,7 +206,7 @@ def cost_figures(results: Results, metric: str) -> list[Figure]:
 
 
 def _searched(results: Results) -> set[str]:
-    """The columns of the costs that the sweep searches by."""
+    """Return the columns of the costs that the sweep searches by."""
     return {metric.removeprefix("student/") for metric in results.summary.metrics[1:]}
 
 
@@ -286,7 +286,7 @@ def _hover(row: Mapping[Any, Any], role: str, panel: _Panel, metric: str) -> str
 
 
 def _compromises(results: Results, panel: _Panel, metric: str) -> list[Trace]:
-    """The trials on the front of what the sweep searches by; a line joins those of two metrics."""
+    """Return the trials on the searched front; a line joins those of two metrics."""
     front = results.front
     cost, score = f"student/{panel.cost}", results.summary.metric
     shown = front.sort_values(cost, kind="stable").head(_MOST_NETWORKS)
@@ -319,7 +319,7 @@ def _compromises(results: Results, panel: _Panel, metric: str) -> list[Trace]:
 
 
 def _bound(results: Results, table: pd.DataFrame, panel: _Panel) -> dict[str, Any]:
-    """The layout with the most that is allowed, where that is near enough to be seen."""
+    """Return the layout with the most that is allowed, where that is near enough to be seen."""
     x_axis = axis(panel.axis, rangemode="tozero")
     most = results.summary.constraints.get(f"student/{panel.cost}")
     shown = table[table["role"].isin(["student", "too costly"])]

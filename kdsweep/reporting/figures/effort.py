@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,9 @@ from kdsweep.reporting.figures.figure import (
     axis,
     legend_above,
     listed,
-    safe,
+    trial_hovers,
 )
+from kdsweep.reporting.record import Record
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
 
@@ -28,7 +29,7 @@ _MOST_BARS = 80
 
 
 def trial_efforts(results: Results) -> pd.DataFrame:
-    """What each trial took, and what stopping it early left unspent.
+    """Return what each trial took, and what stopping it early left unspent.
 
     Returns:
         Columns ``trial, kind, label, state, epochs, planned_epochs, hours, saved_hours``. Saved are
@@ -54,29 +55,45 @@ def trial_efforts(results: Results) -> pd.DataFrame:
     )
 
 
-def effort_totals(results: Results) -> dict[str, Any]:
-    """Sums over the sweep: ``wall_hours, trial_hours, gpu_hours, control_hours, failed_hours,
-    saved_hours, saved_share`` (of what would have been spent without stopping), ``busy_share`` of
-    the slots, missing where the ledger does not say how many there were.
-    """  # noqa: D205
+@dataclass(frozen=True)
+class Effort(Record):
+    """Sums over a sweep, in hours.
+
+    Attributes:
+        saved_share: Of what would have been spent without stopping.
+        busy_share: Of the slots; missing where the ledger does not say how many there were.
+    """
+
+    wall_hours: float
+    trial_hours: float
+    gpu_hours: float
+    control_hours: float
+    failed_hours: float
+    saved_hours: float
+    saved_share: float | None
+    busy_share: float | None
+
+
+def effort_totals(results: Results) -> Effort:
+    """Return what a sweep took."""
     efforts, summary = trial_efforts(results), results.summary
     saved = float(efforts["saved_hours"].sum())
     spent = float(summary.trial_hours)
     slots = summary.slot_hours
-    return {
-        "wall_hours": float(summary.hours),
-        "trial_hours": spent,
-        "gpu_hours": float(summary.gpu_hours),
-        "control_hours": float(efforts.loc[efforts["kind"] == Kind.CONTROL, "hours"].sum()),
-        "failed_hours": float(efforts.loc[efforts["state"] == State.FAILED, "hours"].sum()),
-        "saved_hours": saved,
-        "saved_share": saved / (saved + spent) if saved + spent > 0 else None,
-        "busy_share": min(spent / slots, 1.0) if slots else None,
-    }
+    return Effort(
+        wall_hours=float(summary.hours),
+        trial_hours=spent,
+        gpu_hours=float(summary.gpu_hours),
+        control_hours=float(efforts.loc[efforts["kind"] == Kind.CONTROL, "hours"].sum()),
+        failed_hours=float(efforts.loc[efforts["state"] == State.FAILED, "hours"].sum()),
+        saved_hours=saved,
+        saved_share=saved / (saved + spent) if saved + spent > 0 else None,
+        busy_share=min(spent / slots, 1.0) if slots else None,
+    )
 
 
 def effort_bins(efforts: pd.DataFrame, num_bins: int = 40) -> pd.DataFrame:
-    """How many trials took how long: ``state, from_hours, to_hours, num_trials``."""
+    """Return how many trials took how long: ``state, from_hours, to_hours, num_trials``."""
     hours = efforts["hours"].to_numpy(dtype=np.float64)
     edges = np.histogram_bin_edges(hours, bins=num_bins) if len(hours) else np.zeros(1)
     parts = []
@@ -97,7 +114,7 @@ def effort_bins(efforts: pd.DataFrame, num_bins: int = 40) -> pd.DataFrame:
 
 
 def effort_figures(results: Results) -> list[Figure]:
-    """Time of each trial as bars; of many trials, how many took how long."""
+    """Draw time of each trial as bars; of many trials, how many took how long."""
     efforts = trial_efforts(results)
     if not (efforts["hours"] > 0).any():
         return []
@@ -125,12 +142,7 @@ def effort_figures(results: Results) -> list[Figure]:
         else:
             places = {"x": listed(rows["trial"]), "y": listed(rows["hours"] * factor)}
             hover = f"%{{hovertext}}<br>%{{y:.3g}} {unit}, {name}<extra></extra>"
-            texts = [
-                f"trial {trial}, {safe(label)}, {formats.counted(epochs, 'epoch')}"
-                for trial, label, epochs in rows[["trial", "label", "epochs"]].itertuples(
-                    index=False
-                )
-            ]
+            texts = trial_hovers(rows)
         style = {"marker": {"color": color}, "hovertemplate": hover}
         traces.append({"type": "bar", "name": name, **places, **style, "hovertext": texts})
     time_axis = axis(f"time ({unit})", rangemode="tozero")

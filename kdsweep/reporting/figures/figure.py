@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 
 Trace = dict[str, Any]
@@ -58,17 +59,17 @@ class Figure:
     wide: bool = False
 
     def to_plotly(self) -> dict[str, Any]:
-        """The figure as ``Plotly.newPlot`` takes it, in plain JSON."""
+        """Return the figure as ``Plotly.newPlot`` takes it, in plain JSON."""
         return {"data": list(self.traces), "layout": {"height": self.height, **self.layout}}
 
 
 def safe(text: Any) -> str:
-    """A name as text that plotly.js draws as it is: it would take ``<b>`` for markup."""
+    """Return a name that plotly.js draws as it is: it would take ``<b>`` for markup."""
     return html.escape(printable(str(text)), quote=False)
 
 
 def short(text: Any, longest: int = _LONGEST_LABEL) -> str:
-    """A name for an axis: safe, and shortened in the middle if it is long."""
+    """Return a name for an axis: safe, and shortened in the middle if it is long."""
     name = printable(str(text))
     if len(name) > longest:
         half = (longest - 1) // 2
@@ -77,7 +78,7 @@ def short(text: Any, longest: int = _LONGEST_LABEL) -> str:
 
 
 def listed(values: Iterable[Any], digits: int = 5) -> list[Any]:
-    """Numbers as JSON, to so many significant digits; what is missing or infinite is ``None``."""
+    """Return numbers as JSON, to so many significant digits; ``None`` for missing or infinite."""
     column = pd.to_numeric(pd.Series(list(values)), errors="coerce").to_numpy(
         dtype=np.float64, na_value=np.nan
     )
@@ -85,31 +86,39 @@ def listed(values: Iterable[Any], digits: int = 5) -> list[Any]:
 
 
 def axis(title: str, **settings: Any) -> dict[str, Any]:
-    """An axis with a title that names quantity and unit."""
+    """Return an axis with a title that names quantity and unit."""
     return {"title": {"text": title}, **settings}
 
 
 def epoch_axis(title: str, longest: float) -> dict[str, Any]:
-    """An axis of epochs, which are whole: a tick for each while they are few."""
+    """Return an axis of epochs, which are whole: a tick for each while they are few."""
     ticks = {"dtick": 1} if longest <= 12 else {}
     return axis(title, rangemode="tozero", **ticks)
 
 
 def legend_above() -> dict[str, Any]:
-    """A legend above the figure, where it takes no width from it and meets no axis title."""
+    """Return a legend above the figure, where it takes no width and meets no axis title."""
     place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
     return {"orientation": "h", "traceorder": "normal", **place}
 
 
 def colorbar(title: str) -> dict[str, Any]:
-    """A narrow colour bar."""
+    """Return a narrow colour bar."""
     return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0}
 
 
 def line(x0: float, y0: float, x1: float, y1: float, **settings: Any) -> dict[str, Any]:
-    """A reference line; ``xref`` and ``yref`` may be ``paper``."""
+    """Return a reference line; ``xref`` and ``yref`` may be ``paper``."""
     style = {"color": MUTED, "width": 1, **settings.pop("line", {})}
     return {
         "type": "line", "x0": x0, "x1": x1, "y0": y0, "y1": y1, "line": style, "layer": "below",
         **settings,
     }  # fmt: skip
+
+
+def trial_hovers(trials: pd.DataFrame) -> list[str]:
+    """Return what trials are called where the pointer is on them."""
+    return [
+        f"trial {trial}, {safe(label)}, {formats.counted(epochs, 'epoch')}"
+        for trial, label, epochs in trials[["trial", "label", "epochs"]].itertuples(index=False)
+    ]

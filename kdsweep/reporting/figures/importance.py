@@ -21,7 +21,7 @@ from kdsweep.reporting.figures.figure import (
     safe,
     short,
 )
-from kdsweep.reporting.figures.response import has_steps
+from kdsweep.reporting.figures.settings import has_steps
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
 
@@ -38,7 +38,7 @@ _LONGEST_TICK = 16
 
 
 def importances(results: Results) -> pd.DataFrame:
-    """How much each drawn parameter decides whether a trial is among the best.
+    """Return how much each drawn parameter decides whether a trial is among the best.
 
     Optuna's PED-ANOVA, over the parameters that every search trial with a value has drawn: those of
     single branches of a conditional space cannot be compared with them.
@@ -121,7 +121,7 @@ def _distribution(values: list[object]) -> BaseDistribution:
 
 
 def parallel_rows(results: Results) -> pd.DataFrame:
-    """The trials that parallel coordinates draw: ``trial, value`` and each drawn parameter.
+    """Return what parallel coordinates draw: ``trial, value`` and each drawn parameter.
 
     The best half of at most 400 trials, and an even choice of the others. Costs that the sweep
     searches by stand behind the parameters, by their metric's name.
@@ -143,12 +143,12 @@ def parallel_rows(results: Results) -> pd.DataFrame:
 
 
 def searched_costs(results: Results) -> list[str]:
-    """The costs that the sweep searches by, as its metrics name them."""
+    """Return the costs that the sweep searches by, as its metrics name them."""
     return [metric for metric in results.summary.metrics if metric in COSTS]
 
 
 def importance_figures(results: Results) -> list[Figure]:
-    """Bars, most important on top."""
+    """Draw bars, most important on top."""
     table = importances(results)
     if table.empty:
         return []
@@ -194,7 +194,7 @@ def importance_figures(results: Results) -> list[Figure]:
 
 
 def parallel_figures(results: Results, metric: str) -> list[Figure]:
-    """Parallel coordinates: one line a trial, one axis a setting."""
+    """Draw parallel coordinates: one line a trial, one axis a setting."""
     rows = parallel_rows(results)
     costs = searched_costs(results)
     names = [str(name) for name in rows.columns[2:] if name not in costs]

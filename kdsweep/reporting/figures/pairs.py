@@ -25,7 +25,7 @@ _MOST_WITH_TEXT = 8  # columns in which the numbers of a cell can be read
 
 
 def pair_cells(results: Results) -> pd.DataFrame:
-    """Every pair of the sweep, those without a trial too.
+    """Return every pair of the sweep, those without a trial too.
 
     Returns:
         Columns ``teacher, student, num_trials, best, best_gain, best_trial``; best students first,
@@ -53,7 +53,7 @@ def pair_cells(results: Results) -> pd.DataFrame:
 
 
 def pair_figures(results: Results, metric: str) -> list[Figure]:
-    """Heat maps of the best value, and of its gain where there are gains."""
+    """Draw heat maps of the best value, and of its gain where there are gains."""
     cells = pair_cells(results)
     if cells["best"].isna().all():
         return []

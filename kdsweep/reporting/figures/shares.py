@@ -29,7 +29,7 @@ _PREFIX = "student/grad_share/"
 
 
 def share_points(results: Results) -> pd.DataFrame:
-    """The gradient share of each term in each trial.
+    """Return the gradient share of each term in each trial.
 
     Returns:
         Columns ``term, trial, label, share`` (median over epochs with the full weight, else at the
@@ -58,7 +58,7 @@ def share_points(results: Results) -> pd.DataFrame:
 
 
 def best_shares(results: Results) -> pd.DataFrame:
-    """What the best student's gradient is made of: ``epoch`` and the share of each term."""
+    """Return what the best student's gradient is made of: ``epoch`` and each term's share."""
     best = results.summary.best
     rows = results.epochs[results.epochs["trial"] == (-1 if best is None else best.number)]
     columns = [c for c in map(str, rows) if c.startswith(_PREFIX) and rows[c].notna().any()]
@@ -68,7 +68,7 @@ def best_shares(results: Results) -> pd.DataFrame:
 
 
 def share_figures(results: Results, metric: str) -> list[Figure]:
-    """Shares of all trials, and of the best one over its epochs."""
+    """Draw shares of all trials, and of the best one over its epochs."""
     points = share_points(results)
     if points.empty:
         return []

@@ -37,7 +37,7 @@ _FEW_TRIALS = 40  # up to here every trial has a line of its own and needs no ba
 
 
 def curves(results: Results) -> pd.DataFrame:
-    """The learning curves worth drawing: the best, the controls, and an even choice of the others.
+    """Return the learning curves worth drawing: the best, the controls, an even choice of others.
 
     Returns:
         Columns ``trial, label, role`` (``best``, ``control``, ``other``, or ``too costly``: ended
@@ -66,7 +66,7 @@ def curves(results: Results) -> pd.DataFrame:
 
 
 def envelope(results: Results) -> pd.DataFrame:
-    """What the search trials that reached an epoch had there.
+    """Return what the search trials that reached an epoch had there.
 
     Returns:
         Columns ``epoch, num_trials, low`` (10 % of the trials are below), ``median, high`` (10 %
@@ -88,7 +88,7 @@ def envelope(results: Results) -> pd.DataFrame:
 
 
 def endings(results: Results) -> pd.DataFrame:
-    """At which epoch how many search trials ended, and how.
+    """Return at which epoch how many search trials ended, and how.
 
     Returns:
         Columns ``epoch, state, num_trials``; epoch 0 is before the first one was finished. The
@@ -103,7 +103,7 @@ def endings(results: Results) -> pd.DataFrame:
 
 
 def cohort_course(results: Results) -> pd.DataFrame:
-    """The best student epoch by epoch, beside its teacher and its control.
+    """Return the best student epoch by epoch, beside its teacher and its control.
 
     Returns:
         Columns ``epoch, student, teacher, control``; no rows before there is a best student.
@@ -123,7 +123,7 @@ def cohort_course(results: Results) -> pd.DataFrame:
 
 
 def training_figures(results: Results, metric: str) -> list[Figure]:
-    """Learning curves, the best cohort, and where trials ended."""
+    """Draw learning curves, the best cohort, and where trials ended."""
     drawn = curves(results)
     if drawn.empty:
         return []
@@ -228,7 +228,7 @@ def _band(band: pd.DataFrame) -> list[Trace]:
 
 
 def _lines(rows: pd.DataFrame, name: str, color: str, width: float) -> Trace:
-    """All lines of a role as one trace, with gaps between them: far quicker than one each."""
+    """Return all lines of a role as one trace with gaps, far quicker than one each."""
     x: list[float | None] = []
     y: list[float | None] = []
     texts: list[str] = []

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
@@ -34,7 +33,7 @@ class Related:
 
 
 def related(results: Results, page: str, report: Path | None) -> list[Related]:
-    """The experiments that confirm this one, and the one that it confirms.
+    """Return the experiments that confirm this one, and the one that it confirms.
 
     Args:
         results: The results.
@@ -47,36 +46,21 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
         address = _address(source, page, report)
         found.append(Related("These jobs were found by", source.name, address))
     for link in summary.confirmed_by:
-        path = Path(link["experiment"])
-        remark = "" if link["state"] == "done" else f"({link['state']})"
-        lines = [_claim(row) for row in link["claims"]]
-        if link["error"] is not None:
-            lines.append(link["error"])
+        path = Path(link.experiment)
+        remark = link.remark
+        lines = [printable(claim.sentence) for claim in link.claims]
+        if link.error is not None:
+            lines.append(link.error)
         address = _address(path, page, report)
-        if address is None and link["error"] is None:
+        if address is None and link.error is None:
             remark = f"{remark} (kdsweep report {formats.short_path(path)} draws its page)".strip()
         lead = "Trained again with fresh seeds, each beside its exact control, in"
         found.append(Related(lead, printable(path.name), address, remark, lines))
     return found
 
 
-def claims_of(results: Results, number: int) -> list[dict[str, Any]]:
-    """What confirmations say of a trial, as far as they have seeds to speak of."""
-    job = f"trial {number:04d}"
-    links = results.summary.confirmed_by
-    return [row for link in links for row in link["claims"] if row["job"] == job and row["seeds"]]
-
-
-def _claim(row: dict[str, Any]) -> str:
-    student, teacher = formats.names([row["student"], row["teacher"]])
-    return printable(
-        f"{row['job']} ({student}, taught by {teacher}), on the {row['split']} split: "
-        f"{row['claim']}."
-    )
-
-
 def _address(experiment: Path, page: str, report: Path | None) -> str | None:
-    """Its page as it is linked from another experiment's report."""
+    """Return its page's address from another experiment's report."""
     other = Experiment(experiment).report / page
     if report is None or not other.is_file():
         return None

@@ -15,14 +15,15 @@ from markupsafe import Markup
 
 from kdsweep.ledger.atomic import new_directory, write_text
 from kdsweep.reporting import formats
+from kdsweep.reporting.caveats import warnings_of
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.figures import Figure, draw_figures, effort_totals
+from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.page import answer, rows, sources
-from kdsweep.reporting.page.confirmed import related
-from kdsweep.reporting.page.pictures import gallery
+from kdsweep.reporting.page.confirmed import Related, related
+from kdsweep.reporting.page.pictures import Gallery, gallery
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Summary
-from kdsweep.reporting.terminal import metric_name, next_commands
 
 PAGE = "index.html"
 FIGURES = "figures"
@@ -40,6 +41,7 @@ class Part:
         figures: Figures.
         tables: Tables, those without rows left out.
         empty: What is said when there is nothing to show.
+        cards, related, warnings, gallery, facts, commands, documents: What single parts have.
     """
 
     name: str
@@ -49,7 +51,13 @@ class Part:
     figures: Sequence[Figure] = ()
     tables: Sequence[rows.Table] = ()
     empty: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    cards: Sequence[answer.Card] = ()
+    related: Sequence[Related] = ()
+    warnings: Sequence[str] = ()
+    gallery: Gallery = field(default_factory=Gallery)
+    facts: Sequence[tuple[str, str]] = ()
+    commands: Sequence[tuple[str, str]] = ()
+    documents: Sequence[sources.Document] = ()
 
 
 def write_page(results: Results, folder: Path) -> Path:
@@ -65,7 +73,7 @@ def write_page(results: Results, folder: Path) -> Path:
         The page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figures = draw_figures(results, printable(metric_name(results)))
+    figures = draw_figures(results, printable(results.summary.metric_name))
     with new_directory(folder / FIGURES) as temporary:
         for figure in (figure for part in figures.values() for figure in part):
             for name, frame in figure.tables.items():
@@ -75,8 +83,8 @@ def write_page(results: Results, folder: Path) -> Path:
 
 
 def render_page(results: Results) -> str:
-    """The page as text, with nothing written."""
-    return _render(results, draw_figures(results, printable(metric_name(results))), None)
+    """Return the page as text, with nothing written."""
+    return _render(results, draw_figures(results, printable(results.summary.metric_name)), None)
 
 
 def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | None) -> str:
@@ -104,7 +112,7 @@ def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | N
 
 
 def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | None) -> list[Part]:
-    metric = printable(metric_name(results))
+    metric = printable(results.summary.metric_name)
     losses = "No weights, temperatures or other settings were drawn, or no trial has a value yet."
     return [
         Part(
@@ -117,11 +125,9 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
                 *_filled(rows.confirmation_rows(results, metric)),
                 *_filled(rows.trial_rows(results, metric)),
             ],
-            extra={
-                "cards": answer.cards(results, metric),
-                "related": related(results, PAGE, folder),
-                "warnings": answer.warnings_of(results),
-            },
+            cards=answer.cards(results, metric),
+            related=related(results, PAGE, folder),
+            warnings=warnings_of(results),
         ),
         Part(
             "pairs",
@@ -170,7 +176,7 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             "pictures",
             "Pictures",
             "What do the best students see?",
-            extra={"gallery": gallery(results)},
+            gallery=gallery(results),
             empty="The best trials have left no sample pictures yet.",
         ),
         Part(
@@ -186,11 +192,9 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             "provenance",
             "Provenance",
             "Where does all this come from, and how is it made again?",
-            extra={
-                "facts": sources.facts(results),
-                "commands": next_commands(results),
-                "documents": sources.documents(results),
-            },
+            facts=sources.facts(results),
+            commands=next_commands(results),
+            documents=sources.documents(results),
             empty="The experiment's folder is not known.",
         ),
     ]
@@ -210,30 +214,30 @@ def _head(summary: Summary) -> list[str]:
 
 def _cost_lines(results: Results) -> list[str]:
     totals = effort_totals(results)
-    if not totals["trial_hours"]:
+    if not totals.trial_hours:
         return []
     sessions = formats.counted(results.summary.num_sessions, "session")
     lines = [
-        f"The sweep took {formats.duration(totals['wall_hours'])} in {sessions}; its trials took "
-        f"{formats.duration(totals['trial_hours'])} together"
-        + (f" and {totals['gpu_hours']:.2f} GPU-hours." if totals["gpu_hours"] else ", on CPUs.")
+        f"The sweep took {formats.duration(totals.wall_hours)} in {sessions}; its trials took "
+        f"{formats.duration(totals.trial_hours)} together"
+        + (f" and {totals.gpu_hours:.2f} GPU-hours." if totals.gpu_hours else ", on CPUs.")
     ]
-    if totals["saved_hours"]:
+    if totals.saved_hours:
         lines.append(
-            f"{_stopping(results)} saved about {formats.duration(totals['saved_hours'])}, "
-            f"{formats.percent(totals['saved_share'])} % of what all of them at full length would "
+            f"{_stopping(results)} saved about {formats.duration(totals.saved_hours)}, "
+            f"{formats.percent(totals.saved_share)} % of what all of them at full length would "
             "have taken."
         )
-    if totals["busy_share"] is not None:
-        lines.append(f"Slots were busy {formats.percent(totals['busy_share'])} % of the time.")
-    for key, what in (("control_hours", "Controls"), ("failed_hours", "Failed trials")):
-        if totals[key]:
-            lines.append(f"{what} took {formats.duration(totals[key])} of it.")
+    if totals.busy_share is not None:
+        lines.append(f"Slots were busy {formats.percent(totals.busy_share)} % of the time.")
+    for hours, what in ((totals.control_hours, "Controls"), (totals.failed_hours, "Failed trials")):
+        if hours:
+            lines.append(f"{what} took {formats.duration(hours)} of it.")
     return lines
 
 
 def _stopping(results: Results) -> str:
-    """What saved time."""
+    """Say what saved time."""
     num_costly, num_stopped = (
         results.summary.num_too_costly,
         results.summary.states["stopped"],
@@ -246,7 +250,7 @@ def _stopping(results: Results) -> str:
 
 
 def _script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element: nothing in it can end the element."""
+    """Return JSON that may stand in a script element: nothing in it can end the element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -87,7 +87,7 @@ class _Labels:
 
 
 def gallery(results: Results) -> Gallery:
-    """The pictures that the best trial of each of the best students has left.
+    """Return the pictures that the best trial of each of the best students has left.
 
     What a trial is writing just now, or has never written, is left out.
     """
@@ -118,7 +118,7 @@ def _best_of_each_student(results: Results) -> Iterator[tuple[int, str]]:
 
 
 def _files(results: Results, number: int) -> dict[int, dict[str, Path]]:
-    """The files of a trial's frames, and its control's predictions for the same frames."""
+    """Return the files of a trial's frames, and its control's predictions for the same frames."""
     folder = trial_folder(results, number)
     frames = {} if folder is None else folder.frame_pictures()
     control = control_of(results, number)
@@ -133,7 +133,7 @@ def _files(results: Results, number: int) -> dict[int, dict[str, Path]]:
 def _pictures(
     files: Mapping[str, Path], seen: dict[int, tuple[int, int, int]]
 ) -> tuple[Picture, ...]:
-    """The pictures of one frame; none without a truth and a student's prediction for it.
+    """Return the pictures of one frame; none without a truth and a student's prediction.
 
     Args:
         files: By what they show.
@@ -181,7 +181,7 @@ def _without_empty_columns(
 
 
 def _errors(image_HWC: np.ndarray, labelled_HW: np.ndarray, right_HW: np.ndarray) -> np.ndarray:
-    """The frame in pale grey, wrong pixels red, void black."""
+    """Return the frame in pale grey, wrong pixels red, void black."""
     grey_HW1 = image_HWC.mean(axis=2, keepdims=True) * 0.5 + 110
     picture_HWC = np.repeat(grey_HW1, 3, axis=2).astype(np.uint8)
     picture_HWC[~right_HW] = _WRONG
@@ -231,7 +231,7 @@ def _legend(results: Results, seen: Mapping[int, tuple[int, int, int]]) -> list[
 
 
 def _labels(path: Path | None) -> _Labels | None:
-    """Class ids, or ``None`` if there is no picture of them that is whole."""
+    """Return class ids, or ``None`` if there is no picture of them that is whole."""
     image = _opened(path)
     if image is None or image.mode != "P":
         return None

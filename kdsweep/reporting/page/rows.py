@@ -72,7 +72,7 @@ _Column = tuple[str, str, bool, list[Cell]]
 
 
 def trial_rows(results: Results, metric: str) -> Table:
-    """The best search trials."""
+    """Return the best search trials."""
     ranked = results.ranked()
     shown = with_places(ranked, _MOST_ROWS)
     # The seed has a column of its own.
@@ -82,14 +82,14 @@ def trial_rows(results: Results, metric: str) -> Table:
 
 
 def confirmation_rows(results: Results, metric: str) -> Table:
-    """What repeated seeds say of each confirmed job; empty but for a confirmation."""
+    """Return what repeated seeds say of each confirmed job; empty but for a confirmation."""
     shown = results.confirmation
     columns = _columns(CONFIRMATION, shown, metric)
     return _table("confirmation", "Confirmed jobs", columns, len(shown), "confirmation.csv")
 
 
 def front_rows(results: Results) -> Table:
-    """Several metrics: the trials that no other beats in everything."""
+    """Return the trials that no other beats in everything, of several metrics."""
     shown, more = views.front_rows(results, _MOST_ROWS)
     columns = _columns(FRONT, shown, "", more)
     title = front_title(results.summary.metrics)
@@ -97,7 +97,7 @@ def front_rows(results: Results) -> Table:
 
 
 def pair_rows(results: Results, metric: str) -> Table:
-    """All pairs, best first."""
+    """Return all pairs, best first."""
     pairs = results.pairs
     shown = pairs.head(_MOST_ROWS)
     columns = _columns(PAIRS, shown, metric, without=without_none(shown, "num_too_costly"))
@@ -105,18 +105,18 @@ def pair_rows(results: Results, metric: str) -> Table:
 
 
 def term_rows(results: Results) -> Table:
-    """The distillation terms of the best trials."""
+    """Return the distillation terms of the best trials."""
     order = {number: place for place, number in enumerate(results.ranked()["number"])}
     terms = results.terms
     terms = terms.assign(place=terms["trial"].map(order)).dropna(subset=["place"])
     terms = terms.sort_values("place", kind="stable")
     columns = _columns(TERMS, terms.head(_MOST_ROWS))
-    title = "Distillation terms, best trials first"
+    title = "Distillation terms at the best epoch, best trials first"
     return _table("terms", title, columns, len(terms), "terms.csv")
 
 
 def network_rows(results: Results, metric: str) -> Table:
-    """Every network with its size."""
+    """Return every network with its size."""
     table = networks(results)
     shown = table.sort_values("best", ascending=False, kind="stable").head(_MOST_ROWS)
     fronts = pd.Series([_fronts(row) for row in shown.to_dict("records")], shown.index, "object")
@@ -125,14 +125,14 @@ def network_rows(results: Results, metric: str) -> Table:
 
 
 def class_rows(results: Results) -> Table:
-    """IoU of each class for the best student."""
+    """Return the IoU of each class for the best student."""
     ious = class_ious(results)
     columns = _columns(CLASSES, ious.head(_MOST_ROWS))
     return _table("classes", "Classes", columns, len(ious), "classes.csv")
 
 
 def failure_rows(results: Results, report: PurePath | None) -> Table:
-    """The latest failures with their logs.
+    """Return the latest failures with their logs.
 
     Args:
         results: The results.
@@ -148,7 +148,7 @@ def failure_rows(results: Results, report: PurePath | None) -> Table:
 
 
 def _fronts(row: dict[Any, Any]) -> str | None:
-    """The fronts that a network is on, as words."""
+    """Return the fronts that a network is on, as words."""
     return ", ".join(name for column, name in FRONTS.items() if row[column]) or None
 
 
@@ -159,11 +159,11 @@ def _columns(
     more: Mapping[str, Sequence[Field]] | None = None,
     without: Collection[str] = (),
 ) -> list[_Column]:
-    """A declared table as columns of the page, each with what it is sorted by."""
+    """Return a declared table as columns of the page, each with what it is sorted by."""
     columns = []
     for field in view.of(view.page, shown, more, without):
         values = field.in_unit(shown[field.key])
-        heading, unit = field.page or (field.name, field.unit)
+        heading, unit = field.heading(metric)
         is_numeric = not field.is_text
         if field.kind == "setting":
             heading, is_numeric = printable(heading), pd.api.types.is_numeric_dtype(values)
@@ -173,7 +173,7 @@ def _columns(
             else Cell(printable(text), float(value) if is_numeric else str(value))
             for value, text in zip(values, field.cells(shown[field.key]), strict=True)
         ]
-        columns.append((heading.replace("{metric}", metric), unit, is_numeric, cells))
+        columns.append((heading.replace("\n", " "), unit, is_numeric, cells))
     return columns
 
 
@@ -195,7 +195,7 @@ def _cut(message: Any) -> str | None:
 
 
 def _log(path: str, report: PurePath | None) -> Cell:
-    """A log, led to from the page if it lies in the same experiment."""
+    """Return a log, led to from the page if it lies in the same experiment."""
     if report is None or not PurePath(path).is_relative_to(report.parent):
         return Cell(printable(path), path)
     inside = PurePath(path).relative_to(report.parent).as_posix()

@@ -11,7 +11,7 @@ from kdsweep.reporting.trial_files import measured_on
 
 
 def cost_sentences(results: Results, best: Best, subject: str = "It") -> list[str]:
-    """Size and latency, a sentence each, as far as they are known.
+    """Return size and latency, a sentence each, as far as they are known.
 
     Args:
         results: The results.
@@ -27,9 +27,9 @@ def cost_sentences(results: Results, best: Best, subject: str = "It") -> list[st
 
 
 def latency_detail(results: Results, best: Best) -> str:
-    """What stands beneath the latency: the image size it holds for."""
+    """Return what stands beneath the latency: the image size it holds for."""
     size = results.summary.data.get("image_size")
-    return "a frame" + (f" of {size[0]}×{size[1]} pixels" if size else "")
+    return "a frame" + (f" of {formats.frame_size(size)}" if size else "")
 
 
 def _size(results: Results, best: Best) -> str:

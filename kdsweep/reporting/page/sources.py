@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.ledger import Experiment
+from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.trial_files import measured_on
@@ -28,7 +29,7 @@ class Document:
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """What the sweep ran with and on, as name and value."""
+    """Return what the sweep ran with and on, as name and value."""
     summary, environment = results.summary, _environment(results)
     data, best = summary.data, summary.best
     code = environment.get("code") or {}
@@ -55,7 +56,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
 
 
 def documents(results: Results) -> list[Document]:
-    """The search space as given and as understood, and the best trial's job."""
+    """Return the search space as given and as understood, and the best trial's job."""
     folder = results.summary.experiment
     if folder is None:
         return []
@@ -103,7 +104,7 @@ def _data_text(data: dict[str, Any]) -> str | None:
     if counts:
         parts.append(f"{', '.join(counts)} frames")
     if data.get("image_size"):
-        parts.append("{}×{} pixels (height × width)".format(*data["image_size"]))
+        parts.append(f"{formats.frame_size(data['image_size'])} (height × width)")
     if data.get("classes"):
         parts.append(f"{len(data['classes'])} classes")
     return "; ".join(parts)
