@@ -123,6 +123,9 @@ def test_a_driver_would_go_on_as_it_did(sweeps, name):
     assert was["rungs"] == rungs
 
 
+NEW_DATA_KEYS = {"classes": None, "accept": [], "image_bits": 8}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_jobs_would_be_confirmed(sweeps, name):
     try:
@@ -130,7 +133,9 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
     except KdsweepError as error:
         jobs = str(error)
     now = as_json(jobs, sweeps)
-    if isinstance(now, dict):  # further trackers have come since, and are off
+    if isinstance(now, dict):  # keys that have come since, at what was so before
         for tracker in ("tensorboard", "mlflow"):
             assert now["tracking"].pop(tracker) is None
+        for job in now["jobs"].values():
+            assert [job["data"].pop(key) for key in NEW_DATA_KEYS] == list(NEW_DATA_KEYS.values())
     assert expected(name)["confirm"] == now
