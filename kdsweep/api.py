@@ -332,15 +332,15 @@ def train(
     """
     from kdsweep.config import Job, load_job
     from kdsweep.ledger import TrialFolder
-    from kdsweep.trial import check_job, prepare, run_job
+    from kdsweep.trial import check_job, prepare_one, run_job
 
     if not isinstance(job, Job):
         job = load_job(job, overrides, data)
     elif overrides or data:
         raise ConfigError("data and overrides are for jobs that are not loaded yet")
     check_job(job)
-    prepare([job])
     folder = TrialFolder(Path(out) if out is not None else new_single_folder(job.name))
+    prepare_one(job, folder)
     reports = tuple(run_job(job, folder, device=device, num_threads=num_threads))
     return Training(folder.path, reports)
 

@@ -16,12 +16,12 @@ from tiny_job import SMALL, make_job
 
 from kdsweep.config import load_job
 from kdsweep.config.job import Job
-from kdsweep.errors import CheckpointError, ConfigError
+from kdsweep.errors import CheckpointError, ConfigError, DataError
 from kdsweep.ledger import TrialFolder
 from kdsweep.models import build_network
 from kdsweep.models.inference_cost import measure_inference
 from kdsweep.training.report import EpochReport
-from kdsweep.trial import build_cohort, check_job, fingerprint, prepare, run_job
+from kdsweep.trial import build_cohort, check_job, fingerprint, prepare, prepare_one, run_job
 from kdsweep.trial.inference import measure_costs
 
 
@@ -182,6 +182,27 @@ def test_checkpoints_of_another_job_are_refused(job: Job, tiny_data: Path, tmp_p
         tiny_data, tmp_path, train={"epochs": 3, "batch_size": 2, "accumulate": 2, "lr": 3e-3}
     )
     assert fingerprint(smaller) == fingerprint(job)  # how a trial out of memory goes on
+
+
+def test_checkpoints_of_before_keys_came_are_of_the_same_job(job: Job) -> None:
+    first = "f75d9f8ea1afb3293fe28825d4242a47b0923412e773901a34fb9de40f58e3b4"
+    assert fingerprint(job) == first
+
+
+def test_data_that_nothing_new_should_be_trained_on(
+    job: Job, tiny_data: Path, tmp_path: Path
+) -> None:
+    (tiny_data / "classes.yaml").write_text("names: [red, green, blue, grey]\n")
+    folder = TrialFolder(tmp_path / "trial")
+    with pytest.raises(DataError, match=r"no labelled pixel .*: grey"):
+        prepare_one(job, folder)
+    accepted = job.model_copy(
+        update={"data": job.data.model_copy(update={"accept": ("empty_class",)})}
+    )
+    assert any("grey" in text for text in prepare_one(accepted, folder)["caveats"])
+    # A training that has begun goes on, and is told.
+    folder.checkpoint.mkdir(parents=True)
+    assert "grey" in prepare_one(job, folder)["remarks"][-1]
 
 
 def test_a_control_is_the_zero_weight_student(job: Job, tiny_data: Path, tmp_path: Path) -> None:

@@ -46,21 +46,23 @@ def train(
     from kdsweep.config import read_job
     from kdsweep.ledger import TrialFolder
     from kdsweep.tracking import NullTracker, agents_run, open_job_tracker
-    from kdsweep.trial import check_job, prepare, run_job, tracked
+    from kdsweep.trial import check_job, prepare_one, run_job, tracked
 
     file = read_job(job, set_ or (), data or ())
     loaded = file.job
-    try:
-        check_job(loaded)
-        data_facts = prepare([loaded])
-    except ConfigError as error:
-        raise file.locate(error) from None
     # Agents may begin several runs of a sweep in one second.
     name = "-".join([loaded.name, *agents_run()]) if wandb else loaded.name
     folder = TrialFolder(out or new_single_folder(name))
+    try:
+        check_job(loaded)
+        data_facts = prepare_one(loaded, folder)
+    except ConfigError as error:
+        raise file.locate(error) from None
     show = _EpochLines(loaded, terminal()) if not (quiet or as_json) else None
-    if show and data_facts["notice"]:
-        show.console.print(data_facts["notice"], style="yellow", markup=False)
+    if show:
+        notices = [data_facts["notice"]] if data_facts["notice"] else []
+        for text in [*notices, *(f"data: {remark}" for remark in data_facts["remarks"])]:
+            show.console.print(text, style="yellow", markup=False)
     tracker = open_job_tracker(folder, say_warning) if wandb else NullTracker()
     reports = run_job(loaded, folder, device=device, num_threads=threads)
     try:

@@ -17,7 +17,6 @@ from kdsweep.data.facts import SplitFacts
 from kdsweep.data.fit import fits_of, misfit
 from kdsweep.data.source import Source, SplitName
 from kdsweep.data.split import Split
-from kdsweep.errors import DataError
 from kdsweep.labels import VOID
 
 # What stops a training unless `data.accept` names it.
@@ -37,11 +36,13 @@ class Finding:
         text: What it is, as a sentence without its end.
         problem: Its name for ``data.accept``; ``None`` for what stops nothing.
         hint: What to do about it.
+        lasting: Whether it is to be said wherever scores on this data stand.
     """
 
     text: str
     problem: Problem | None = None
     hint: str | None = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,31 +82,31 @@ class Health:
 
     @property
     def remarks(self) -> list[str]:
-        """What should be said, in sentences."""
-        return [finding.text for finding in self.findings]
+        """What stops nothing but should be said once."""
+        return [finding.text for finding in self.findings if finding.problem is None]
 
+    @property
+    def caveats(self) -> list[str]:
+        """What should be said wherever scores on this data stand."""
+        return [finding.text for finding in self.findings if finding.lasting or finding.problem]
 
-def examine(data: SegmentationData, accept: Sequence[str] = ()) -> Health:
-    """Look through a data set.
+    def refusal(self, accept: Sequence[str]) -> str | None:
+        """Return why nothing should be trained on it, with what to do; ``None`` if it may be.
 
-    Args:
-        data: Decoded.
-        accept: Names of problems that are known and wanted.
-
-    Raises:
-        DataError: There are other problems; all of them in one message, with what to do.
-    """
-    health = look_through(data)
-    refused = [f for f in health.findings if f.problem is not None and f.problem not in accept]
-    if refused:
+        Args:
+            accept: Names of problems that are known and wanted.
+        """
+        refused = [f for f in self.findings if f.problem is not None and f.problem not in accept]
+        if not refused:
+            return None
+        data = self.data
         lines = [f"{data.name}: {data.source_path} should not be trained on as it is"]
         for finding in refused:
             lines.append(f"  {finding.text}")
             lines += [f"    try:   {finding.hint}"] if finding.hint else []
         names = ", ".join(dict.fromkeys(str(finding.problem) for finding in refused))
         lines.append(f"  or, if it is meant: accept: [{names}] in the `data:` section")
-        raise DataError("\n".join(lines))
-    return health
+        return "\n".join(lines)
 
 
 def look_through(data: SegmentationData) -> Health:
@@ -160,12 +161,13 @@ def _class_findings(source: Source, counted: dict[SplitName, SplitHealth]) -> It
         if source.own_classes:
             yield Finding(text, "empty_class", source.explain_masks())
         else:
-            yield Finding(text)
+            yield Finding(text, lasting=True)
     unseen = [n for k, n in enumerate(names) if train.frames_K[k] and not val.frames_K[k]]
     if unseen:
         yield Finding(
             f"no labelled pixel in the {val.num_frames} validation frames, so not scored: "
-            f"{_list(unseen)}"
+            f"{_list(unseen)}",
+            lasting=True,
         )
     top = int(train.shares_K.argmax())
     if train.shares_K[top] > _MOST_OF_ONE and not (untrained and source.own_classes):
@@ -223,7 +225,8 @@ def _near_duplicates(facts: dict[SplitName, SplitFacts]) -> Iterator[Finding]:
     if num_alike > 0.1 * len(val):
         yield Finding(
             f"{num_alike} of {len(val)} validation frames look almost like a training frame: "
-            "scores on them say little about new scenes"
+            "scores on them say little about new scenes",
+            lasting=True,
         )
 
 
@@ -245,7 +248,7 @@ def _misfits(what: str | None) -> list[Finding]:
     return (
         []
         if what is None
-        else [Finding(f"the masks fit {what}: look at them (kdsweep data --sheet)")]
+        else [Finding(f"the masks fit {what} (kdsweep data --sheet shows them)", lasting=True)]
     )
 
 

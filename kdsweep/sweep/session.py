@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config import JobList, Space
-from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.errors import ConfigError, DataError, KdsweepError
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import SweepEvent, trial_of
 from kdsweep.ledger.provenance import mask_secrets
@@ -151,6 +151,10 @@ class SweepSession:
             def begin(data: dict[str, Any]) -> Driver:
                 nonlocal ledger
                 self._start.stages.end()
+                refusal, remarks = data.pop("refusal", None), data.pop("remarks", [])
+                if refusal is not None and is_new and isinstance(self._space, Space):
+                    raise DataError(refusal)
+                remarks += [] if refusal is None else [f"warning: {refusal}"]
                 keys = (architecture.key for architecture in bounded)
                 static_costs = dict(zip(keys, preflight.static_costs, strict=True))
                 if is_new:  # nothing is left behind where nothing could be trained
@@ -159,6 +163,8 @@ class SweepSession:
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
                 self._introduce(experiment, joined, data)
+                for remark in remarks:
+                    self._progress.note(f"data: {remark}")
                 if preflight.warning:
                     self._progress.note(preflight.warning)
                 driver = Driver(

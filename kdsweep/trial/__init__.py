@@ -5,7 +5,7 @@ job in a folder (``run_jobs`` several that share a teacher) and can be ended and
 time.
 """
 
-from kdsweep.trial.checking import check_job, check_jobs, prepare, static_costs
+from kdsweep.trial.checking import check_job, check_jobs, prepare, prepare_one, static_costs
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import fingerprint
 from kdsweep.trial.gpu_memory import check_memory
@@ -23,6 +23,7 @@ __all__ = [
     "measure",
     "measure_step_cost",
     "prepare",
+    "prepare_one",
     "run_job",
     "run_jobs",
     "static_costs",

@@ -15,7 +15,9 @@ from kdsweep.data import (
     open_data,
 )
 from kdsweep.data.augment.pipeline import check_pipeline
-from kdsweep.errors import ConfigError
+from kdsweep.data.health import look_through
+from kdsweep.errors import ConfigError, DataError
+from kdsweep.ledger import TrialFolder
 from kdsweep.models import (
     SegmentationNetwork,
     check_taps,
@@ -153,6 +155,25 @@ def _check_num_classes(job: Job, classes: Sequence[str]) -> None:
             )
 
 
+def prepare_one(job: Job, folder: TrialFolder) -> dict[str, Any]:
+    """Do the same for a job that trains on its own, and refuse data that it should not train on.
+
+    Args:
+        job: The job.
+        folder: Where it trains; a training that has begun there goes on with the data it has.
+
+    Raises:
+        DataError: Also where something is wrong with the data.
+    """
+    found = prepare([job])
+    refusal = found.pop("refusal")
+    if refusal is not None:
+        if not folder.checkpoint.exists():
+            raise DataError(refusal)
+        found["remarks"].append(f"warning: {refusal}")
+    return found
+
+
 def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
     """Do once what all trials would do: build decode caches, fetch pretrained weights.
 
@@ -160,7 +181,9 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         jobs: Jobs that together show every data set and encoder of a sweep; at least one.
 
     Returns:
-        What the ledger keeps of the first job's data: source, classes, palette, sizes.
+        What the ledger keeps of the first job's data: source, classes, palette, sizes; and of all
+        data ``caveats`` for reports, ``remarks`` to be said now, and ``refusal``, why nothing new
+        should be trained on them, if there is a reason.
 
     Raises:
         DataError: A data set is missing or damaged.
@@ -188,10 +211,16 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         assert weights is not None
         fetch_weights(encoder, weights)
     first = opened[jobs[0].data.model_dump_json()]
+    sections = {job.data.model_dump_json(): job.data for job in jobs}
+    looks = [(look_through(opened[key]), sections[key].accept) for key in opened]
+    refusals = [text for health, accept in looks if (text := health.refusal(accept)) is not None]
     return {
         "source": jobs[0].data.source,
         "embedded": first.embedded,
         "notice": first.notice,
+        "refusal": "\n".join(dict.fromkeys(refusals)) or None,
+        "remarks": list(dict.fromkeys(text for health, _ in looks for text in health.remarks)),
+        "caveats": list(dict.fromkeys(text for health, _ in looks for text in health.caveats)),
         "classes": list(first.classes),
         "palette": np.asarray(first.palette).tolist(),
         "num_train": len(first.train),

@@ -87,6 +87,15 @@ class CohortCheckpoint:
         return CheckpointFolder(Path(folder.checkpoint), self._keep)
 
 
+# Keys that have come since checkpoints were first written; at their defaults all is as it was.
+_LATER = {
+    "data": {
+        *("classes", "image_bits", "images", "masks", "image_suffix", "mask_suffix", "pairs"),
+        "skip_unlabelled",
+    }
+}
+
+
 def fingerprint(job: Job) -> str:
     """Return what must be equal for a checkpoint of one job to go on in another.
 
@@ -94,8 +103,13 @@ def fingerprint(job: Job) -> str:
     batch), and so may where the data lie and how many processes load them.
     """
     relevant = job.model_dump(mode="json", exclude={"name": True})
-    for key in ("path", "cache", "workers"):
+    for key in ("path", "cache", "workers", "accept"):
         relevant["data"].pop(key, None)
+    for section, keys in _LATER.items():
+        fields = type(getattr(job, section)).model_fields
+        for key in keys & fields.keys():
+            if getattr(getattr(job, section), key) == fields[key].get_default():
+                del relevant[section][key]
     for key in ("batch_size", "accumulate", "compile", "precision", "channels_last"):
         relevant["train"].pop(key, None)
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()

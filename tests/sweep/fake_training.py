@@ -38,7 +38,8 @@ def check_job(job):
 
 def prepare(jobs):
     time.sleep(float(os.environ.get("FAKE_PREPARE_SECONDS", "0")))
-    return DATA
+    refusal = os.environ.get("FAKE_REFUSAL")
+    return DATA | ({"refusal": refusal} if refusal else {})
 
 
 def check_memory(jobs, gpus_per_trial, students=1):

@@ -320,6 +320,17 @@ def test_an_end_during_the_preflight_leaves_nothing(ending, tmp_path, monkeypatc
     assert not (tmp_path / "experiments").exists()
 
 
+@pytest.mark.slow
+def test_data_that_are_refused_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_REFUSAL", "validation frames are training frames")
+    file = tmp_path / "space.json"
+    file.write_text(json.dumps(SPACE))
+    process = SweepProcess("run", tmp_path / "experiments", file)
+    code, errors = process.finish()
+    assert (code, "validation frames are training frames" in errors) == (2, True)
+    assert not (tmp_path / "experiments").exists()
+
+
 class Watcher(Progress):
     """Remembers what it was told."""
 
