@@ -3,7 +3,7 @@
 The tree, with the exit code the command line gives each branch::
 
     KdsweepError                    1
-    ├── ConfigError                   2   a job or search space says something that is not allowed
+    ├── ConfigError                 2   a job or search space says something that is not allowed
     ├── DataError                   2   a data set is missing, damaged or laid out differently
     ├── WeightsError                2   pretrained weights cannot be had
     ├── ModelFileError              2   a file to predict with is damaged, or none of kdsweep's
