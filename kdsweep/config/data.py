@@ -272,7 +272,8 @@ class FolderData(BaseDataConfig):
             ``split`` (train, val, test) and ``part``; it takes the place of the folders.
         skip_unlabelled: Leave out images without a mask, which are an error else.
         split: ``auto`` takes folders called train, val and test (or the column of ``pairs``) as
-            they are, and else holds out blocks of frames. Or parts (first-level subfolders) by
+            they are, and else holds out blocks of frames such that no split lacks a class, where
+            that is possible. Or parts (first-level subfolders) by
             name, or a seeded hold-out of contiguous blocks.
     """
 

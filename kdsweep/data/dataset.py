@@ -80,7 +80,8 @@ class FrameCounts:
 def count_frames(config: DataConfig) -> FrameCounts:
     """Looks for the frames of a data set, and decodes none of them.
 
-    Generated scenes need not be there for it.
+    Generated scenes need not be there for it. A hold-out that looks at classes may come out a block
+    larger or smaller.
 
     Args:
         config: The ``data:`` section of a job.
@@ -96,6 +97,7 @@ def count_frames(config: DataConfig) -> FrameCounts:
     else:
         cache = Path(config.cache).expanduser() if config.cache else default_cache()
         source = build_source(config, cache, None)
+        source.draws_by_class = False  # which would decode every mask
         splits = source.splits()
         for split in _TRAINED:
             _require_frames(source, split, splits.get(split, []))

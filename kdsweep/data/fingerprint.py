@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,19 @@ def file_facts(paths: Iterable[Path], root: Path) -> list[tuple[str, int, int]]:
         else:
             facts.append((name, status.st_size, status.st_mtime_ns))
     return facts
+
+
+def kept_json(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what a file of the cache holds, made and kept there if it is not there yet."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(json.dumps(found), encoding="utf-8")
+        draft.replace(path)
+        return found
 
 
 def fingerprint(facts: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 
 from kdsweep.data.classes_file import ClassTable, default_palette
 from kdsweep.data.file_errors import Problems
-from kdsweep.data.fingerprint import file_facts, fingerprint
+from kdsweep.data.fingerprint import file_facts, fingerprint, kept_json
 from kdsweep.data.pictures import FrameError, mask_palette, read_mask
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
@@ -82,16 +80,9 @@ def _too_few(ids: Sequence[int], root: Path, num_masks: int) -> str:
 
 
 def _kept_ids(masks: Sequence[Path], root: Path, cache: Path) -> list[int]:
-    kept = cache / "classes" / f"{fingerprint(file_facts(masks, root))}.json"
-    try:
-        return [int(value) for value in json.loads(kept.read_text(encoding="utf-8"))["ids"]]
-    except (OSError, ValueError, KeyError):
-        ids = _ids_in(masks, root)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps({"ids": ids}), encoding="utf-8")
-        draft.replace(kept)
-        return ids
+    kept = cache / "classes" / f"{fingerprint([file_facts(masks, root), 'ids'])}.json"
+    ids: list[int] = kept_json(kept, lambda: _ids_in(masks, root))
+    return ids
 
 
 def _ids_in(masks: Sequence[Path], root: Path) -> list[int]:

@@ -7,7 +7,7 @@ frame would have a twin in the training split and the score would measure memory
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from kdsweep.data.source import Frame, SplitName
 from kdsweep.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+NUM_DRAWS = 64
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Holdout:
         block: Frames in a block, at most.
         seed: Which blocks are drawn.
         parts: Parts that are used at all; all if there are none.
+        classes_in: Gives the classes of each frame. With it, of ``NUM_DRAWS`` draws the first is
+            taken that leaves the fewest classes out of a split.
     """
 
     val: float
@@ -86,6 +89,7 @@ class Holdout:
     block: int
     seed: int
     parts: tuple[str, ...] = ()
+    classes_in: Callable[[Sequence[Frame]], Sequence[frozenset[int]]] | None = None
 
     def split(self, recordings: Sequence[Recording]) -> Mapping[SplitName, list[Frame]]:
         """Frames of each split, in their order; with fewer than two frames, val stays empty.
@@ -107,20 +111,53 @@ class Holdout:
             if taken is not None or block == 1:
                 break
             block = (block + 1) // 2
-        side: dict[int, SplitName] = {}
-        for split, chosen in (taken or {}).items():
-            side.update((position, split) for b in chosen for position in blocks[b])
+        if taken and self.classes_in is not None:
+            taken = self._stratified(taken, blocks, self.classes_in(frames), shares)
+        side = _sides(taken or {}, blocks)
         names: list[SplitName] = ["train", *shares]
         return {
             name: [frame for i, frame in enumerate(frames) if side.get(i, "train") == name]
             for name in names
         }
 
+    def _stratified(
+        self,
+        taken: dict[SplitName, list[int]],
+        blocks: list[list[int]],
+        classes: Sequence[frozenset[int]],
+        shares: Mapping[SplitName, float],
+    ) -> dict[SplitName, list[int]]:
+        """The first of several draws that leaves the fewest classes out of a split."""
+        lengths = [len(positions) for positions in blocks]
+        every = frozenset[int]().union(*classes)
+
+        def num_lost(taken: dict[SplitName, list[int]]) -> int:
+            side = _sides(taken, blocks)
+            lost = 0
+            for name in ("train", *shares):
+                held = (c for i, c in enumerate(classes) if side.get(i, "train") == name)
+                lost += len(every.difference(*held))
+            return lost
+
+        best, fewest = taken, num_lost(taken)
+        for attempt in range(1, NUM_DRAWS):
+            if not fewest:
+                break
+            drawn = self._draw(lengths, len(classes), shares, (self.seed, attempt))
+            if drawn is not None and num_lost(drawn) < fewest:
+                best, fewest = drawn, num_lost(drawn)
+        return best
+
     def _draw(
-        self, lengths: list[int], num_frames: int, shares: Mapping[SplitName, float]
+        self,
+        lengths: list[int],
+        num_frames: int,
+        shares: Mapping[SplitName, float],
+        seed: int | tuple[int, int] | None = None,
     ) -> dict[SplitName, list[int]] | None:
         """Blocks of each held-out split, or None where blocks of these lengths do not fit."""
-        order = [int(i) for i in np.random.default_rng(self.seed).permutation(len(lengths))]
+        rng = np.random.default_rng(self.seed if seed is None else seed)
+        order = [int(i) for i in rng.permutation(len(lengths))]
         taken: dict[SplitName, list[int]] = {}
         for split, share in shares.items():
             wanted = max(1.0, share * num_frames)
@@ -138,11 +175,29 @@ class Holdout:
         return taken if order else None
 
 
-def split_rule(config: PartsConfig | HoldoutConfig) -> Parts | Holdout:
-    """Return the rule that a section ``split`` describes."""
+def _sides(
+    taken: Mapping[SplitName, Sequence[int]], blocks: Sequence[Sequence[int]]
+) -> dict[int, SplitName]:
+    """The held-out split of each frame that is in one."""
+    return {
+        position: split for split, chosen in taken.items() for b in chosen for position in blocks[b]
+    }
+
+
+def split_rule(
+    config: PartsConfig | HoldoutConfig,
+    classes_in: Callable[[Sequence[Frame]], Sequence[frozenset[int]]] | None = None,
+) -> Parts | Holdout:
+    """Return the rule that a section ``split`` describes.
+
+    Args:
+        config: The section.
+        classes_in: Gives the classes of each frame, where a hold-out should look at them.
+    """
     if isinstance(config, PartsConfig):
         return Parts(config.train, config.val, config.test)
-    return Holdout(config.val, config.test, config.block, config.seed, config.parts or ())
+    parts = config.parts or ()
+    return Holdout(config.val, config.test, config.block, config.seed, parts, classes_in)
 
 
 def _parts_of(recordings: Sequence[Recording]) -> list[str]:

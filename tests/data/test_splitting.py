@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,26 @@ def test_numbers_in_names_stand_before_words() -> None:
         "a10",
         "b",
     ]
+
+
+def test_of_several_draws_the_first_that_keeps_all_classes_is_taken() -> None:
+    frames = [Frame(f"{i:03d}", Path(f"{i}.jpg"), Path(f"{i}.png")) for i in range(120)]
+    recordings = [Recording("a", frames)]
+    # The second class occurs in two runs, so most hold-outs of a fifth have none of it.
+    rare = {*range(20, 26), *range(90, 96)}
+    plain = Holdout(0.2, 0.0, block=8, seed=1)
+
+    def classes_in(given: Sequence[Frame]) -> list[frozenset[int]]:
+        return [frozenset({0, 1} if int(frame.name) in rare else {0}) for frame in given]
+
+    def with_rare(rule: Holdout) -> dict[str, int]:
+        found = rule.split(recordings)
+        return {name: sum(int(f.name) in rare for f in split) for name, split in found.items()}
+
+    stratified = replace(plain, classes_in=classes_in)
+    assert 0 in with_rare(plain).values()
+    assert 0 not in with_rare(stratified).values()
+    assert 0.1 < len(stratified.split(recordings)["val"]) / 120 < 0.3
+    # Where nothing is lost, nothing changes.
+    everywhere = replace(plain, classes_in=lambda given: [frozenset({0, 1})] * len(given))
+    assert everywhere.split(recordings) == plain.split(recordings)

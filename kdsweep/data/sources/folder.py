@@ -6,7 +6,8 @@ a split can name; each of them counts as one recording.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from typing_extensions import override
 
 from kdsweep.config.data import BaseDataConfig, FolderData, HoldoutConfig
 from kdsweep.data.classes_file import ClassTable, class_table, classes_file, read_classes
+from kdsweep.data.fingerprint import file_facts, fingerprint, kept_json
 from kdsweep.data.folder_frames import find_frames, part_of
 from kdsweep.data.guessed_classes import guessed_classes
 from kdsweep.data.merging import merged_classes
 from kdsweep.data.palettes import as_colours, check_indices, find_difference
-from kdsweep.data.pictures import read_mask
+from kdsweep.data.pictures import FrameError, read_mask
 from kdsweep.data.source import (
     Frame,
     Progress,
@@ -52,6 +54,7 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
 
     def __init__(self, config: FolderData, root: Path, cache: Path) -> None:
         self.root = root
+        self._cache = cache
         self._split = config.split
         for folder in () if config.pairs else (config.images, config.masks):
             if not (root / folder).is_dir():
@@ -134,11 +137,32 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
             for frame in self._frames:
                 found.setdefault(self._own_splits[frame.name], []).append(frame)
             return found
-        rule = split_rule(HoldoutConfig() if self._split == "auto" else self._split)
+        if self._split == "auto":
+            rule = split_rule(HoldoutConfig(), self._classes_in if self.draws_by_class else None)
+        else:  # as it was before it looked at classes, so that old experiments keep their split
+            rule = split_rule(self._split)
         recordings: dict[str, list[Frame]] = {}
         for frame in self._frames:
             recordings.setdefault(part_of(frame.name), []).append(frame)
         return rule.split([Recording(part, frames) for part, frames in recordings.items()])
+
+    def _classes_in(self, frames: Sequence[Frame]) -> list[frozenset[int]]:
+        """The classes of each frame; what cannot be read is said when it is decoded."""
+        facts = [file_facts([frame.mask for frame in frames], self.root), self.options()]
+        kept = self._cache / "classes" / f"{fingerprint(facts)}.json"
+        return [frozenset(found) for found in kept_json(kept, lambda: self._look(frames))]
+
+    def _look(self, frames: Sequence[Frame]) -> list[list[int]]:
+        def look(frame: Frame) -> list[int]:
+            try:
+                labels = self.read_labels(frame.mask)
+            except FrameError:
+                return []
+            held = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+            return [int(value) for value in held if value != VOID]
+
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(look, frames))
 
 
 def listed_classes(config: BaseDataConfig) -> tuple[str, ...] | None:
