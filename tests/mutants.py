@@ -41,7 +41,10 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["tests/ledger"],
     ),
     "schedulers": (["sweep/schedulers/*.py"], ["tests/sweep/test_schedulers.py"]),
-    "sampler": (["sweep/study.py"], ["tests/sweep/test_study.py"]),
+    "sampler": (
+        ["sweep/study.py"],
+        ["tests/sweep/test_study.py", "tests/sweep/test_study_draws.py"],
+    ),
     "objective": (
         ["distill/objective.py", "distill/ramp.py", "distill/gate.py"],
         ["tests/distill/test_objective.py"],
@@ -51,8 +54,58 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "splitting": (["data/splitting.py"], ["tests/data/test_splitting.py"]),
 }
 
+_LOCK_PAUSES = "for pause in (0.02, 0.05, 0.1, 0.0):"
 # (module, line of code, fault) -> why nobody can tell.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
+    (
+        "data/splitting.py",
+        "if num is None or num >= len(frames):",
+        "num >= len(frames) -> num > len(frames)",
+    ): "as many, evenly spaced, are all of them",
+    (
+        "data/splitting.py",
+        "return [(0, int(piece)) if piece.isdecimal() else (1, piece) "
+        "for piece in pieces if piece]",
+        "1 -> 2",
+    ): "only the order of the two counts",
+    ("training/metrics.py", "_COPIES = 32", "32 -> 33"): "a number of places to count in",
+    ("ledger/file.py", "_TAIL_LENGTH = len(_TAIL % 0)", "0 -> 1"): "eight digits either way",
+    (
+        "ledger/file.py",
+        "return pids.pop() if len(pids) == 1 and min(pids) > 0 else None",
+        "min -> max",
+    ): "of one number",
+    ("ledger/file.py", "if self._descriptor >= 0:", "0 -> 1"): "0 and 1 are taken from the start",
+    (
+        "ledger/file.py",
+        "if self._descriptor >= 0:",
+        "self._descriptor >= 0 -> self._descriptor > 0",
+    ): "0 is taken from the start",
+    ("ledger/file.py", "self._descriptor = -1", "1 -> 2"): "negative either way",
+    (
+        "ledger/file.py",
+        'file = self.path.open("rb", buffering=1 << 20)',
+        "1 -> 2",
+    ): "the size of a buffer",
+    (
+        "ledger/file.py",
+        'file = self.path.open("rb", buffering=1 << 20)',
+        "20 -> 21",
+    ): "the size of a buffer",
+    ("ledger/file.py", _LOCK_PAUSES, "0.02 -> 1.02"): "only how long a second driver waits",
+    ("ledger/file.py", _LOCK_PAUSES, "0.05 -> 1.05"): "only how long a second driver waits",
+    ("ledger/file.py", _LOCK_PAUSES, "0.1 -> 1.1"): "only how long a second driver waits",
+    ("ledger/file.py", _LOCK_PAUSES, "0.0 -> 1.0"): "only how long a second driver waits",
+    (
+        "sweep/study.py",
+        "MAX_LISTED_POINTS = 10_000",
+        "10000 -> 10001",
+    ): "a limit of effort, of which nobody counts the last point",
+    (
+        "sweep/study.py",
+        "self._num_rejected[number] = self._num_rejected.get(number, 0) + 1",
+        "1 -> 2",
+    ): "each number that differs makes another seed",
     (
         "reporting/statistics.py",
         'return said if mean > 0 else f"a loss: {said}"',
