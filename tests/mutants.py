@@ -107,6 +107,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "1 -> 2",
     ): "each number that differs makes another seed",
     (
+        "sweep/study.py",
+        "self._num_rejected[number] = self._num_rejected.get(number, 0) + 1",
+        "0 -> 1",
+    ): "each number that differs makes another seed",
+    (
+        "sweep/study.py",
+        "self, name: str, low: int, high: int, *, step: int = 1, log: bool = False",
+        "1 -> 2",
+    ): "a space says each time which step it wants",
+    (
         "reporting/statistics.py",
         'return said if mean > 0 else f"a loss: {said}"',
         "mean > 0 -> mean >= 0",

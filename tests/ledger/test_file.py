@@ -185,6 +185,16 @@ def test_a_failed_write_leaves_no_half_line(path, monkeypatch):
     assert len(read_ledger(path)) == 3
 
 
+def test_a_line_is_on_the_disk_when_it_is_appended(path, monkeypatch):
+    with Ledger.open(path) as ledger:
+        done = []
+        write = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda *call: done.append("write") or write(*call))
+        monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("sync"))
+        ledger.append(DoneEvent())
+    assert done == ["write", "sync"]
+
+
 def test_a_line_that_is_written_in_pieces_is_whole(path, monkeypatch):
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:7], at))
