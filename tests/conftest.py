@@ -34,6 +34,14 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def few_timed_runs() -> Iterator[None]:
+    """Time networks a few times only, for tests that train and do not look at how long it takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdsweep.models.inference_cost.MOST_RUNS", 3)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames whose class is written in their colour."""
