@@ -68,6 +68,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for piece in pieces if piece]",
         "1 -> 2",
     ): "only the order of the two counts",
+    (
+        "distill/gate.py",
+        "self.means_2.mul_(keep).add_(torch.stack([student_loss, teacher_loss]), alpha=1.0 - keep)",
+        "1.0 - keep -> 1.0 + keep",
+    ): "a factor of both means, which drops out of their ratio",
+    (
+        "distill/gate.py",
+        "self.means_2.mul_(keep).add_(torch.stack([student_loss, teacher_loss]), alpha=1.0 - keep)",
+        "1.0 -> 2.0",
+    ): "a factor of both means, which drops out of their ratio",
     ("training/metrics.py", "_COPIES = 32", "32 -> 33"): "a number of places to count in",
     ("ledger/file.py", "_TAIL_LENGTH = len(_TAIL % 0)", "0 -> 1"): "eight digits either way",
     (
