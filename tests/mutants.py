@@ -78,6 +78,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "self.means_2.mul_(keep).add_(torch.stack([student_loss, teacher_loss]), alpha=1.0 - keep)",
         "1.0 -> 2.0",
     ): "a factor of both means, which drops out of their ratio",
+    (
+        "reporting/statistics.py",
+        "random_state=np.random.default_rng(0),",
+        "0 -> 1",
+    ): "one seed is as good as another",
     ("training/metrics.py", "_COPIES = 32", "32 -> 33"): "a number of places to count in",
     ("ledger/file.py", "_TAIL_LENGTH = len(_TAIL % 0)", "0 -> 1"): "eight digits either way",
     (
@@ -110,6 +115,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "sweep/study.py",
         "MAX_LISTED_POINTS = 10_000",
         "10000 -> 10001",
+    ): "a limit of effort, of which nobody counts the last point",
+    (
+        "sweep/study.py",
+        "if num_points is not None and num_points <= MAX_LISTED_POINTS:",
+        "num_points <= MAX_LISTED_POINTS -> num_points < MAX_LISTED_POINTS",
+    ): "a limit of effort, of which nobody counts the last point",
+    (
+        "sweep/study.py",
+        "if num_siblings is not None and num_siblings <= MAX_LISTED_POINTS:",
+        "num_siblings <= MAX_LISTED_POINTS -> num_siblings < MAX_LISTED_POINTS",
     ): "a limit of effort, of which nobody counts the last point",
     (
         "sweep/study.py",

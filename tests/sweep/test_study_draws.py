@@ -148,16 +148,13 @@ def test_a_cohort_ends_with_the_last_student_that_it_can_have(sampler):
         assert encoders == STUDENTS["encoder"]["values"]
 
 
-def test_siblings_are_the_samplers_own_draws():
-    options = {"values": [0.01 * n for n in range(1, 100)]}
-    study = Study(space_of(0.1, train={"student": {"lr": options}}))
-    for number in range(60):
-        params = {"train.student.lr": options["values"][number]}
-        study.apply(drawn(number, params))
-        study.apply(epoch(number, params["train.student.lr"], "complete"))
-    draws = [study.ask_sibling(n, {"train.student.lr": 0.01}) for n in range(60, 80)]
-    # The best so far is 0.6; at random half of the draws would be below 0.5.
-    assert sum(draw.params["train.student.lr"] >= 0.5 for draw in draws) >= 15
+def test_only_a_grid_walks_through_the_siblings():
+    options = [0.01 * n for n in range(1, 100)]
+    for sampler in ("grid", "tpe", "random"):
+        train = {"student": {"lr": {"values": options}}}
+        _, found = siblings(Study(space_of(0.1, train=train, sweep={"sampler": sampler})), 8)
+        rates = [params["train.student.lr"] for params in found]
+        assert (rates == sorted(rates)) is (sampler == "grid")
 
 
 @pytest.mark.parametrize("train", [{}, STUDENT_LR])
