@@ -7,7 +7,8 @@
 A fault (mutant) is a comparison turned, a constant raised, a condition negated, a sum made a
 difference, ``and`` made ``or``, or ``min`` made ``max``, at one place of one module. The module's
 own tests should fail then. A fault that changes nothing that anybody could see (a chunk size, an
-order that a sort undoes) is listed in ``EQUIVALENT`` with the reason, and is not planted.
+order that a sort undoes) is listed in
+``equivalent_mutants.py`` with the reason, and is not planted.
 
 Nothing on the disk is changed: a module's faulty code is put in place as it is imported, in a fork
 of a process that has imported torch and the like already.
@@ -31,17 +32,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from equivalent_mutants import EQUIVALENT
+
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 120
 
 # Modules with the tests that are theirs.
 GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "ledger": (
-        ["ledger/file.py", "ledger/state.py", "ledger/ranking.py"],
+        [f"ledger/{n}.py" for n in ("file", "state", "trials", "rungs", "driven", "slot_time")],
         ["tests/ledger"],
     ),
     "schedulers": (["sweep/schedulers/*.py"], ["tests/sweep/test_schedulers.py"]),
-    "sampler": (["sweep/study.py"], ["tests/sweep/test_study.py"]),
+    "sampler": (
+        ["sweep/study.py"],
+        ["tests/sweep/test_study.py", "tests/sweep/test_study_draws.py"],
+    ),
     "objective": (
         ["distill/objective.py", "distill/ramp.py", "distill/gate.py"],
         ["tests/distill/test_objective.py"],
@@ -49,15 +55,6 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "metrics": (["training/metrics.py"], ["tests/training/test_metrics.py"]),
     "statistics": (["reporting/statistics.py"], ["tests/reporting/test_statistics.py"]),
     "splitting": (["data/splitting.py"], ["tests/data/test_splitting.py"]),
-}
-
-# (module, line of code, fault) -> why nobody can tell.
-EQUIVALENT: dict[tuple[str, str, str], str] = {
-    (
-        "reporting/statistics.py",
-        'return said if mean > 0 else f"a loss: {said}"',
-        "mean > 0 -> mean >= 0",
-    ): "its interval leaves zero out, so the mean is not zero",
 }
 
 _TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -168,14 +165,21 @@ class _Planter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def __init__(self, mutant: Mutant) -> None:
         self._source = mutant.source
         self._path = ROOT / "kdsweep" / mutant.module
-        self._name = "kdsweep." + mutant.module.removesuffix(".py").replace("/", ".")
+        name = mutant.module.removesuffix(".py").removesuffix("/__init__")
+        self._name = "kdsweep." + name.replace("/", ".")
 
     def find_spec(
         self, name: str, path: object, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
         if name != self._name:
             return None
-        return importlib.util.spec_from_file_location(name, self._path, loader=self)  # type: ignore[arg-type]
+        is_package = self._path.name == "__init__.py"
+        return importlib.util.spec_from_file_location(
+            name,
+            self._path,
+            loader=self,  # type: ignore[arg-type]
+            submodule_search_locations=[str(self._path.parent)] if is_package else None,
+        )
 
     def get_source(self, fullname: str) -> str:
         return self._source
@@ -250,8 +254,9 @@ def main() -> None:
     num_planted = num_noticed = 0
     for group in options.group or GROUPS:
         patterns, tests = GROUPS[group]
-        paths = [p for pattern in patterns for p in sorted((ROOT / "kdsweep").glob(pattern))]
-        assert paths, f"{group}: no such modules: {patterns}"
+        matching = [sorted((ROOT / "kdsweep").glob(pattern)) for pattern in patterns]
+        assert all(matching), f"{group}: not all of these modules are there: {patterns}"
+        paths = [path for found in matching for path in found]
         if is_noticed(None, tests):
             sys.exit(f"{group}: its tests fail without any fault")
         found = [m for path in paths for m in mutants(path)]

@@ -24,7 +24,6 @@ from tiny_job import make_job
 from kdsweep.cli import main
 from kdsweep.config import dump_yaml
 from kdsweep.ledger import Experiment
-from kdsweep.training.optimizers import Schedule
 
 
 @dataclass
@@ -239,6 +238,7 @@ def test_the_choice_of_losses_has_all_of_them() -> None:
 
 def test_the_seed_recipe_is_the_published_one() -> None:
     from kdsweep.config import load_space
+    from kdsweep.training.optimizers import Schedule
 
     (job,) = load_space(SHIPPED[0].with_name("seed.yaml")).corners()
     assert job.label == "resnet34→resnet18"

@@ -24,6 +24,8 @@ from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, fingerprint, prepare, prepare_one, run_job
 from kdsweep.trial.inference import measure_costs
 
+pytestmark = pytest.mark.usefixtures("few_timed_runs")
+
 
 @pytest.fixture
 def job(tiny_data: Path, tmp_path: Path) -> Job:

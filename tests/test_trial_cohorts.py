@@ -20,6 +20,8 @@ from kdsweep.ledger import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import Cohort, build_cohort, run_job, run_jobs
 
+pytestmark = pytest.mark.usefixtures("few_timed_runs")
+
 OPTIONS = {"device": "cpu", "num_threads": 1}
 
 

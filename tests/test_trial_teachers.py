@@ -17,6 +17,8 @@ from kdsweep.ledger import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, prepare, run_job
 
+pytestmark = pytest.mark.usefixtures("few_timed_runs")
+
 
 @pytest.fixture
 def job(tiny_data: Path, tmp_path: Path) -> Job:

@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdsweep.config.data import HoldoutConfig, PartsConfig
 from kdsweep.data.source import Frame
-from kdsweep.data.splitting import Holdout, Recording, evenly_spaced, natural_order
+from kdsweep.data.splitting import (
+    Holdout,
+    Parts,
+    Recording,
+    evenly_spaced,
+    natural_order,
+    split_rule,
+)
+from kdsweep.errors import ConfigError
 
 
 def _recordings(lengths: Sequence[int]) -> list[Recording]:
@@ -50,6 +59,7 @@ def test_short_recordings_are_held_out_whole() -> None:
     # The frames published as a sample: six of one recording, two of one frame each.
     holdout = Holdout(val=0.2, test=0.0, block=50, seed=0)
     splits = holdout.split(_recordings([6, 1, 1]))
+    assert set(splits) == {"train", "val"}  # nobody asked for a test split
     assert [frame.name for frame in splits["val"]] == ["1/0", "2/0"]
     assert _num_borders([6, 1, 1], holdout) == 0
 
@@ -125,6 +135,60 @@ def test_blocks_are_halved_until_they_fit() -> None:
     assert len(splits["val"]) == 13
     first = int(splits["val"][0].name.split("/")[1])
     assert [int(f.name.split("/")[1]) for f in splits["val"]] == list(range(first, first + 13))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("lengths", "wanted", "block", "allowed"),
+    [
+        # 2 of the 10 that are wanted are too few, so the long ones are cut; 17 would be too many.
+        ([30, 30, 2], 10, 30, range(5, 16)),
+        # Exactly half and exactly one and a half are near enough; a block that would bring the
+        # total no closer is left out.
+        ([8, 8, 2], 4, 8, [2]),
+        ([120], 40, 60, [60]),
+        # One frame is the least, for which blocks are cut down to single frames.
+        ([10], 0.5, 2, [1]),
+        ([4], 1, 2, [1]),
+    ],
+)
+def test_what_is_held_out_is_near_what_was_asked_for(
+    seed: int, lengths: list[int], wanted: float, block: int, allowed: Sequence[int]
+) -> None:
+    holdout = Holdout(val=wanted / sum(lengths), test=0.0, block=block, seed=seed)
+    assert len(holdout.split(_recordings(lengths))["val"]) in allowed
+
+
+def _towns() -> list[Recording]:
+    return [
+        Recording(part, [Frame(f"{part}/{i}", Path("i"), Path("m")) for i in range(2)])
+        for part in ("berlin", "bonn", "jena")
+    ]
+
+
+def test_named_parts_are_the_splits() -> None:
+    rule = split_rule(PartsConfig(train=("jena", "berlin"), val=("bonn",)))
+    splits = rule.split(_towns())
+    names = {split: [frame.name for frame in frames] for split, frames in splits.items()}
+    assert names == {
+        "train": ["jena/0", "jena/1", "berlin/0", "berlin/1"],
+        "val": ["bonn/0", "bonn/1"],
+    }
+
+
+def test_a_section_says_which_frames_are_held_out() -> None:
+    assert split_rule(HoldoutConfig(val=0.5, test=0.1, block=2, seed=7)) == Holdout(0.5, 0.1, 2, 7)
+    rule = split_rule(HoldoutConfig(val=0.5, parts=("bonn",)))
+    used = {frame.name for frames in rule.split(_towns()).values() for frame in frames}
+    assert used == {"bonn/0", "bonn/1"}
+
+
+def test_a_part_that_is_not_there_is_named_with_what_is() -> None:
+    with pytest.raises(ConfigError, match="did you mean `bonn`") as caught:
+        Parts(train=("berlin",), val=("bon",)).split(_towns())
+    assert caught.value.path == ("data", "split", "val", 0)
+    with pytest.raises(ConfigError, match="or leave `parts` out for all"):
+        Holdout(0.2, 0.0, 1, 0, parts=("xyz",)).split(_towns())
 
 
 def test_numbers_in_names_stand_before_words() -> None:

@@ -19,6 +19,11 @@ STUDENTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _few_timed_runs(few_timed_runs: None) -> None:
+    """All tests here."""
+
+
 @pytest.fixture(scope="session")
 def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """Gives the folder of a training by architecture, trained at its first use."""

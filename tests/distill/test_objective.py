@@ -34,6 +34,11 @@ def test_the_gate_opens_with_the_lead_of_the_teacher() -> None:
     assert float(value) == pytest.approx(0.5, abs=1e-3)
     before = float(gate(torch.tensor(2.0), torch.tensor(4.0)))  # one bad batch does not close it
     assert 0 < before < 0.5
+    # Means of two steps, the last with a weight of 1/50: 0.98 · (1, 0.95) + (1, 1).
+    gate_of_two = LeadGate()
+    gate_of_two(torch.tensor(1.0), torch.tensor(0.95))
+    value = gate_of_two(torch.tensor(1.0), torch.tensor(1.0))
+    assert float(value) == pytest.approx(10 * 0.98 * 0.05 / 1.98, rel=5e-5)
     again = LeadGate()
     again.load_state_dict(gate.state_dict())
     assert torch.equal(

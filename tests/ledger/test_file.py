@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -64,6 +65,17 @@ def test_lines_are_plain_json_and_readable_text(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert all(len(json.loads(line)["crc"]) == 8 for line in lines)
     assert LABEL in lines[0]
+    times = [json.loads(line)["time"] for line in lines]
+    assert times == [round(time, 3) for time in times]
+
+
+def test_a_new_ledger_is_as_open_to_others_as_the_umask_says(path):
+    before = os.umask(0o022)
+    try:
+        Ledger.open(path).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("kept", [0, 1, 10, -2, -1])
@@ -80,7 +92,7 @@ def test_a_torn_last_line_is_cut_off(path, kept):
     assert [e.seq for e in read_ledger(path)] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("tail", [b"\x00" * 4096, b"\x00" * 100 + b"\n", b"{", b"\n"])
+@pytest.mark.parametrize("tail", [b"\x00" * 4096, b"\x00" * 100 + b"\n", b"{", b"\n", b"\n\n"])
 def test_zeros_and_fragments_behind_the_last_line_are_cut_off(path, tail):
     fill(path)
     whole = path.read_bytes()
@@ -171,6 +183,23 @@ def test_a_failed_write_leaves_no_half_line(path, monkeypatch):
         ledger.append(DoneEvent())
     assert scan_ledger(path).num_torn_bytes == 0
     assert len(read_ledger(path)) == 3
+
+
+def test_a_line_is_on_the_disk_when_it_is_appended(path, monkeypatch):
+    with Ledger.open(path) as ledger:
+        done = []
+        write = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda *call: done.append("write") or write(*call))
+        monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("sync"))
+        ledger.append(DoneEvent())
+    assert done == ["write", "sync"]
+
+
+def test_a_line_that_is_written_in_pieces_is_whole(path, monkeypatch):
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:7], at))
+    fill(path, 2)
+    assert [event.trial for event in read_ledger(path)] == [0, 1]
 
 
 def _full():

@@ -138,6 +138,23 @@ def test_controls_that_are_not_drawn_yet_are_counted(controls, expected):
     assert told.sweep.num_trials == 3 + expected[0]
 
 
+def test_a_cohort_goes_on_together_with_what_any_of_its_retries_changed():
+    told = Told(trials=5).trial(0).trial(1, rides_with=0).trial(2).trial(3).trial(4)
+    told.run(0, [0.1]).run(1, [0.1]).run(3, [0.1], "complete")
+    changes = {"batch_size": 4}
+    told.tell(FailEvent, trial=1, attempt=1, failure="oom", retry=True, job=changes)
+    told.tell(FailEvent, trial=0, attempt=1, failure="crash", retry=True)
+    assert [trial.number for trial in told.sweep.cohort(1)] == [0, 1]
+    # What was interrupted goes before what never began, those drawn first before the others.
+    assert [trial.number for trial in told.sweep.next_waiting()] == [0, 1]
+    assert [trial.number for trial in told.sweep.next_waiting(except_for=[0])] == [2]
+    assert [trial.number for trial in told.sweep.next_waiting(except_for=[0, 2])] == [4]
+    assert told.sweep.next_waiting(except_for=[0, 2, 4]) == []
+    for number in (0, 1):
+        assert told.sweep.job_to_run(number) == {**JOB, "train": {"epochs": 9, "batch_size": 4}}
+    assert told.sweep.job_to_run(2) == JOB
+
+
 # -- time ------------------------------------------------------------------------------------------
 
 
@@ -156,6 +173,46 @@ def test_time_is_that_from_a_start_to_its_end():
     assert told.sweep.gpu_hours() == 45.0 / 3600
     assert told.sweep.hours() == (70.0 + 1020.0) / 3600
     assert told.sweep.hours(told.now + 36) == (1090.0 + 36.0) / 3600
+
+
+def test_time_of_running_trials_counts_up_to_now():
+    told = Told().trial(0).trial(1).run(0, [0.1, 0.2], "complete", seconds=30.0)
+    told.tell(PauseEvent, reason="sigint")
+    told.tell(SessionEvent, after=500.0, session=2, gpus_per_trial=2.0)
+    assert told.sweep.trial_seconds(1) == 0.0
+    told.tell(StartEvent, trial=1)
+    now = told.now + 36.0
+    assert told.sweep.slot_hours(now) == (60.0 + 36.0) / 3600
+    assert told.sweep.gpu_hours(now) == (30.0 + 72.0) / 3600
+    assert told.sweep.hours(now) == (60.0 + 36.0) / 3600
+    # A clock that was set back takes nothing away.
+    assert told.sweep.hours(told.now - 20) == told.sweep.hours() == 60.0 / 3600
+    assert told.sweep.trial_seconds(1, told.now - 20) == 0.0
+    told.tell(EpochEvent, after=-20.0, trial=1, epoch=1, value=0.1, stop="complete")
+    assert told.sweep.trials[1].seconds == told.sweep.trial_seconds(1) == 0.0
+
+
+def test_a_cohort_shares_out_the_time_of_its_slot():
+    told = Told().trial(0).trial(1, rides_with=0)
+    told.tell(StartEvent, trial=0).tell(StartEvent, trial=1)
+    assert [told.sweep.trial_seconds(n, told.now + 30) for n in (0, 1)] == [15.0, 15.0]
+    told.tell(EpochEvent, after=60.0, trial=0, epoch=1, value=0.1, stop="asha")
+    assert [told.sweep.trial_seconds(n, told.now + 20) for n in (0, 1)] == [30.0, 50.0]
+    told.tell(EpochEvent, after=20.0, trial=1, epoch=1, value=0.1, stop="complete")
+    assert [told.sweep.trial_seconds(n, told.now + 999) for n in (0, 1)] == [30.0, 50.0]
+    assert told.sweep.slot_hours() == 80.0 / 3600
+    assert told.sweep.gpu_hours() == 40.0 / 3600
+
+
+def test_before_the_first_session_no_time_has_passed():
+    assert (Sweep().started, Sweep().updated, Sweep().hours(now=5.0)) == (None, None, 0.0)
+    sweep = Sweep([SweepEvent(time=5.0)])
+    assert (sweep.started, sweep.updated) == (5.0, 5.0)
+    named = {"kind": "search", "label": "x", "student": "x", "job": JOB}
+    sweep.apply(TrialEvent(trial=0, time=6.0, **named))
+    sweep.apply(StartEvent(trial=0, time=7.0))
+    sweep.apply(EpochEvent(trial=0, epoch=1, value=0.1, stop="complete", time=17.0))
+    assert (sweep.trial_seconds(0), sweep.gpu_hours()) == (10.0, 0.0)
 
 
 def test_after_a_death_time_ends_with_the_last_line():
@@ -186,6 +243,7 @@ def test_the_best_epoch_is_the_first_of_the_highest():
     told = Told().trial(0).run(0, [0.1, 0.5, None, 0.5, 0.2])
     trial = told.sweep.trials[0]
     assert (trial.best, trial.best_epoch, trial.epoch, trial.last) == (0.5, 2, 5, 0.2)
+    assert (told.trial(1).sweep.trials[1].epoch, told.sweep.trials[1].last) == (0, None)
     assert [trial.best_within(epochs) for epochs in range(6)] == [None, 1, 2, 2, 2, 2]
     # The last word on an epoch counts.
     told.tell(EpochEvent, trial=0, epoch=2, value=0.3)
@@ -243,6 +301,8 @@ def test_rungs_hold_what_search_trials_within_the_bounds_have_reached():
     told.trial(1).trial(2).run(0, [0.9] * 3)
     told.run(1, [0.1, 0.2, 0.3, 0.4]).run(2, [0.5], "constraint")
     assert told.sweep.rungs.points == {1: {1: (0.1,)}, 3: {1: (0.3,)}}
+    told.tell(EpochEvent, trial=2, epoch=9, value=None)  # nothing that could be compared
+    assert 9 not in told.sweep.rungs.points
 
 
 def test_trials_of_a_network_share_what_it_costs_and_the_front_goes_by_it():
@@ -264,4 +324,13 @@ def test_trials_of_a_network_share_what_it_costs_and_the_front_goes_by_it():
     assert [trial.number for trial in told.sweep.front()] == [2, 1]
     assert [trial.number for trial in told.sweep.front([trials[0], trials[3]])] == [0]
     assert trials[1].point(told.sweep.metrics) == {"student/miou": 0.4, latency: 12.0}
+    told.tell(EpochEvent, trial=2, epoch=2, value=0.1, costs={latency: float("inf")})
+    assert [trial.number for trial in told.sweep.front()] == [1]
     assert Told().trial(0).run(0, [0.1]).sweep.front() == []
+
+
+def test_the_size_of_a_student_is_what_an_epoch_has_told_last():
+    told = Told().trial(0)
+    told.tell(EpochEvent, trial=0, epoch=1, value=0.1, metrics={"student/params_m": 11.2})
+    told.tell(EpochEvent, trial=0, epoch=2, value=0.2)
+    assert told.sweep.trials[0].params_m == 11.2

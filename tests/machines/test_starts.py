@@ -30,8 +30,26 @@ def check_done(done, folder, out="experiments"):
     assert (folder / out / "latest" / "ledger.jsonl").is_file()
 
 
+def test_a_sweep_is_run_to_its_end(place):
+    """On the machine as it is; the slow tests have other ones."""
+    check_done(run([*FAKE, "run", write_space(place)], place), place)
+    again = run([*FAKE, "resume"], place)
+    assert again.code == 0
+    assert "nothing left to do" in again.out
+
+
+@pytest.mark.slow
+def test_a_sweep_is_extended_and_confirmed(place):
+    check_done(run([*FAKE, "run", write_space(place)], place), place)
+    more = run([*FAKE, "extend", "--trials", "1"], place)
+    assert "done: 2 complete; 1 control" in more.out, more
+    confirmed = run([*FAKE, "confirm", "--top", "1", "--seeds", "1"], place)
+    assert "done: 1 complete; 1 control" in confirmed.out, confirmed
+
+
+@pytest.mark.slow
 def test_a_small_container_of_a_cluster(root, place):
-    """All at once: what most containers of a cluster have. The slow tests have them one by one."""
+    """All at once: what most containers of a cluster have. Other tests have them one by one."""
     folder = place / "Ünï cöde ; dir"
     folder.mkdir()
     temp = place / ("t" * (100 - len(str(place))))
@@ -94,6 +112,7 @@ def test_two_at_once(place):
         check_done(done, folder)
 
 
+@pytest.mark.slow
 def test_a_user_without_name_and_home(root, place):
     """``docker run --user 12345``; a real trial, with the libraries that ask for a home."""
     done = run(

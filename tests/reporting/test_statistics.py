@@ -122,6 +122,7 @@ def test_one_seed_says_nothing_about_chance():
 
 def test_two_seeds_have_a_wide_interval():
     gain = gain_of(1.0, 2.0)
+    assert gain.sd == pytest.approx(0.01 / math.sqrt(2))
     # One degree of freedom: 12.706 standard errors.
     assert claim(gain) == "no gain shown (+1.5 mIoU points, 95 % interval -4.9 to 7.9, 2 seeds)"
     assert gain.bootstrap.method == "percentile"

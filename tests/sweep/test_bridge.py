@@ -135,6 +135,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_running_ray(tmp_path, monkeypatch):
     for name in (bridge.TOKEN_MODE, bridge.TOKEN, bridge.TOKEN_PATH):
         monkeypatch.delenv(name, raising=False)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # The core worker is the real one; it only collects garbage where another thread may do so.
 LEAVE = """
 import gc
@@ -42,6 +44,8 @@ print("alive")
 """
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_garbage_that_holds_references_does_not_end_the_process():
     done = subprocess.run(
         [sys.executable, "-c", LEAVE], capture_output=True, text=True, timeout=120

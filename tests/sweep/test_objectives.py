@@ -272,8 +272,10 @@ def test_halving_spares_whom_no_other_beats_in_all_objectives():
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
 def test_trials_are_told_with_all_their_values(tmp_path, sampler):
-    simulation = Simulation(tmp_path, searching(metric=FRONT, sampler=sampler), slots=2)
-    driver = simulation.run()
+    # After ten random draws a Gaussian process takes a second a draw.
+    trials = 14 if sampler == "gp" else 25
+    space = searching(metric=FRONT, sampler=sampler, trials=trials)
+    driver = Simulation(tmp_path, space, slots=2).run()
     stopped = 0
     for number, trial in driver.study.trials().items():
         known = driver.sweep.trials[number]

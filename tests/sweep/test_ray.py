@@ -346,6 +346,7 @@ class Watcher(Progress):
         self.events.append(event)
 
 
+@pytest.mark.slow
 def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
     asked_for = [("oom", 1), ("oom", 9), ("nan", 9), ("error", 1)]
     asked_for += [("exit", 1), ("kill", 9), ("loader", 1)]
@@ -407,6 +408,7 @@ def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
     assert sum(t.state.name == "FAIL" for t in study.trials) == 4
 
 
+@pytest.mark.slow
 def test_bad_input_leaves_no_experiment(tmp_path):
     unknown = make_space(student={"encoder": "unheard-of"})
     with pytest.raises(ConfigError, match="unknown encoder") as raised:

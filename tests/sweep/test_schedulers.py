@@ -13,6 +13,7 @@ from simulation import SPACE, make_space
 from kdsweep.config.metrics import metric_of
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.rungs import Rungs
+from kdsweep.sweep.schedulers import make_scheduler
 from kdsweep.sweep.schedulers.asha import Asha
 
 
@@ -129,6 +130,16 @@ def test_a_scheduler_of_another_package_decides(tmp_path):
     expected = [[(1, "asha")] * 2, [(epochs, "complete")] * 2]
     lines = [line for line in done.stdout.splitlines() if line.startswith("result")]
     assert lines == [f"result {trials}" for trials in expected]
+
+
+def test_a_name_gives_its_scheduler():
+    rungs, objectives = Rungs(1, 3), [metric_of("student/miou")]
+    rungs.record(0, 1, (0.5,))
+    made = {name: make_scheduler(name, rungs, objectives) for name in ("asha", "none")}
+    assert {name: found.should_stop(1, 1, 0.1) for name, found in made.items()} == {
+        "asha": True,
+        "none": False,
+    }
 
 
 def test_an_unknown_scheduler_is_a_slip_of_one_that_is_there():

@@ -13,6 +13,16 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 JOB = {"name": "tiny", "teacher": None, "train": {"lr": 0.001, "epochs": 3}, "size": [96, 128]}
 
 
+def use_home_without_account(monkeypatch, home):
+    """Take away what this machine's user has of W&B, and give a home of one's own; returns it."""
+    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+        monkeypatch.delenv(name)
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    return home
+
+
 def make_space(**wandb):
     return load_space(
         {

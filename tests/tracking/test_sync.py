@@ -1,9 +1,10 @@
 """Runs that were written to the disk are sent later, in order, and once."""
 
 import re
+import shutil
 
 import pytest
-from runs import JOB, KEY
+from runs import JOB, KEY, use_home_without_account
 from stub_server import StubServer
 
 from kdsweep.cli import main
@@ -23,19 +24,29 @@ def experiment(tmp_path):
     return experiment
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder of two trials that were tracked offline, the second one in two parts."""
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        use_home_without_account(patch, folder / "home")
+        for epochs in ([1, 2], [3]):
+            tracker = WandbTracker("offline", "roads", None, NAME, folder / "wandb")
+            if epochs == [1, 2]:
+                tracker.trial(0, "a→b", JOB, "search")
+                tracker.epoch(0, 1, {"student/miou": 0.5})
+                tracker.trial_end(0, "complete")
+            tracker.trial(1, "a→b", JOB, "search")
+            for epoch in epochs:
+                tracker.epoch(1, epoch, {"student/miou": 0.1 * epoch})
+            tracker.close()
+    return folder / "wandb"
+
+
 @pytest.fixture
-def runs(experiment):
-    """Two trials offline, the second one in two parts."""
-    for epochs in ([1, 2], [3]):
-        tracker = WandbTracker("offline", "roads", None, NAME, experiment.wandb)
-        if epochs == [1, 2]:
-            tracker.trial(0, "a→b", JOB, "search")
-            tracker.epoch(0, 1, {"student/miou": 0.5})
-            tracker.trial_end(0, "complete")
-        tracker.trial(1, "a→b", JOB, "search")
-        for epoch in epochs:
-            tracker.epoch(1, epoch, {"student/miou": 0.1 * epoch})
-        tracker.close()
+def runs(written, experiment):
+    """Those trials in an experiment of the test's own."""
+    shutil.copytree(written, experiment.wandb, symlinks=True)
     return experiment.wandb
 
 

@@ -77,6 +77,18 @@ def test_nothing_labelled_gives_nan_not_zero() -> None:
     assert result.num_classes == 0
 
 
+def test_a_class_of_a_single_pixel_counts_like_any_other() -> None:
+    assert score([[[0, 1]]], [[[0, 1]]], 2).ious == [1.0, 1.0]
+
+
+def test_a_frame_of_a_single_class_counts_like_any_other() -> None:
+    # Their mean IoUs: 1 of one class, (1/2 + 1/2) / 2, and none without a labelled pixel.
+    labels = [[[0, 0, VOID]], [[0, 1, 1]], [[VOID] * 3]]
+    assert score([[[0, 0, 1]]], labels[:1], 2).seed_compat_iou == 1.0
+    predictions = [[[0, 0, 1]], [[0, 0, 1]], [[0, 0, 0]]]
+    assert score(predictions, labels, 2).seed_compat_iou == pytest.approx((1 + 1 / 2) / 2)
+
+
 def test_counts_are_integers_that_do_not_saturate() -> None:
     counter = SegmentationScore(2)
     counter.confusion_KK += 2**40

@@ -18,6 +18,8 @@ from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, measure_step_cost, run_job, step_timing
 from kdsweep.trial.cohort import augmenting_device
 
+pytestmark = pytest.mark.usefixtures("few_timed_runs")
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
