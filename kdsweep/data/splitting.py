@@ -163,7 +163,8 @@ class Holdout:
             wanted = max(1.0, share * num_frames)
             chosen: list[int] = []
             total = 0
-            for index in order:
+            # Where blocks cannot get smaller, one is left for training.
+            for index in order[:-1] if max(lengths) == 1 else order:
                 # A block goes in if that brings the total closer to what was asked for.
                 if abs(total + lengths[index] - wanted) < abs(total - wanted):
                     chosen.append(index)

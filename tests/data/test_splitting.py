@@ -223,3 +223,12 @@ def test_of_several_draws_the_first_that_keeps_all_classes_is_taken() -> None:
     # Where nothing is lost, nothing changes.
     everywhere = replace(plain, classes_in=lambda given: [frozenset({0, 1})] * len(given))
     assert everywhere.split(recordings) == plain.split(recordings)
+
+
+def test_shares_that_take_every_frame_leave_one_to_train_on() -> None:
+    found = Holdout(0.5625, 0.35, block=1, seed=3).split(_recordings([5]))
+    assert {name: len(frames) for name, frames in found.items()} == {
+        "train": 1,
+        "val": 3,
+        "test": 1,
+    }
