@@ -164,7 +164,7 @@ class Holdout:
             chosen: list[int] = []
             total = 0
             # Where blocks cannot get smaller, one is left for training.
-            for index in order[:-1] if max(lengths) == 1 else order:
+            for index in order[:-1] if max(lengths, default=1) == 1 else order:
                 # A block goes in if that brings the total closer to what was asked for.
                 if abs(total + lengths[index] - wanted) < abs(total - wanted):
                     chosen.append(index)
