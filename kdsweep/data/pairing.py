@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kdsweep.data.file_errors import Problems
@@ -28,7 +28,7 @@ def picture_files(
         problems: Takes names that two files have.
     """
     files: dict[str, Path] = {}
-    for path in sorted(_walk(folder, frozenset())):
+    for path in sorted(walk(folder)):
         if path.suffix.lower() not in suffixes:
             continue
         stem = path.relative_to(folder).with_suffix("").as_posix()
@@ -39,7 +39,13 @@ def picture_files(
     return files
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterable[Path]:
+def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Yield the files below a folder, also through links, but for what is hidden.
+
+    Args:
+        folder: Where to begin.
+        above: Device and inode of the folders around it, which links may lead back to.
+    """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder around it
@@ -49,7 +55,7 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterable[Path]:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
             if entry.is_dir():
-                yield from _walk(Path(entry.path), above | {here})
+                yield from walk(Path(entry.path), above | {here})
             elif entry.is_file():
                 yield Path(entry.path)
 

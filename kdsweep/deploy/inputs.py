@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdsweep.data.pairing import PICTURE_SUFFIXES
+from kdsweep.data.pairing import PICTURE_SUFFIXES, walk
 from kdsweep.data.pictures import FrameError, read_rgb
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
@@ -103,13 +103,7 @@ def frame_rate(given: Input) -> float:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in _SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    return sorted(file for file in walk(folder) if file.suffix.lower() in _SUFFIXES)
 
 
 def _free_name(name: str, file: Path, taken: set[str]) -> str:

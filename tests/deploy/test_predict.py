@@ -144,6 +144,26 @@ def test_every_input_has_a_name_of_its_own(tmp_path: Path) -> None:
     ]
 
 
+def test_pictures_lie_as_they_are_shown_and_links_are_followed(
+    model: DeployedModel, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    store = tmp_path / "store"
+    store.mkdir()
+    Image.fromarray(picture(0, (60, 100))).save(store / "a.jpg", exif=exif)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "day").symlink_to(store)
+    done = predict(model, [tmp_path / "in"], tmp_path / "out")
+    assert done.num_frames == 1
+    with Image.open(tmp_path / "out" / "masks" / "day" / "a.png") as mask:
+        assert mask.size == (60, 100)
+        shown = np.asarray(mask)
+    # Left is red and right is green in the file, so shown it is red above and green below.
+    assert (shown[:40] == 0).mean() > 0.95
+    assert (shown[60:] == 1).mean() > 0.95
+
+
 def test_nothing_is_mixed_into_a_folder(model: DeployedModel, tmp_path: Path) -> None:
     good = save(tmp_path / "in" / "a.png", picture(0))
     with pytest.raises(ConfigError, match="new or empty"):
