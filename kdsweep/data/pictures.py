@@ -100,6 +100,8 @@ def exif_turn(picture: Image.Image) -> int:
 
 def is_turned(path: Path) -> bool:
     """Return whether a picture's EXIF note says that it does not lie upright."""
+    if _png_kind(path)[0] and b"eXIf" not in path.read_bytes():
+        return False  # Pillow would decode the file to find out
     with _decoding(path, load=False) as picture:
         return exif_turn(picture) in _TURNS
 
