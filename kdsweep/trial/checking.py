@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from kdsweep.config.architectures import architecture_key
+from kdsweep.config.job import data_section
 from kdsweep.data import (
     SegmentationData,
     listed_classes,
@@ -160,7 +161,8 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         jobs: Jobs that together show every data set and encoder of a sweep; at least one.
 
     Returns:
-        What the ledger keeps of the first job's data: source, classes, palette, sizes.
+        What the ledger keeps of the first job's data: source, classes, palette, sizes; and under
+        ``identities``, which it does not keep, what the data of each section are.
 
     Raises:
         DataError: A data set is missing or damaged.
@@ -168,11 +170,15 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         ConfigError: A job asks for what the data do not have.
     """
     opened: dict[str, SegmentationData] = {}
+    identities: dict[str, Any] = {}
     for job in jobs:
         key = job.data.model_dump_json()
         if key not in opened:
             opened[key] = open_data(job.data)
         data = opened[key]
+        if data.identity is not None:
+            section = data_section(job.data.model_dump(mode="json"))
+            identities.setdefault(section, data.identity.to_json())
         class_weights(job, data)
         check_checkpoint(job, data.classes)
         _check_num_classes(job, data.classes)
@@ -198,4 +204,5 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         "num_val": len(first.val),
         "num_test": 0 if first.test is None else len(first.test),
         "image_size": list(jobs[0].data.image_size),
+        "identities": identities,
     }
