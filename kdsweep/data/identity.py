@@ -96,9 +96,7 @@ def differences(before: Identity, now: Identity) -> list[str]:
     changed = [key for key in keys if plain[0].get(key) != plain[1].get(key)]
     if changed:
         found.append(f"what mask values stand for ({', '.join(changed)})")
-    for split in dict.fromkeys([*before.splits, *now.splits]):
-        frames = _of_frames(before.splits.get(split, {}), now.splits.get(split, {}))
-        found += [f"{split}: {words}" for words in frames]
+    found += _of_frames(before, now)
     return found
 
 
@@ -140,19 +138,32 @@ def _of_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return [f"{_counted('class', names)} {what} ({_some(names)})" for what, names in words if names]
 
 
-def _of_frames(
-    before: Mapping[str, tuple[str, str]], now: Mapping[str, tuple[str, str]]
-) -> list[str]:
-    both = [name for name in before if name in now]
-    cases = (
-        ("frame", "added", [name for name in now if name not in before]),
-        ("frame", "removed", [name for name in before if name not in now]),
-        ("image", "changed", [name for name in both if before[name][0] != now[name][0]]),
-        ("mask", "changed", [name for name in both if before[name][1] != now[name][1]]),
-    )
+def _of_frames(before: Identity, now: Identity) -> list[str]:
+    old, new = _by_frame(before), _by_frame(now)
+    found: dict[tuple[str, str, str], list[str]] = {}  # frames by what has happened to them
+    for name, (split, image, mask) in new.items():
+        was, old_image, old_mask = old.get(name, (split, image, mask))
+        for happened, what in (
+            (name not in old, (f"{split}: ", "frame", "added")),
+            (was != split, ("", "frame", f"moved from {was} to {split}")),
+            (image != old_image, (f"{split}: ", "image", "changed")),
+            (mask != old_mask, (f"{split}: ", "mask", "changed")),
+        ):
+            if happened:
+                found.setdefault(what, []).append(name)
+    for name, (split, _, _) in old.items():
+        if name not in new:
+            found.setdefault((f"{split}: ", "frame", "removed"), []).append(name)
     return [
-        f"{_counted(kind, names)} {what} ({_some(names)})" for kind, what, names in cases if names
+        f"{where}{_counted(kind, names)} {what} ({_some(names)})"
+        for (where, kind, what), names in found.items()
     ]
+
+
+def _by_frame(identity: Identity) -> dict[str, tuple[str, str, str]]:
+    """Split, image and mask of each frame."""
+    splits = identity.splits.items()
+    return {name: (split, *pair) for split, frames in splits for name, pair in frames.items()}
 
 
 def _counted(kind: str, names: Sequence[str]) -> str:

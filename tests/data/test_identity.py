@@ -63,7 +63,9 @@ def test_differences_are_told_in_words(root: Path, cache: Path) -> None:
     )
     make_data.folder(root, [*STEMS, "06", "07", "08", "09"], classes=NAMED)
     told = differences(before, _identity(root, cache))
-    assert sum("added" in line for line in told) == 2
+    added = [line for line in told if "added" in line]
+    assert sum(int(line.split()[1]) for line in added) == 4
+    assert all(name in "".join(added) for name in ("06", "07", "08", "09"))
     (root / "classes.yaml").write_text("names: [road, vehicle, person]\n")
     assert "1 class renamed (car → vehicle)" in differences(before, _identity(root, cache))
     (root / "classes.yaml").write_text("names: [car, road, person]\n")
@@ -78,6 +80,14 @@ def test_differences_are_told_in_words(root: Path, cache: Path) -> None:
     assert now.short in error
     assert "1 class added (pole)" in error
     assert "not listed" in str(changed_data("it", before.name, None, now, "put them back"))
+
+
+def test_frames_that_change_sides_are_told() -> None:
+    frames = {name: (name, name) for name in "abcd"}
+    part = [{name: frames[name] for name in names} for names in ("ab", "cd", "abc", "d")]
+    first = Identity("folder", ("road",), {}, {"train": part[0], "val": part[1]})
+    then = Identity("folder", ("road",), {}, {"train": part[2], "val": part[3]})
+    assert differences(first, then) == ["1 frame moved from val to train (c)"]
 
 
 def test_what_mask_values_stand_for_counts(root: Path, cache: Path) -> None:

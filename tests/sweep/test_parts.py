@@ -17,8 +17,9 @@ from kdsweep.sweep.sweep_data import SweepData
 
 def prepared(space, content):
     """What a runner finds: made-up frames, each of this content."""
-    frames = {f"{split}{i}": (content, content) for split in "tv" for i in range(2)}
-    splits = {"train": frames, "val": frames}
+    splits = {
+        split: {f"{split}{i}": (content, content) for i in range(4)} for split in ("train", "val")
+    }
     identity = Identity("roadscenes", ("road", "car"), {}, splits)
     sections = {data_section(j.data.model_dump(mode="json")) for j in space.jobs_to_check()}
     known = {section: identity.to_json() for section in sections}
@@ -132,7 +133,7 @@ def test_data_that_lie_elsewhere_are_the_same(tmp_path):
     changed = SweepData.of(prepared(space, "bb"))
     words = changed.differences(moved, simulation.experiment)
     assert words == [
-        f"{split}: 4 {what} changed (t0, t1, v0, …)"
+        f"{split}: 4 {what} changed ({split}0, {split}1, {split}2, …)"
         for split in ("train", "val")
         for what in ("images", "masks")
     ]
