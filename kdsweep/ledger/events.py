@@ -123,6 +123,7 @@ class PartEvent(Event, tag="part", kw_only=True, frozen=True):
 
     Attributes:
         trials, num_controls: As in :class:`SweepEvent`; trials that had not ended are replaced.
+        num_trials: Search trials so far.
         data: What is known of the data from now on, as in :class:`SweepEvent`.
         before, now: The data before and after, in short.
         differences: In which ways they differ, in words.
@@ -130,6 +131,7 @@ class PartEvent(Event, tag="part", kw_only=True, frozen=True):
 
     trials: int
     num_controls: int
+    num_trials: int = 0
     data: dict[str, Any] = {}
     before: list[str] = []
     now: list[str] = []

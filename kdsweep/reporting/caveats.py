@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.constraints import bound_sentences
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.summary import Summary
 
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
@@ -69,6 +71,25 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
     if not results.front.empty:
         found += _of_front(summary.metrics)
     return [*found, *bounds]
+
+
+def data_notes(summary: Summary) -> list[str]:
+    """What must be known of the data where a number of theirs stands."""
+    said = []
+    for part in summary.parts:
+        when = datetime.fromtimestamp(part["time"]).astimezone()
+        trials = formats.counted(part["num_trials"], "trial")
+        said.append(
+            f"The data changed before the session of {when:%Y-%m-%d %H:%M} "
+            f"({'; '.join(part['differences'])}). The {trials} of before then are compared with "
+            "none after it, and stand in no table."
+        )
+    if summary.data.get("other_data"):
+        said.append(
+            "These jobs were found on other data than they are confirmed on "
+            f"({'; '.join(summary.data['other_data'])})."
+        )
+    return said
 
 
 def _of_front(metrics: Sequence[str]) -> list[str]:

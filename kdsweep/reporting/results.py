@@ -41,6 +41,9 @@ from kdsweep.reporting.terms import term_table
 class Results:
     """What a sweep has found so far.
 
+    Where its data have changed, and that was accepted, all tables hold the trials on the newest
+    data only.
+
     Attributes:
         trials: One row per trial, controls included: ``number, kind, label, student, teacher,
             state, value`` (best value of the sweep's metric), ``best_epoch, last`` (value of the
@@ -158,7 +161,9 @@ def _claims_of(experiment: Experiment) -> dict[str, Any]:
         return {**found, "state": "damaged", "claims": [], "error": first.split("\n")[0]}
     rows = results.confirmation.to_dict("records")
     claims = [{str(key): plain(value) for key, value in row.items()} for row in rows]
-    return {**found, "state": results.summary.state, "claims": claims}
+    summary = results.summary
+    other = {"other_data": summary.data["other_data"]} if "other_data" in summary.data else {}
+    return {**found, "state": summary.state, "claims": claims, **other}
 
 
 def results_from_events(
@@ -186,6 +191,9 @@ def _results(
         sweep.interrupt()
     experiment = Experiment(folder if folder is not None else Path())
     epochs = epoch_table(columns)
+    if sweep.parts:
+        outdated = [number for number, trial in sweep.trials.items() if trial.is_outdated]
+        epochs = epochs[~epochs["trial"].isin(outdated)].reset_index(drop=True)
     trials = trial_table(sweep, epochs)
     gains = gain_table(sweep, trials)
     gain_of = gains.set_index("trial")["gain"]

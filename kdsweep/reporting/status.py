@@ -76,6 +76,8 @@ class Status:
         constraints: Most that is allowed of each bounded cost.
         num_too_costly: Trials that cost more than allowed, without controls.
         rejected: ``student, times, costs`` of draws that were never trained.
+        data: Short names of its data; empty in old ledgers.
+        num_outdated: Trials on data that have changed since, without controls.
         front: ``number, label`` and ``values`` (by metric) of the trials that no other beats in
             everything; empty for a single metric.
         hours, gpu_hours: Used so far, of all sessions.
@@ -114,6 +116,8 @@ class Status:
     num_too_costly: int = 0
     rejected: tuple[dict[str, Any], ...] = ()
     front: tuple[dict[str, Any], ...] = ()
+    data: tuple[str, ...] = ()
+    num_outdated: int = 0
 
     @property
     def num_ended(self) -> int:
@@ -237,6 +241,8 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
             {"number": t.number, "label": t.label, "values": t.point(sweep.metrics)}
             for t in sweep.front()
         ),
+        data=tuple(dict.fromkeys(name["short"] for name in sweep.data)),
+        num_outdated=sweep.num_outdated,
     )
 
 

@@ -80,7 +80,10 @@ class Summary(_Record):
         confirms: Folder of the experiment that this one confirms.
         confirmed_by: Those beside it that trained its best jobs again: ``experiment, state,
             claims`` (rows of their confirmation) and ``error`` if one cannot be read.
-        data: What the ledger says of the data.
+        data: What the ledger says of the data, and their names: ``fingerprints`` and ``shorts``,
+            one for each section ``data`` that was looked at; empty in old ledgers.
+        parts: Changes of the data that were accepted: ``time, before, now, differences`` and
+            ``num_trials`` before it, which none of the other fields but the times counts.
         notice: What has to be known of the data before a number is quoted.
     """
 
@@ -121,6 +124,7 @@ class Summary(_Record):
     confirms: str | None
     confirmed_by: list[dict[str, Any]]
     data: dict[str, Any]
+    parts: list[dict[str, Any]]
     notice: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -156,7 +160,9 @@ def summarize(
     ranked = rank(eligible(trials))
     best = None if ranked.empty else _best(ranked.iloc[0])
     ties = [] if best is None else ranked.loc[ranked["value"] == best.value, "number"].tolist()
-    data = dict(header.data)
+    data: dict[str, Any] = dict(header.data)
+    for key in ("fingerprint", "short"):
+        data[f"{key}s"] = list(dict.fromkeys(name[key] for name in sweep.data))
     return Summary(
         name=header.name,
         experiment=None if folder is None else str(folder),
@@ -169,7 +175,7 @@ def summarize(
         scheduler=header.scheduler,
         seed=header.seed,
         epochs_per_trial=header.epochs,
-        num_planned=None if sweep.is_new else header.trials,
+        num_planned=None if sweep.is_new else header.trials - sweep.num_outdated,
         num_trials=len(search),
         num_controls=len(trials) - len(search),
         num_teachers=int(search.loc[search["teacher"].notna(), "cohort"].nunique()),
@@ -195,8 +201,23 @@ def summarize(
         confirms=links.get("confirms"),
         confirmed_by=list(links.get("confirmed_by", ())),
         data=data,
+        parts=parts_of(sweep),
         notice=data.get("notice") if data.get("embedded", True) else None,
     )
+
+
+def parts_of(sweep: Sweep) -> list[dict[str, Any]]:
+    """The changes of the data, oldest first; see :class:`Summary`."""
+    return [
+        {
+            "time": part.time,
+            "before": part.before,
+            "now": part.now,
+            "differences": part.differences,
+            "num_trials": part.num_trials,
+        }
+        for part in sweep.parts
+    ]
 
 
 def _slot_hours(sweep: Sweep) -> float | None:

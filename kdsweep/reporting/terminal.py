@@ -12,7 +12,7 @@ from rich.text import Text
 from kdsweep.config.metrics import metric_of
 from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import notes
+from kdsweep.reporting.caveats import data_notes, notes
 from kdsweep.reporting.columns import (
     Column,
     print_bullet,
@@ -178,9 +178,12 @@ def _print_head(results: Results, console: Console) -> None:
             parts.append(f"{data['num_train']} training, {data.get('num_val')} validation frames")
         if data.get("image_size"):
             parts.append("{}×{} pixels (height × width)".format(*data["image_size"]))
+        parts += [f"fingerprint {short[-4:]}" for short in data.get("shorts", ())]
         print_text(console, f"data: {', '.join(parts)}")
     if summary.notice:
         print_text(console, f"Note: {summary.notice}", style="yellow")
+    for note in data_notes(summary):
+        print_text(console, f"Note: {note}", style="yellow")
     console.print()
 
 
@@ -285,6 +288,8 @@ def _print_confirmed_by(results: Results, console: Console) -> None:
         state = "" if link["state"] == "done" else f" ({link['state']})"
         line = f"Confirmed with fresh seeds in {where}{state}"
         print_text(console, line, style="bold", wrap=False)
+        if link.get("other_data"):
+            print_bullet(console, f"on other data ({'; '.join(link['other_data'])})")
         for row in link["claims"]:
             print_bullet(console, f"{row['job']}, {row['split']}: {row['claim']}.")
         if link["error"] is not None:

@@ -487,6 +487,7 @@ class Driver:
             PartEvent(
                 trials=sweep.header.trials + num_search,
                 num_controls=sweep.header.num_controls + (num_search if is_paired else shared),
+                num_trials=sum(not trial.is_control for trial in sweep.trials.values()),
                 data=data.facts,
                 before=shorts(sweep.data),
                 now=data.shorts,

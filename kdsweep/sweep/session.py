@@ -170,6 +170,8 @@ class SweepSession:
                     Feasibility(self._space, static_costs)
                 found = SweepData.of(data)
                 changes = self._changes(found, ledger)
+                if ledger is None and changes:
+                    data = {**data, "other_data": changes}
                 experiment = open_experiment()
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))

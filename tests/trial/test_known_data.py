@@ -48,7 +48,9 @@ def test_frames_added_before_a_training_goes_on(
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["kdsweep", *arguments])
-        return main()
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(main())
+        return int(ended.value.code or 0)
 
     out = tmp_path / "out"
     job = _job(data, tmp_path)

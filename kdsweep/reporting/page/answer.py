@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdsweep.config.metrics import TEST_MIOU
 from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import notes
+from kdsweep.reporting.caveats import data_notes, notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.page.confirmed import claims_of
 from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
@@ -143,6 +143,7 @@ def warnings_of(results: Results) -> list[str]:
     return [
         *_state(summary),
         *([f"{_sentence(summary.notice)}"] if summary.notice else []),
+        *data_notes(summary),
         *(_of_best(results, summary.best) if summary.best is not None else []),
         *_of_failures(results),
         *bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected),
