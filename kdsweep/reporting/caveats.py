@@ -78,11 +78,10 @@ def data_notes(summary: Summary) -> list[str]:
     said = []
     for part in summary.parts:
         when = datetime.fromtimestamp(part["time"]).astimezone()
-        trials = formats.counted(part["num_trials"], "trial")
         said.append(
             f"The data changed before the session of {when:%Y-%m-%d %H:%M} "
-            f"({'; '.join(part['differences'])}). The {trials} of before then are compared with "
-            "none after it, and stand in no table."
+            f"({'; '.join(part['differences'])}). None of the {part['num_trials']} trials before "
+            "that is compared with a later one, or stands in a table."
         )
     if summary.data.get("other_data"):
         said.append(
