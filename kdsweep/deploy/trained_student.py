@@ -196,7 +196,11 @@ def open_teacher(
     for saved in CheckpointFolder(student.folder.cohort).newest_first():
         state = load_state(saved)
         network = build_network(
-            model.arch, model.encoder, student.network.num_classes, options=model.options
+            model.arch,
+            model.encoder,
+            student.network.num_classes,
+            options=model.options,
+            image_size=student.job.data.image_size,
         )
         network.load_state_dict(_teacher_weights(state["teacher"]))
         said = f"the {model.label} it was trained with, after epoch {state['epochs_done']}"

@@ -39,8 +39,8 @@ class Compared:
         num_ended, num_planned: Trials that have ended, and those asked for, without controls.
         num_seeds: Different seeds among the trials.
         hours, gpu_hours: Used so far.
-        data: Source, image size, classes, numbers of frames, and ``fingerprints`` (empty in old
-            ledgers).
+        data: Source, image size, classes, numbers of frames, and ``fingerprints`` (not in
+            old ledgers).
     """
 
     path: str
@@ -167,7 +167,7 @@ def _states_of_data(found: Sequence[Compared]) -> dict[frozenset[str], list[Comp
     """Those whose data are known, by what these are."""
     states: dict[frozenset[str], list[Compared]] = {}
     for one in found:
-        if one.data["fingerprints"]:
+        if "fingerprints" in one.data:
             states.setdefault(frozenset(one.data["fingerprints"]), []).append(one)
     return states
 
@@ -177,7 +177,7 @@ def _of_data(found: Sequence[Compared]) -> list[str]:
     from kdsweep.data.identity import Identity, differences
 
     said = []
-    unknown = [Path(one.path).name for one in found if not one.data["fingerprints"]]
+    unknown = [Path(one.path).name for one in found if "fingerprints" not in one.data]
     if unknown:
         said.append(
             f"Which data {', '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} trained on "
@@ -235,8 +235,9 @@ def _compared(folder: Path, results: Results) -> Compared:
         gpu_hours=summary.gpu_hours,
         data={
             key: data.get(key)
-            for key in ("source", "image_size", "classes", "num_train", "num_val", "fingerprints")
-        },
+            for key in ("source", "image_size", "classes", "num_train", "num_val")
+        }
+        | ({"fingerprints": data["fingerprints"]} if data.get("fingerprints") else {}),
     )
 
 

@@ -125,8 +125,10 @@ class Status:
         return sum(self.states[state] for state in FINAL)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**asdict(self), "running": [asdict(trial) for trial in self.running]}
+        """As plain JSON; what is said of the data only where there is anything."""
+        found = {**asdict(self), "running": [asdict(trial) for trial in self.running]}
+        empty = {key for key in ("data", "num_outdated") if not found[key]}
+        return {key: value for key, value in found.items() if key not in empty}
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Summary(_Record):
         confirmed_by: Those beside it that trained its best jobs again: ``experiment, state,
             claims`` (rows of their confirmation) and ``error`` if one cannot be read.
         data: What the ledger says of the data, and their names: ``fingerprints`` and ``shorts``,
-            one for each section ``data`` that was looked at; empty in old ledgers.
+            one for each section ``data`` that was looked at; not in old ledgers.
         parts: Changes of the data that were accepted: ``time, before, now, differences`` and
             ``num_trials`` before it, which none of the other fields but the times counts.
         notice: What has to be known of the data before a number is quoted.
@@ -128,8 +128,9 @@ class Summary(_Record):
     notice: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
+        """As plain JSON; ``parts`` only where there are any."""
+        found = asdict(self)
+        return found if self.parts else {k: v for k, v in found.items() if k != "parts"}
 
     def counts(self) -> list[str]:
         """How much was trained, a few words each."""
@@ -161,7 +162,7 @@ def summarize(
     best = None if ranked.empty else _best(ranked.iloc[0])
     ties = [] if best is None else ranked.loc[ranked["value"] == best.value, "number"].tolist()
     data: dict[str, Any] = dict(header.data)
-    for key in ("fingerprint", "short"):
+    for key in ("fingerprint", "short") if sweep.data else ():
         data[f"{key}s"] = list(dict.fromkeys(name[key] for name in sweep.data))
     return Summary(
         name=header.name,

@@ -16,7 +16,7 @@ from kdsweep.data import (
     open_data,
 )
 from kdsweep.data.augment.pipeline import check_pipeline
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, check_all
 from kdsweep.models import (
     SegmentationNetwork,
     check_taps,
@@ -39,11 +39,10 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     """:func:`check_job` for several jobs; a network that several of them use is built once.
 
     Raises:
-        ConfigError: Of the first job that has one.
+        ConfigError: All that are wrong, so that none is met only after the others are put right.
     """
     inspected: Inspected = {}
-    for job in jobs:
-        check_job(job, inspected)
+    check_all(lambda job: check_job(job, inspected), jobs)
 
 
 def check_job(job: Job, inspected: Inspected | None = None) -> None:
@@ -60,18 +59,23 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
         ConfigError: With the place in the job.
     """
     networks = {}
-    inspected = {} if inspected is None else inspected
-    for role, model in (("teacher", job.teacher), ("student", job.student)):
-        if model is not None:
-            key = (model.model_dump_json(), job.data.image_size, job.train.batch_size)
-            try:
-                if key not in inspected:
-                    inspected[key] = _inspect(job, model)
-                networks[role] = inspected[key]
-            except ConfigError as error:
-                if error.path and error.path[0] in type(model).model_fields:
-                    error.path = (role, *error.path)
-                raise
+    known: Inspected = {} if inspected is None else inspected
+
+    def look_at(network: tuple[str, ModelConfig | None]) -> None:
+        role, model = network
+        if model is None:
+            return
+        key = (model.model_dump_json(), job.data.image_size, job.train.batch_size)
+        try:
+            if key not in known:
+                known[key] = _inspect(job, model)
+            networks[role] = known[key]
+        except ConfigError as error:
+            if error.path and error.path[0] in type(model).model_fields:
+                error.path = (role, *error.path)
+            raise
+
+    check_all(look_at, (("teacher", job.teacher), ("student", job.student)))
     if not isinstance(job.data.augment, str):
         check_pipeline(job.data.augment, job.data.image_size)
     classes = listed_classes(job.data.path) if job.data.source == "folder" else None
@@ -94,6 +98,7 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         num_classes=2,
         encoder_weights=model.encoder_weights,
         options=model.options,
+        image_size=job.data.image_size,
     )
     height, width = job.data.image_size
     stride = network.stride
@@ -109,14 +114,18 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         with torch.no_grad():
             shape = (job.train.batch_size, height, width, 3)
             network.train()(torch.zeros(shape, dtype=torch.uint8, device="meta"))
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, AssertionError):
+            hint = "another encoder, or another image_size"
+        else:
+            hint = "a larger image_size, or a train.batch_size above 1"
         raise ConfigError(
             f"{model.arch} with encoder {model.encoder} cannot train on batches of "
             f"{job.train.batch_size} images of {height}×{width}: {reason}",
             path=("data", "image_size"),
             value=[height, width],
-            hint="a larger image_size, or a train.batch_size above 1",
+            hint=hint,
         ) from error
     return network
 
@@ -134,7 +143,11 @@ def static_costs(jobs: Sequence[Job], num_classes: int) -> list[dict[str, float]
         if key not in known:
             student = job.student
             network = inspect_network(
-                student.arch, student.encoder, num_classes, options=student.options
+                student.arch,
+                student.encoder,
+                num_classes,
+                options=student.options,
+                image_size=job.data.image_size,
             )
             cost = static_cost(network, job.data.image_size)
             known[key] = {f"student/{name}": value for name, value in cost.items()}
