@@ -37,7 +37,8 @@ class SweepData:
 
         facts = {key: value for key, value in prepared.items() if key != "identities"}
         known = prepared.get("identities", {})
-        return cls(facts, {section: Identity.from_json(tree) for section, tree in known.items()})
+        read = {section: Identity.from_json(json.loads(text)) for section, text in known.items()}
+        return cls(facts, read)
 
     @property
     def names(self) -> list[dict[str, str]]:

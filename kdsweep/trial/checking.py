@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +176,7 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
 
     Returns:
         What the ledger keeps of the first job's data: source, classes, palette, sizes; and under
-        ``identities``, which it does not keep, what the data of each section are.
+        ``identities``, which it does not keep, what the data of each section are, as JSON.
 
     Raises:
         DataError: A data set is missing or damaged.
@@ -183,7 +184,7 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         ConfigError: A job asks for what the data do not have.
     """
     opened: dict[str, SegmentationData] = {}
-    identities: dict[str, Any] = {}
+    identities: dict[str, str] = {}
     for job in jobs:
         key = job.data.model_dump_json()
         if key not in opened:
@@ -191,7 +192,8 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         data = opened[key]
         if data.identity is not None:
             section = data_section(job.data.model_dump(mode="json"))
-            identities.setdefault(section, data.identity.to_json())
+            # As text: Ray Tune would look into each of the frames.
+            identities.setdefault(section, json.dumps(data.identity.to_json()))
         class_weights(job, data)
         check_checkpoint(job, data.classes)
         _check_num_classes(job, data.classes)

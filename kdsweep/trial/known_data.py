@@ -35,7 +35,7 @@ def note_data(
     Raises:
         DataError: They are not those of before, and that was not accepted, or cannot be.
     """
-    known = [Identity.from_json(tree) for tree in prepared["identities"].values()]
+    known = [Identity.from_json(json.loads(text)) for text in prepared["identities"].values()]
     if not known:
         return None
     (now,) = known

@@ -47,7 +47,7 @@ def prepare(jobs):
     for job in jobs:
         data = open_data(job.data)
         section = data_section(job.data.model_dump(mode="json"))
-        found[section] = data.identity.to_json()
+        found[section] = json.dumps(data.identity.to_json())
     return {**DATA, "source": "folder", "classes": list(data.classes), "identities": found}
 
 

@@ -1,5 +1,7 @@
 """A sweep whose data have changed: what came before is over, and compared with nothing after it."""
 
+import json
+
 import fake_training
 import pytest
 from simulation import Simulation, ended, make_space
@@ -13,6 +15,8 @@ from kdsweep.ledger.trials import State
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.run import extend
 from kdsweep.sweep.sweep_data import SweepData
+from kdsweep.sweep.tracked import TrackerListener
+from kdsweep.tracking import DATA_FINGERPRINT
 
 
 def prepared(space, content):
@@ -22,7 +26,7 @@ def prepared(space, content):
     }
     identity = Identity("roadscenes", ("road", "car"), {}, splits)
     sections = {data_section(j.data.model_dump(mode="json")) for j in space.jobs_to_check()}
-    known = {section: identity.to_json() for section in sections}
+    known = {section: json.dumps(identity.to_json()) for section in sections}
     return {**fake_training.DATA, "identities": known}
 
 
@@ -137,3 +141,34 @@ def test_data_that_lie_elsewhere_are_the_same(tmp_path):
         for split in ("train", "val")
         for what in ("images", "masks")
     ]
+
+
+class Hearer:
+    """A tracker that remembers the parameters of each trial."""
+
+    is_active = True
+
+    def __init__(self):
+        self.params = {}
+
+    def trial(self, number, label, job, kind, params=None):
+        self.params[number] = params
+
+    def epoch(self, number, epoch, metrics):
+        pass
+
+    def trial_end(self, number, state, summary=None, details=None):
+        pass
+
+
+def test_trackers_are_told_which_data_a_trial_has(tmp_path):
+    space = make_space(sweep={"trials": 2})
+    simulation = Simulation(tmp_path, space)
+    driver, tracker = simulation.driver(), Hearer()
+    driver.listeners.append(TrackerListener(tracker, simulation.experiment))
+    driver.begin("test", prepared(space, "aa"))
+    attempt = driver.next_attempt()
+    driver.started(attempt)
+    driver.ledger.close()
+    (params,) = tracker.params.values()
+    assert params[DATA_FINGERPRINT] == fingerprint(space, "aa")
