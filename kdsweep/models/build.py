@@ -49,8 +49,8 @@ def build_network(
     """
     mean, std = pixel_statistics(encoder, encoder_weights)
     check_names(arch, encoder, options or {})
-    told = size_options(encoder, image_size)
     with torch.random.fork_rng():
+        told = size_options(encoder, image_size)
         torch.manual_seed(seed)
         model = build_model(
             arch,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config import JobList, Space
-from kdsweep.errors import ConfigError, DataError, KdsweepError
+from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import ExtendEvent, SweepEvent, decode_progress, trial_of
 from kdsweep.ledger.provenance import mask_secrets
@@ -32,7 +32,7 @@ from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
 from kdsweep.sweep.study import check_sampler
-from kdsweep.sweep.sweep_data import SweepData, shorts
+from kdsweep.sweep.sweep_data import SweepData
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker
 from kdsweep.training.step_cost import StepCost
@@ -314,33 +314,14 @@ class SweepSession:
             return []
         if not sweep.trials:
             return []
-        before = sweep.data
-        if not before or not found.identities:
-            self._progress.note(
-                "warning: it was not written down which data the trials so far were trained on; "
-                "whether they have changed cannot be told"
-            )
-            return []
-        differences = found.differences(before, known)
-        if not differences:
-            return []
-        new_part = (
+        consequence = (
             "begins a new part, whose trials are not compared with those so far"
             if ledger is not None
             else "confirms on the data as they are now"
         )
-        lines = "".join(f"  differs: {line}\n" for line in differences)
-        text = (
-            f"the data are not those that {whose} was trained on\n"
-            f"  before:  {'; '.join(shorts(before))}\n"
-            f"  now:     {'; '.join(found.shorts)}\n{lines}"
+        return found.changes(
+            sweep.data, known, whose, consequence, self._accepts, self._progress.note
         )
-        if not self._accepts:
-            raise DataError(
-                f"{text}  try:     put the data back as they were; --accept-changed-data {new_part}"
-            )
-        self._progress.note(f"warning: {text}  this {new_part}")
-        return differences
 
     def _introduce(self, experiment: Experiment, joined: cluster.Cluster, data: SweepData) -> None:
         note = self._progress.note

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.job import data_section
+from kdsweep.errors import DataError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.atomic import write_json
 
@@ -62,6 +63,49 @@ class SweepData:
             if not path.is_file():
                 path.parent.mkdir(exist_ok=True)
                 write_json(path, identity.to_json())
+
+    def changes(
+        self,
+        before: Names,
+        experiment: Experiment,
+        whose: str,
+        consequence: str,
+        accept: bool,
+        note: Callable[[str], None],
+    ) -> list[str]:
+        """Return in which ways they differ from those of before, and say so.
+
+        Args:
+            before: Names of those.
+            experiment: Where it was written down what those were.
+            whose: Who was trained on them.
+            consequence: What it means to go on nevertheless.
+            accept: Whether to.
+            note: Told what there is to be said.
+
+        Raises:
+            DataError: They differ, and that was not accepted.
+        """
+        if not before or not self.identities:
+            note(
+                f"warning: it was not written down which data {whose} was trained on; whether "
+                "they have changed cannot be told"
+            )
+            return []
+        found = self.differences(before, experiment)
+        if not found:
+            return []
+        text = (
+            f"the data are not those that {whose} was trained on\n"
+            f"  before:  {'; '.join(shorts(before))}\n"
+            f"  now:     {'; '.join(self.shorts)}\n"
+            + "".join(f"  differs: {line}\n" for line in found)
+        )
+        if not accept:
+            hint = f"put the data back as they were; --accept-changed-data {consequence}"
+            raise DataError(f"{text}  try:     {hint}")
+        note(f"warning: {text}  this {consequence}")
+        return found
 
     def differences(self, before: Names, experiment: Experiment) -> list[str]:
         """Return in which ways they differ from those of before; empty where they do not.

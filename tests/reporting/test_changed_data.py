@@ -61,6 +61,15 @@ def test_the_report_says_so_where_the_number_stands(changed):
     assert identity("04").short in page
 
 
+def test_a_confirmation_on_other_data_says_so(new_story):
+    story = new_story().sweep(
+        data={"source": "camvid", "other_data": ["train: 1 mask changed (a)"]}
+    )
+    results = results_of(story.session().trial(1).run(1, [0.5]).events)
+    text = " ".join(shown(render, results, width=200).split())
+    assert "found on other data than they are confirmed on (train: 1 mask changed (a))" in text
+
+
 def test_status_names_the_data(tmp_path, changed):
     seen = read_status(write(tmp_path, changed).path)
     assert seen.data == (identity("04").short,)
