@@ -63,8 +63,6 @@ def train(
     show = _EpochLines(loaded, terminal()) if not (quiet or as_json) else None
     if show and data_facts["notice"]:
         show.console.print(data_facts["notice"], style="yellow", markup=False)
-    if show and name_of_data:
-        show.console.print(f"data: {name_of_data['short']}", markup=False, highlight=False)
     tracker = open_job_tracker(folder, say_warning) if wandb else NullTracker()
     reports = run_job(loaded, folder, device=device, num_threads=threads)
     try:

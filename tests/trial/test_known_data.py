@@ -90,7 +90,7 @@ def test_frames_added_before_a_training_goes_on(
     assert "2 frames added" in told.err
     used = json.loads(folder.data_used.read_text())
     assert used[0] == card
-    assert f"data: {used[1]['short']}" in told.out
+    assert used[1]["short"] in told.err
     assert run(*command) == 0  # nothing has changed since
 
 
