@@ -132,21 +132,30 @@ def plan(
     return preview(space, measure=measure, slots=slots, scratch=scratch)
 
 
-def resume(experiment: str | Path, *, address: str | None = None) -> Results:
+def resume(
+    experiment: str | Path, *, address: str | None = None, accept_changed_data: bool = False
+) -> Results:
     """Go on with a sweep that was interrupted or paused, quietly.
 
     Args:
         experiment: Its folder.
         address: A Ray cluster to join.
+        accept_changed_data: Whether to go on where the data are not those of the trials so far,
+            none of which is then compared with those to come.
 
     Raises:
-        KdsweepError: There is no such experiment, or another process is running it.
+        KdsweepError: There is no such experiment, another process is running it, or its data have
+            changed.
     """
     from kdsweep.reporting import load as load_results
     from kdsweep.sweep import resume_sweep
 
     outcome = resume_sweep(
-        Path(experiment), address=address, progress="quiet", make_summary=sweep_summary
+        Path(experiment),
+        address=address,
+        progress="quiet",
+        make_summary=sweep_summary,
+        accept_changed_data=accept_changed_data,
     )
     return load_results(_folder(outcome))
 
@@ -180,6 +189,7 @@ def confirm(
     seeds: int = 5,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
     address: str | None = None,
+    accept_changed_data: bool = False,
 ) -> Results:
     """Train the best jobs of a sweep again on fresh seeds, each beside its exact control, quietly.
 
@@ -189,6 +199,7 @@ def confirm(
         seeds: Fresh seeds of each.
         experiments: Folder that gets the new experiment's folder.
         address: A Ray cluster to join.
+        accept_changed_data: Whether to confirm on other data than the jobs were found on.
 
     Returns:
         The tables; ``results.confirmation`` has what may be claimed of each job.
@@ -206,6 +217,7 @@ def confirm(
         address=address,
         progress="quiet",
         make_summary=sweep_summary,
+        accept_changed_data=accept_changed_data,
     )
     return load_results(_folder(outcome))
 
@@ -315,6 +327,7 @@ def train(
     out: str | Path | None = None,
     device: str = "auto",
     num_threads: int | None = None,
+    accept_changed_data: bool = False,
 ) -> Training:
     """Train one job here, without Ray.
 
@@ -326,13 +339,15 @@ def train(
             folder under ``experiments/single`` if left out.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         num_threads: CPU threads.
+        accept_changed_data: Whether a training that was started goes on with other data; its best
+            epoch so far then counts no more.
 
     Raises:
         KdsweepError: Bad input, or a training that diverged.
     """
     from kdsweep.config import Job, load_job
     from kdsweep.ledger import TrialFolder
-    from kdsweep.trial import check_job, prepare_one, run_job
+    from kdsweep.trial import check_job, note_data, prepare_one, run_job
 
     if not isinstance(job, Job):
         job = load_job(job, overrides, data)
@@ -340,7 +355,8 @@ def train(
         raise ConfigError("data and overrides are for jobs that are not loaded yet")
     check_job(job)
     folder = TrialFolder(Path(out) if out is not None else new_single_folder(job.name))
-    prepare_one(job, folder)
+    found = prepare_one(job, folder)
+    note_data(folder, found, accept_changed_data, lambda said: warnings.warn(said, stacklevel=4))
     reports = tuple(run_job(job, folder, device=device, num_threads=num_threads))
     return Training(folder.path, reports)
 
@@ -355,6 +371,7 @@ def evaluate(
     teacher: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    accept_changed_data: bool = False,
 ) -> Evaluation:
     """Score a trained student on a split, with intervals over frames, and write the scores.
 
@@ -370,9 +387,10 @@ def evaluate(
         teacher: Folder of a trained network, for the step ``teacher``.
         out: Folder of the files; ``evaluation`` in the experiment if left out.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        accept_changed_data: Whether to use other data than the student was trained on.
 
     Raises:
-        KdsweepError: Bad input.
+        KdsweepError: Bad input, or data that are not those that it was trained on.
     """
     from kdsweep.deploy.scoring import score
 
@@ -385,6 +403,7 @@ def evaluate(
         teacher=teacher,
         out=None if out is None else Path(out),
         device=device,
+        accept_changed_data=accept_changed_data,
         warn=lambda said: warnings.warn(said, stacklevel=4),
     ).evaluation
 
@@ -396,6 +415,7 @@ def postprocess(
     data: Sequence[str] = (),
     teacher: str | Path | None = None,
     device: str = "auto",
+    accept_changed_data: bool = False,
 ) -> Search:
     """Try post-processing on a student's validation frames, and write which of it pays.
 
@@ -405,13 +425,22 @@ def postprocess(
         data: Where data sets lie, as ``"camvid=PATH"``.
         teacher: Folder of a trained network, for the step ``teacher``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        accept_changed_data: Whether to use other data than the student was trained on.
 
     Raises:
-        KdsweepError: Bad input.
+        KdsweepError: Bad input, or data that are not those that it was trained on.
     """
     from kdsweep.deploy.scoring import search
 
-    return search(path, trial=trial, data=data, teacher=teacher, device=device).search
+    return search(
+        path,
+        trial=trial,
+        data=data,
+        teacher=teacher,
+        device=device,
+        accept_changed_data=accept_changed_data,
+        warn=lambda said: warnings.warn(said, stacklevel=4),
+    ).search
 
 
 def new_single_folder(name: str, experiments: Path = DEFAULT_EXPERIMENTS) -> Path:

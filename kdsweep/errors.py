@@ -4,7 +4,7 @@ The tree, with the exit code the command line gives each branch::
 
     KdsweepError                    1
     ├── ConfigError                 2   a job or search space says something that is not allowed
-    ├── DataError                   2   a data set is missing, damaged or laid out differently
+    ├── DataError                   2   data are missing, damaged, changed or laid out differently
     ├── WeightsError                2   pretrained weights cannot be had
     ├── ModelFileError              2   a file to predict with is damaged, or none of kdsweep's
     ├── ResourceError               2   a trial can never fit on the machines there are
@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 ConfigPath = tuple[str | int, ...]
+Checked = TypeVar("Checked")
 
 
 class KdsweepError(Exception):
@@ -121,6 +123,26 @@ class ConfigError(KdsweepError):
         if len(names) <= self._MAX_NAMES:
             return ", ".join(names)
         return f"{', '.join(names[: self._MAX_NAMES // 2])}, … ({len(names)} in all)"
+
+
+def check_all(check: Callable[[Checked], object], things: Iterable[Checked]) -> None:
+    """Check several things, and tell all that is wrong at once, each error once.
+
+    Raises:
+        ConfigError: The first, with the others in it.
+    """
+    errors: dict[str, ConfigError] = {}
+    for thing in things:
+        try:
+            check(thing)
+        except ConfigError as error:
+            found, error.others = (error, *error.others), ()
+            for one in found:
+                errors.setdefault(str(one), one)
+    if errors:
+        first, *others = errors.values()
+        first.others = tuple(others)
+        raise first
 
 
 class DataError(KdsweepError):

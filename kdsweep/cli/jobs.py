@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import Data, Json, Quiet, Set
+from kdsweep.cli.options import AcceptData, Data, Json, Quiet, Set
 from kdsweep.cli.output import INTERRUPTED, relative, say_error, say_warning, terminal
 from kdsweep.errors import ConfigError, DataError
 
@@ -38,6 +38,7 @@ def train(
     wandb: Annotated[
         bool, typer.Option("--wandb", help="Log to Weights & Biases, also under `wandb agent`.")
     ] = False,
+    accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +47,7 @@ def train(
     from kdsweep.config import read_job
     from kdsweep.ledger import TrialFolder
     from kdsweep.tracking import NullTracker, agents_run, open_job_tracker
-    from kdsweep.trial import check_job, prepare_one, run_job, tracked
+    from kdsweep.trial import check_job, note_data, prepare_one, run_job, tracked
 
     file = read_job(job, set_ or (), data or ())
     loaded = file.job
@@ -58,6 +59,7 @@ def train(
         data_facts = prepare_one(loaded, folder)
     except ConfigError as error:
         raise file.locate(error) from None
+    name_of_data = note_data(folder, data_facts, accept_changed_data, say_warning)
     show = _EpochLines(loaded, terminal()) if not (quiet or as_json) else None
     if show:
         notices = [data_facts["notice"]] if data_facts["notice"] else []
@@ -66,7 +68,8 @@ def train(
     tracker = open_job_tracker(folder, say_warning) if wandb else NullTracker()
     reports = run_job(loaded, folder, device=device, num_threads=threads)
     try:
-        with closing(tracked(reports, tracker, loaded, folder, data_facts["classes"])) as epochs:
+        told = tracked(reports, tracker, loaded, folder, data_facts["classes"], name_of_data)
+        with closing(told) as epochs:
             for epoch in epochs:
                 if as_json:
                     print(json.dumps(epoch.to_json()), flush=True)

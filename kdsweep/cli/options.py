@@ -65,5 +65,11 @@ Address = Annotated[
         envvar="RAY_ADDRESS", help="A Ray cluster to join ('auto': the one running here)."
     ),
 ]
+AcceptData = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changed-data", help="Go on where the data are not those that it was trained on."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import LATEST_EXPERIMENT, Data, Quiet, Student, TeacherFolder, TrialNumber
+from kdsweep.cli.options import (
+    LATEST_EXPERIMENT,
+    AcceptData,
+    Data,
+    Quiet,
+    Student,
+    TeacherFolder,
+    TrialNumber,
+)
 from kdsweep.cli.output import SOME_FAILED, relative, say_warning, terminal
 
 if TYPE_CHECKING:
@@ -36,6 +44,7 @@ def evaluate(
         typer.Option(help="Folder of CSV and JSON; left out: in the experiment, under evaluation."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    accept_changed_data: AcceptData = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a student: IoU, boundaries, calibration, each with its interval over frames."""
@@ -51,6 +60,7 @@ def evaluate(
         teacher=teacher,
         out=out,
         device=device,
+        accept_changed_data=accept_changed_data,
         warn=say_warning,
     )
     if as_json:
@@ -67,6 +77,7 @@ def postprocess(
     data: Data = None,
     teacher: TeacherFolder = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    accept_changed_data: AcceptData = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Try post-processing on validation frames, and say which of it pays and what it costs."""
@@ -82,6 +93,8 @@ def postprocess(
             data=data or (),
             teacher=teacher,
             device=device,
+            accept_changed_data=accept_changed_data,
+            warn=say_warning,
             say=lambda done, total: status.update(f"{done} of {total} chains tried"),
         )
     if as_json:

@@ -12,6 +12,7 @@ import typer
 from kdsweep.cli.app import app
 from kdsweep.cli.options import (
     LATEST_EXPERIMENT,
+    AcceptData,
     Address,
     Data,
     Experiment,
@@ -113,12 +114,13 @@ def resume(
     max_gpu_hours: Annotated[
         float | None, typer.Option(min=0, help="New budget of GPU-hours, likewise.")
     ] = None,
+    accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Go on with a sweep that was interrupted, paused or killed."""
     budgets = {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
-    _go_on(experiment, address, quiet, as_json, **budgets)
+    _go_on(experiment, address, quiet, as_json, accept_changed_data=accept_changed_data, **budgets)
 
 
 @app.command()
@@ -126,11 +128,13 @@ def extend(
     trials: Annotated[int, typer.Option(min=1, help="Trials to draw on top.", show_default=False)],
     experiment: Experiment = LATEST_EXPERIMENT,
     address: Address = None,
+    accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Let a sweep draw more trials: same sampler, same rungs, same folder."""
-    _go_on(experiment, address, quiet, as_json, more_trials=trials)
+    options = {"more_trials": trials, "accept_changed_data": accept_changed_data}
+    _go_on(experiment, address, quiet, as_json, **options)
 
 
 @app.command()
@@ -140,6 +144,7 @@ def confirm(
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
     out: Out = Path("experiments"),
     address: Address = None,
+    accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -160,6 +165,7 @@ def confirm(
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,
+        accept_changed_data=accept_changed_data,
     )
     _finish(outcome, quiet, as_json)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -93,3 +94,17 @@ class Job(Config):
 def distinct_data(jobs: Iterable[Job]) -> list[DataConfig]:
     """The sections ``data`` of some jobs, each once."""
     return list({job.data.model_dump_json(): job.data for job in jobs}.values())
+
+
+# Keys of a data section that change neither its frames nor what their labels mean.
+_HOW_SHOWN = ("image_size", "augment", "augment_on", "num_classes", "workers", "cache")
+
+
+def data_section(data: Mapping[str, Any]) -> str:
+    """Return what of a section ``data`` decides on its frames, as text: equal texts, equal data.
+
+    Args:
+        data: The section as plain JSON.
+    """
+    decisive = {key: value for key, value in data.items() if key not in _HOW_SHOWN}
+    return json.dumps(decisive, sort_keys=True)

@@ -226,6 +226,7 @@ class Space:
         """
         if self.document is None or error.file is not None:
             return error
+        error.others = tuple(self.locate(other) for other in error.others)
         places = list(places_of(self.root, error.path))
         fitting = [path for path, value in places if error.has_value and value == error.value]
         deepest = max((path for path, _ in places), key=len, default=error.path)

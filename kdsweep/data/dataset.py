@@ -13,6 +13,7 @@ from kdsweep.data.cache import cached_splits
 from kdsweep.data.carla import CLASSES
 from kdsweep.data.classes_file import default_palette
 from kdsweep.data.fingerprint import default_cache
+from kdsweep.data.identity import Identity
 from kdsweep.data.source import Frame, Progress, Source, SplitName, build_source, expected_layout
 from kdsweep.data.sources.roadscenes import RoadscenesSource
 from kdsweep.data.split import Split
@@ -36,6 +37,7 @@ class SegmentationData:
         embedded: Whether the frames come with kdsweep rather than from real cameras.
         notice: What must be said wherever scores on this data are shown, if anything.
         source: What the files are read by; ``None`` for frames that were made up.
+        identity: What they are; ``None`` for frames that no files were looked at for.
     """
 
     name: str
@@ -47,6 +49,7 @@ class SegmentationData:
     embedded: bool
     notice: str | None
     source: Source | None = None
+    identity: Identity | None = None
 
     @property
     def source_path(self) -> Path:
@@ -149,6 +152,7 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
         embedded=source.embedded,
         notice=source.notice,
         source=source,
+        identity=Identity.of(source, splits),
     )
 
 

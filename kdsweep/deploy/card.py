@@ -19,6 +19,7 @@ from kdsweep.labels import VOID
 _LONGEST_SIDE = 16384
 # Metadata of files that other programs read too; each value is JSON.
 _IN_METADATA = ("classes", "palette", "image_size", "mean", "std", "model", "provenance", "notice")
+_LATER = ("data",)  # files of earlier versions do without
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -26,6 +27,20 @@ Side = Annotated[int, Field(ge=1, le=_LONGEST_SIDE)]
 Share = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 Spread = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Plain = str | int | float | bool | None
+
+
+class DataName(BaseModel):
+    """Which data a student was trained on.
+
+    Attributes:
+        fingerprint: Of their identity.
+        short: A name for people, like ``camvid 367+101, a3f9``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+    short: Name
 
 
 class Card(BaseModel):
@@ -41,6 +56,7 @@ class Card(BaseModel):
         epoch: Epochs it was trained for.
         miou: Its mIoU on validation frames at that epoch.
         source: Data set.
+        data: Which state of it; ``None`` in cards of earlier versions.
         notice: What must be said wherever its scores are shown.
         provenance: Experiment, trial, commit, versions.
     """
@@ -57,6 +73,7 @@ class Card(BaseModel):
     epoch: int | None = None
     miou: float | None = None
     source: str | None = None
+    data: DataName | None = None
     notice: str | None = None
     provenance: dict[str, Plain] = Field(default_factory=dict)
 
@@ -91,7 +108,7 @@ class Card(BaseModel):
             ModelFileError: Something is missing, or cannot be.
         """
         tree = {}
-        for key in _IN_METADATA:
+        for key in (*_IN_METADATA, *(key for key in _LATER if key in metadata)):
             if key not in metadata:
                 raise ModelFileError(
                     f"{where}: has no metadata {key!r}, so kdsweep did not export it\n"
@@ -120,4 +137,4 @@ class Card(BaseModel):
     def to_metadata(self) -> dict[str, str]:
         """As texts by name, for files whose metadata are texts."""
         tree = self.to_json()
-        return {key: json.dumps(tree[key], ensure_ascii=False) for key in _IN_METADATA}
+        return {key: json.dumps(tree[key], ensure_ascii=False) for key in (*_IN_METADATA, *_LATER)}

@@ -180,6 +180,7 @@ def _facts(
         "student": student.job.student.label,
         "epoch": student.card.epoch,
         "source": student.data.name,
+        "data": None if student.data.identity is None else student.data.identity.name,
         "split": split,
         "num_frames": len(student.split(split)),
         "image_size": list(size),

@@ -32,9 +32,9 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     facts = evaluation.facts
     head = Text(f"{facts['student']} on {facts['split']}", style="bold")
     height, width = facts["image_size"]
+    source = facts["data"]["short"] if facts["data"] else facts["source"]
     head.append(
-        f"  {facts['source']}, {facts['num_frames']} frames, {height}×{width}, "
-        f"epoch {facts['epoch']}",
+        f"  {source}, {facts['num_frames']} frames, {height}×{width}, epoch {facts['epoch']}",
         style="dim",
     )
     console.print(head)

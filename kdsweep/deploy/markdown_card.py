@@ -113,6 +113,11 @@ def _data(card: Card, data: SegmentationData, written: Written) -> list[str]:
         f"Source `{card.source or data.name}`: {len(data.train)} training frames, {len(data.val)} "
         f"validation{test}, resized to {card.image_size[0]}×{card.image_size[1]}.",
     ]
+    if card.data is not None:
+        trained = f"Trained on `{card.data.short}` (fingerprint `{card.data.fingerprint}`)."
+        if data.identity is not None and data.identity.fingerprint != card.data.fingerprint:
+            trained += f" The frames that it was checked on are others: `{data.identity.short}`."
+        lines += ["", trained]
     if written.format == "int8":
         count = min(CALIBRATION_FRAMES, len(data.train))
         lines += ["", f"Ranges of the activations are those of {count} training frames."]
@@ -291,6 +296,7 @@ def _limits(
             Stop.EARLY: "its sweep went on with better ones",
             Stop.CONSTRAINT: "it costs more than its sweep allows",
             Stop.UNNEEDED: "its sweep had no more use for it",
+            Stop.DATA: "its sweep went on with other data",
             None: "it was still in training, or had been interrupted, when it was exported",
         }
         lines.append(

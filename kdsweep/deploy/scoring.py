@@ -12,7 +12,12 @@ from kdsweep.deploy.choosing import choose_student
 from kdsweep.deploy.evaluation import Evaluation, evaluate_student
 from kdsweep.deploy.search import Choice, Say, Search, read_choice, search_postprocessing
 from kdsweep.deploy.steps import parse_steps, views_of
-from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
+from kdsweep.deploy.trained_student import (
+    TrainedStudent,
+    check_data,
+    open_student,
+    open_teacher,
+)
 from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +62,7 @@ def score(
     teacher: Path | str | None = None,
     out: Path | None = None,
     device: str = "auto",
+    accept_changed_data: bool = False,
     warn: Callable[[str], None],
 ) -> Scored:
     """Score a student on a split and write the scores.
@@ -71,8 +77,9 @@ def score(
         teacher: Folder of a trained network, for the step ``teacher``.
         out: Folder of the files; ``evaluation`` in the experiment if left out.
         device: Where to run.
-        warn: Told when the test split has been scored before, and when ``auto`` is
-            none, or of other weights.
+        accept_changed_data: Whether to score on other data than the student was trained on.
+        warn: Told when the test split has been scored before, when ``auto`` is none, or of other
+            weights, and when its data are others, or not known.
 
     Raises:
         KdsweepError: Bad input, before anything is scored.
@@ -85,6 +92,7 @@ def score(
         choice = read_choice(home.postprocess) if postprocess == "auto" else None
         steps = parse_steps(postprocess) if choice is None else choice.steps
     student = open_student(chosen, data=data, device=device)
+    check_data(chosen, student.card, student.data, accept_changed_data, warn)
     if choice is not None:
         _about(choice, student, warn)
     student.split(split)
@@ -108,6 +116,8 @@ def search(
     data: Sequence[str] = (),
     teacher: Path | str | None = None,
     device: str = "auto",
+    accept_changed_data: bool = False,
+    warn: Callable[[str], None] = lambda said: None,
     say: Say | None = None,
 ) -> Searched:
     """Try post-processing on a student's validation frames and write what pays.
@@ -118,6 +128,8 @@ def search(
         data: Where data sets lie, as ``"camvid=PATH"``.
         teacher: Folder of a trained network, for the step ``teacher``.
         device: Where to run.
+        accept_changed_data: Whether to use other data than the student was trained on.
+        warn: Told when its data are others, or not known.
         say: Told how far it is.
 
     Raises:
@@ -125,6 +137,7 @@ def search(
     """
     chosen = choose_student(path, trial)
     student = open_student(chosen, data=data, device=device)
+    check_data(chosen, student.card, student.data, accept_changed_data, warn)
     network, about = open_teacher(student, teacher)
     found = search_postprocessing(student, network, about, say=say)
     return Searched(found, tuple(found.write(chosen.folder.evaluation.postprocess)))

@@ -74,9 +74,10 @@ def read_network(card: Card, weights: Path) -> SegmentationNetwork:
     model, num_classes = card.model, len(card.classes)
     try:
         # On memory-less tensors first: a card may name a network of any size.
-        planned = inspect_network(model.arch, model.encoder, num_classes, options=model.options)
-        _compare(planned, weights)
-        network = build_network(model.arch, model.encoder, num_classes, options=model.options)
+        given = model.arch, model.encoder, num_classes
+        options, size = model.options, card.image_size
+        _compare(inspect_network(*given, options=options, image_size=size), weights)
+        network = build_network(*given, options=options, image_size=size)
         network.load_state_dict(load_file(weights))
     except ConfigError as error:
         raise ModelFileError(f"{weights.parent}: its card names no network: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import torch
 
 from kdsweep.config import load_job
 from kdsweep.data import SegmentationData, Split, open_data
+from kdsweep.data.identity import Identity, changed_data
 from kdsweep.deploy.card import Card
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.torch_model import read_network
@@ -101,6 +102,40 @@ def open_training(
     return job, card, opened
 
 
+def check_data(
+    chosen: ChosenStudent,
+    card: Card,
+    data: SegmentationData,
+    accept: bool,
+    warn: Callable[[str], None],
+) -> None:
+    """Refuse data that are not those that a student was trained on.
+
+    Args:
+        chosen: The student.
+        card: What it says of itself.
+        data: What was found.
+        accept: Whether to go on nevertheless.
+        warn: Told that, and when it is not known what it was trained on.
+
+    Raises:
+        DataError: They are others, and that was not accepted.
+    """
+    if card.data is None or data.identity is None:
+        warn(
+            "it was not written down which data this student was trained on; whether they have "
+            "changed cannot be told"
+        )
+    elif card.data.fingerprint != data.identity.fingerprint:
+        kept = Identity.read(chosen.folder.data(card.data.fingerprint))
+        hint = "--data SOURCE=PATH with the data as they were, or --accept-changed-data"
+        before = card.data.model_dump()
+        error = changed_data("this student", before, kept, data.identity, hint)
+        if not accept:
+            raise error
+        warn(str(error).rpartition("\n")[0])
+
+
 def open_student(
     chosen: ChosenStudent, *, data: Sequence[str] = (), device: str = "auto"
 ) -> TrainedStudent:
@@ -161,7 +196,11 @@ def open_teacher(
     for saved in CheckpointFolder(student.folder.cohort).newest_first():
         state = load_state(saved)
         network = build_network(
-            model.arch, model.encoder, student.network.num_classes, options=model.options
+            model.arch,
+            model.encoder,
+            student.network.num_classes,
+            options=model.options,
+            image_size=student.job.data.image_size,
         )
         network.load_state_dict(_teacher_weights(state["teacher"]))
         said = f"the {model.label} it was trained with, after epoch {state['epochs_done']}"

@@ -46,6 +46,7 @@ class Stop(StrEnum):
     EARLY = "asha"  # by whichever scheduler; the word is that of the first one
     CONSTRAINT = "constraint"  # it costs more than the sweep allows
     UNNEEDED = "unneeded"  # a control, of which nobody is left to be compared with it
+    DATA = "data"  # its data have changed; no epoch says so, the line of the new part does
 
 
 class Failure(StrEnum):
@@ -117,6 +118,26 @@ class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):
     num_controls: int
 
 
+class PartEvent(Event, tag="part", kw_only=True, frozen=True):
+    """The data have changed: all trials so far are over, and are compared with none after this.
+
+    Attributes:
+        trials, num_controls: As in :class:`SweepEvent`; trials that had not ended are replaced.
+        num_trials: Search trials so far.
+        data: What is known of the data from now on, as in :class:`SweepEvent`.
+        before, now: The data before and after, in short.
+        differences: In which ways they differ, in words.
+    """
+
+    trials: int
+    num_controls: int
+    num_trials: int = 0
+    data: dict[str, Any] = {}
+    before: list[str] = []
+    now: list[str] = []
+    differences: list[str] = []
+
+
 class SessionEvent(Event, tag="session", kw_only=True, frozen=True):
     """A driver begins.
 
@@ -127,7 +148,11 @@ class SessionEvent(Event, tag="session", kw_only=True, frozen=True):
         gpus_per_trial: GPUs (or a share of one) that a trial holds; 0 on CPUs.
         command: The command line.
         max_hours, max_gpu_hours: Budgets of this session; unset where the line does not tell.
+        data: Of each section ``data`` that was looked at before the trials its ``section``, the
+            ``fingerprint`` of the data and their name for people, ``short``.
     """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"data"})
 
     session: int
     pid: int | None = None
@@ -138,6 +163,7 @@ class SessionEvent(Event, tag="session", kw_only=True, frozen=True):
     command: str = ""
     max_hours: int | float | UnsetType | None = UNSET
     max_gpu_hours: int | float | UnsetType | None = UNSET
+    data: list[dict[str, str]] = []
 
 
 class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
@@ -188,11 +214,18 @@ class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):
 
 
 class StartEvent(Event, tag="start", kw_only=True, frozen=True):
-    """A worker begins with a trial, after ``epoch`` epochs of earlier attempts."""
+    """A worker begins with a trial, after ``epoch`` epochs of earlier attempts.
+
+    Attributes:
+        data: Fingerprint of its data, if its section was looked at when the session began.
+    """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"data"})
 
     trial: int
     attempt: int = 1
     epoch: int = 0
+    data: str | None = None
 
 
 class _EpochHead(Event, kw_only=True, frozen=True):
@@ -316,6 +349,7 @@ AnyEpoch = EpochEvent | EpochNumbers | EpochProgress
 _ALIKE = (
     SweepEvent,
     ExtendEvent,
+    PartEvent,
     SessionEvent,
     TrialEvent,
     RejectedEvent,

@@ -17,6 +17,7 @@ CONFUSION = "confusion.json"
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
 EVALUATION = "evaluation"
+DATA = "data"
 EXPERIMENTS = "experiments"  # where runs put their folders unless they are told otherwise
 
 
@@ -128,6 +129,17 @@ class TrialFolder:
     def wandb(self) -> Path:
         """Runs of Weights & Biases, of a job trained without a sweep."""
         return self.path / "wandb"
+
+    def data(self, fingerprint: str) -> Path:
+        """What data were that it trained on; of a sweep's trial that lies in the experiment."""
+        experiment = Experiment(self.path.parent.parent)
+        home = experiment.path if experiment.ledger.is_file() else self.path
+        return home / DATA / f"{fingerprint}.json"
+
+    @property
+    def data_used(self) -> Path:
+        """Names of the data that it was trained on so far, of a job trained without a sweep."""
+        return self.path / DATA / "used.json"
 
     @property
     def evaluation(self) -> EvaluationFolder:
@@ -264,6 +276,10 @@ class Experiment:
     def report(self) -> Path:
         """Tables and pages."""
         return self.path / "report"
+
+    def data(self, fingerprint: str) -> Path:
+        """What data were: names and digests of their files, as JSON."""
+        return self.path / DATA / f"{fingerprint}.json"
 
     @property
     def evaluation(self) -> Path:

@@ -28,6 +28,7 @@ from kdsweep.ledger.events import (
     ExtendEvent,
     FailEvent,
     Failure,
+    PartEvent,
     PauseEvent,
     RejectedEvent,
     SessionEvent,
@@ -77,6 +78,8 @@ class Sweep:
         trials: All trials by number.
         rungs: What was reached at the rungs; also filled where nobody stops trials at them.
         sessions: All sessions so far.
+        parts: Changes of the data so far. All trials before the last one are outdated: they are
+            compared with none after it.
         failures: All failures, those after which a trial was tried again too.
         rejected: Draws that were never trained.
         ending: ``done``, or why the last session paused; ``None`` while it goes on.
@@ -89,6 +92,7 @@ class Sweep:
         self.trials: dict[int, Trial] = {}
         self.rungs = Rungs(self.header.grace_period, self.header.reduction_factor)
         self.sessions: list[Session] = []
+        self.parts: list[PartEvent] = []
         self.failures: list[FailEvent] = []
         self.rejected: list[RejectedEvent] = []
         self.ending: str | None = None
@@ -118,6 +122,11 @@ class Sweep:
         return [metric_of(metric) for metric in self.metrics]
 
     @property
+    def data(self) -> list[dict[str, str]]:
+        """Names of the data, as the last session has them that knew; empty where none did."""
+        return next((s.event.data for s in reversed(self.sessions) if s.event.data), [])
+
+    @property
     def num_trials(self) -> int:
         """Trials in all, controls included, those not drawn yet too.
 
@@ -131,6 +140,11 @@ class Sweep:
         if self.header.controls == "paired":
             return self._num_controls_known + self.num_undrawn
         return max(self._num_controls_known, self.header.num_controls)
+
+    @property
+    def num_outdated(self) -> int:
+        """Search trials on data that have changed since."""
+        return sum(t.is_outdated and not t.is_control for t in self.trials.values())
 
     @property
     def num_undrawn(self) -> int:
@@ -259,7 +273,7 @@ class Sweep:
         return [self.trials[number] for number in front(points, self.objectives)]
 
     def partner(self, number: int) -> tuple[Trial, int] | None:
-        """The control that a trial is compared with, and at which of its epochs.
+        """The control on the same data that a trial is compared with, and at which of its epochs.
 
         That is the control's best epoch within as many as the trial has finished, so that neither
         had longer to get there.
@@ -273,6 +287,8 @@ class Sweep:
         trial = self.trials[number]
         control = None if trial.control is None else self.trials.get(trial.control)
         if control is None or not trial.values or control.epoch < trial.epoch:
+            return None
+        if control.is_outdated != trial.is_outdated:
             return None
         epoch = control.best_within(trial.epoch)
         return None if epoch is None else (control, epoch)
@@ -344,6 +360,9 @@ class Sweep:
                 )
                 self.ending, self.is_extended = None, True
                 return  # written between sessions, whose time it is not
+            case PartEvent():
+                self._begin_part(event)
+                return
             case SessionEvent():
                 # A killed driver leaves running trials behind; what they did after the last line
                 # that is known of them is not known, so their time ends there.
@@ -365,6 +384,20 @@ class Sweep:
         """End what runs at the last line: its driver has died, or another one takes over."""
         if self.sessions:
             self._end_attempts(self.sessions[-1].end)
+
+    def _begin_part(self, event: PartEvent) -> None:
+        self.interrupt()
+        for trial in self._open.values():
+            trial.state, trial.stop = State.STOPPED, Stop.DATA
+        self._open.clear()
+        for trial in self.trials.values():
+            trial.is_outdated = True
+        self.rungs = Rungs(self.header.grace_period, self.header.reduction_factor)
+        self.header = msgspec.structs.replace(
+            self.header, trials=event.trials, num_controls=event.num_controls, data=event.data
+        )
+        self.parts.append(event)
+        self.ending = None
 
     def _remember(self, trial: Trial) -> None:
         self.trials[trial.number] = trial

@@ -63,6 +63,7 @@ class Trial:
         costs: What its student costs, where the sweep goes by that; one and the same mapping for
             all trials of a network, which holds what is known last.
         breaks_bound: Whether it costs more than the sweep allows.
+        is_outdated: Whether the sweep's data have changed since.
         num_crashes: Crashes so far.
         num_ooms: Times it ran out of memory.
         changes: What a retry after running out of memory changes in ``train``.
@@ -92,6 +93,7 @@ class Trial:
     params_m: float | None = None
     costs: dict[str, float] = field(default_factory=dict)
     breaks_bound: bool = False
+    is_outdated: bool = False
     num_crashes: int = 0
     num_ooms: int = 0
     changes: dict[str, Any] = field(default_factory=dict)
@@ -123,8 +125,9 @@ class Trial:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it may be called best: it has a value and costs no more than allowed."""
-        return self.best is not None and not self.breaks_bound and self.kind in CANDIDATES
+        """Whether it may be called best: it has a value on today's data, and costs no more."""
+        is_allowed = not self.breaks_bound and not self.is_outdated
+        return self.best is not None and is_allowed and self.kind in CANDIDATES
 
     @property
     def merit(self) -> tuple[float, float, int]:

@@ -87,6 +87,7 @@ def build_model(
     *,
     encoder_weights: str | None = None,
     options: Mapping[str, Any] | None = None,
+    encoder_options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Build a segmentation network for RGB images.
 
@@ -96,6 +97,7 @@ def build_model(
         num_classes: Channels of the logits.
         encoder_weights: ``None`` for random weights, or ``imagenet``.
         options: Further arguments of the architecture.
+        encoder_options: Further arguments of a timm encoder.
 
     Returns:
         A module with ``encoder``, ``decoder`` and ``segmentation_head``.
@@ -117,8 +119,9 @@ def build_model(
                 in_channels=3,
                 classes=num_classes,
                 **options,
+                **(encoder_options or {}),
             )
-    except (ValueError, TypeError, KeyError, AssertionError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AssertionError, RuntimeError) as error:
         if torch.cuda.is_available() and isinstance(error, torch.cuda.OutOfMemoryError):
             raise
         raise ConfigError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from kdsweep.errors import ConfigError
 from kdsweep.models.architectures import build_model, check_names
+from kdsweep.models.fixed_size import Size, size_options
 from kdsweep.models.network import SegmentationNetwork
 from kdsweep.models.pretrained import check_weights, pixel_statistics
 from kdsweep.models.unused import drop_modules, unused_modules
@@ -25,6 +27,7 @@ def build_network(
     *,
     encoder_weights: str | None = None,
     options: Mapping[str, Any] | None = None,
+    image_size: Size | None = None,
     taps: Iterable[str] = (),
     seed: int = 0,
 ) -> SegmentationNetwork:
@@ -36,6 +39,7 @@ def build_network(
         num_classes: Channels of the logits.
         encoder_weights: ``None`` or ``imagenet``.
         options: Further arguments of the architecture.
+        image_size: (height, width) of its images, for encoders that are built for one size.
         taps: Feature maps that the forward pass returns.
         seed: Seed of the initial weights. The process's random state is left as it was.
 
@@ -44,14 +48,21 @@ def build_network(
         WeightsError: Pretrained weights cannot be had.
     """
     mean, std = pixel_statistics(encoder, encoder_weights)
+    check_names(arch, encoder, options or {})
     with torch.random.fork_rng():
+        told = size_options(encoder, image_size)
         torch.manual_seed(seed)
         model = build_model(
-            arch, encoder, num_classes, encoder_weights=encoder_weights, options=options
+            arch,
+            encoder,
+            num_classes,
+            encoder_weights=encoder_weights,
+            options=options,
+            encoder_options=told,
         )
-    kind = (arch, encoder, repr(sorted((options or {}).items())))
+    kind = (arch, encoder, repr(sorted({**(options or {}), **told}.items())))
     if kind not in _UNUSED:
-        _UNUSED[kind] = unused_modules(model)
+        _UNUSED[kind] = unused_modules(model, told.get("img_size"))
     drop_modules(model, _UNUSED[kind])
     return SegmentationNetwork(model, num_classes, mean=mean, std=std, taps=taps)
 
@@ -63,19 +74,24 @@ def inspect_network(
     *,
     encoder_weights: str | None = None,
     options: Mapping[str, Any] | None = None,
+    image_size: Size | None = None,
 ) -> SegmentationNetwork:
     """Build a network without memory for its weights, to check a job before it starts.
+
+    Takes what :func:`build_network` takes.
 
     Raises:
         ConfigError: A name, option or set of weights is not allowed.
     """
     check_names(arch, encoder, options or {})
     check_weights(encoder, encoder_weights)
+    told = size_options(encoder, image_size)
+    build = partial(build_model, arch, encoder, num_classes, options=options, encoder_options=told)
     try:
         with torch.device("meta"):
-            model = build_model(arch, encoder, num_classes, options=options)
+            model = build()
     except (ConfigError, RuntimeError):
         # A few encoders read values while they are built, which memory-less tensors do not have;
         # if the job itself is at fault, building it in memory raises the same error again.
-        model = build_model(arch, encoder, num_classes, options=options)
+        model = build()
     return SegmentationNetwork(model, num_classes).to("meta")

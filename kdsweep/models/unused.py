@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 # Large enough for every architecture (PAN's pyramid needs 128), two images for batch norm.
-_PROBE_SHAPE = (2, 3, 128, 128)
+_PROBE_SIZE = (128, 128)
 
 
 class Bypass(nn.Module):
@@ -26,7 +26,7 @@ class Bypass(nn.Module):
         return first
 
 
-def unused_modules(model: nn.Module) -> tuple[str, ...]:
+def unused_modules(model: nn.Module, size: tuple[int, int] | None = None) -> tuple[str, ...]:
     """Names of the modules that the model's output does not depend on.
 
     A module is unused if none of its parameters gets a gradient from the output. The model is
@@ -34,9 +34,11 @@ def unused_modules(model: nn.Module) -> tuple[str, ...]:
 
     Args:
         model: Takes float images (B, 3, H, W).
+        size: (height, width) that it was built for, if it takes no other.
     """
+    size = size or _PROBE_SIZE
     probe = copy.deepcopy(model).to("meta").train()
-    expected = _run(probe)
+    expected = _run(probe, size)
     expected.sum().backward()
     idle = {name for name, parameter in probe.named_parameters() if parameter.grad is None}
     dropped: list[str] = []
@@ -46,7 +48,7 @@ def unused_modules(model: nn.Module) -> tuple[str, ...]:
         if name and inside and not below and idle.issuperset(inside):
             dropped.append(name)
     drop_modules(probe, dropped)
-    assert _run(probe).shape == expected.shape
+    assert _run(probe, size).shape == expected.shape
     return tuple(dropped)
 
 
@@ -56,8 +58,8 @@ def drop_modules(model: nn.Module, names: Iterable[str]) -> None:
         _bypass(model, name)
 
 
-def _run(probe: nn.Module) -> Tensor:
-    output: Tensor = probe(torch.zeros(_PROBE_SHAPE, device="meta"))
+def _run(probe: nn.Module, size: tuple[int, int]) -> Tensor:
+    output: Tensor = probe(torch.zeros((2, 3, *size), device="meta"))
     return output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from kdsweep.config.metrics import TEST_MIOU, metric_of
 from kdsweep.reporting import formats
@@ -76,12 +77,31 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
     return [*found, *bounds]
 
 
+def data_notes(summary: Summary) -> list[str]:
+    """Return what must be known of the data where a number of theirs stands."""
+    said = []
+    for part in summary.parts:
+        when = datetime.fromtimestamp(part["time"]).astimezone()
+        said.append(
+            f"The data changed before the session of {when:%Y-%m-%d %H:%M} "
+            f"({'; '.join(part['differences'])}). None of the {part['num_trials']} trials before "
+            "that is compared with a later one, or stands in a table."
+        )
+    if summary.data.get("other_data"):
+        said.append(
+            "These jobs were found on other data than they are confirmed on "
+            f"({'; '.join(summary.data['other_data'])})."
+        )
+    return [*said, *(f"Data: {text}." for text in summary.data.get("caveats", ()))]
+
+
 def warnings_of(results: Results) -> list[str]:
     """Return what makes the answer weaker than it looks, the gravest first."""
     summary = results.summary
     return [
         *_state(summary),
         *([_sentence(summary.notice)] if summary.notice else []),
+        *data_notes(summary),
         *(_of_best(results, summary.best) if summary.best is not None else []),
         *_of_failures(results),
         *bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected),

@@ -29,6 +29,9 @@ class ComparedData(Record):
     classes: list[str] | None
     num_train: int | None
     num_val: int | None
+    fingerprints: list[str] | None = None
+
+    left_out_if_empty = frozenset({"fingerprints"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Compared(Record):
         num_ended, num_planned: Trials that have ended, and those asked for, without controls.
         num_seeds: Different seeds among the trials.
         hours, gpu_hours: Used so far.
-        data: Source, image size, classes, and numbers of frames.
+        data: Source, image size, classes, numbers of frames, and ``fingerprints`` (not in
+            old ledgers).
     """
 
     path: str
@@ -78,7 +82,7 @@ class Compared(Record):
 
 
 def compare(paths: Sequence[Path | str]) -> list[Compared]:
-    """Return the experiments, the one with the best student first.
+    """Return the experiments, the best student's first; as given where their data differ.
 
     Args:
         paths: Their folders; one that is named twice counts once.
@@ -92,6 +96,8 @@ def compare(paths: Sequence[Path | str]) -> list[Compared]:
     found = [_compared(folder, load(folder)) for folder in folders]
     for what, of in _MUST_AGREE.items():
         _check_same(what, [(Path(one.path).name, of(one)) for one in found])
+    if len(_states_of_data(found)) > 1:
+        return found
     return sorted(found, key=lambda one: (one.value is None, -(one.value or 0.0)))
 
 
@@ -110,7 +116,8 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
     columns = declared(COMPARED, shown, metric, without=without_none(shown, "gpu_hours"))
     data = found[0].data
     size = "×".join(map(str, data.image_size)) if data.image_size else "unknown"
-    title = f"{formats.counted(len(found), 'experiment')} on {data.source}, {size} pixels"
+    state = "different states of " if len(_states_of_data(found)) > 1 else ""
+    title = f"{formats.counted(len(found), 'experiment')} on {state}{data.source}, {size} pixels"
     print_table(console, title, columns)
     for remark in remarks(found):
         print_bullet(console, remark)
@@ -118,7 +125,7 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
 
 def remarks(found: Sequence[Compared]) -> list[str]:
     """Say what has to be kept in mind about a comparison."""
-    said = []
+    said = _of_data(found)
     for key, what in (("num_train", "training"), ("num_val", "validation")):
         numbers = {one.data[key] for one in found}
         if len(numbers) > 1:
@@ -144,6 +151,45 @@ def remarks(found: Sequence[Compared]) -> list[str]:
             "Each best student is the highest of its trials, so more trials alone give higher "
             "scores; kdsweep confirm trains the best again on fresh seeds."
         )
+    return said
+
+
+def _states_of_data(found: Sequence[Compared]) -> dict[frozenset[str], list[Compared]]:
+    """Return those whose data are known, by what these are."""
+    states: dict[frozenset[str], list[Compared]] = {}
+    for one in found:
+        if one.data.fingerprints:
+            states.setdefault(frozenset(one.data.fingerprints), []).append(one)
+    return states
+
+
+def _of_data(found: Sequence[Compared]) -> list[str]:
+    """Say what differs between the data of the first experiment and those of the others."""
+    from kdsweep.data.identity import Identity, differences
+
+    said = []
+    unknown = [Path(one.path).name for one in found if not one.data.fingerprints]
+    if unknown:
+        said.append(
+            f"Which data {', '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} trained on "
+            "was not written down: whether all have the same cannot be told."
+        )
+    states = _states_of_data(found)
+    if len(states) > 1:
+        said.append("They were trained on different data, so their scores are not ranked.")
+    keys = list(states)
+    for key in keys[1:]:
+        pair = [states[keys[0]], states[key]]
+        names = [", ".join(Path(one.path).name for one in each) for each in pair]
+        words = ["which files is not known"]
+        if len(keys[0]) == len(key) == 1:
+            first, other = (
+                Identity.read(Experiment(Path(each[0].path)).data(*known))
+                for each, known in zip(pair, (keys[0], key), strict=True)
+            )
+            if first is not None and other is not None:
+                words = differences(first, other)
+        said.append(f"From {names[0]} to {names[1]}: {'; '.join(words)}.")
     return said
 
 

@@ -79,6 +79,8 @@ def _why_short(control: Trial | None) -> str:
     if control is None:
         return "control not drawn yet"
     num_epochs = len(control.values)
+    if control.is_outdated:
+        return "control trained on other data"
     if control.state is State.FAILED:
         return f"control failed after {num_epochs} epochs"
     if not control.state.is_final:

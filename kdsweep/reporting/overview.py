@@ -101,6 +101,10 @@ def _status_lines(seen: Status) -> list[str]:
     lines = [f"trials: {_ended(seen)} ended{f' ({fates})' if fates else ''}"]
     if seen.num_controls:
         lines[0] += f" · controls: {seen.num_controls_ended}/{seen.num_controls} ended"
+    if seen.num_outdated:
+        trials = formats.counted(seen.num_outdated, "trial")
+        lines.append(f"{trials} of them on data that have changed since: compared with no other")
+    lines += [f"data: {short}" for short in seen.data]
     if seen.num_failures:
         lines[0] += f" · {formats.counted(seen.num_failures, 'failure')}, retried ones counted"
     if seen.best is None:

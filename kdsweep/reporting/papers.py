@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdsweep.config.metrics import metric_of
 from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import notes
+from kdsweep.reporting.caveats import data_notes, notes
 from kdsweep.reporting.columns import Column
 from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.pareto import front_title
@@ -36,7 +36,7 @@ def paper_tables(results: Results, top: int = 10) -> list[PaperTable]:
         results: What :func:`kdsweep.reporting.load` returned.
         top: Rows of the tables of trials, gains and pairs.
     """
-    remarks = notes(results, brief=True)
+    remarks = [*data_notes(results.summary), *notes(results, brief=True)]
     if results.summary.notice:
         remarks = [str(results.summary.notice), *remarks]
     scores = _Scores(str(results.summary.metric))

@@ -39,6 +39,9 @@ from kdsweep.reporting.terms import term_table
 class Results:
     """What a sweep has found so far.
 
+    Where its data have changed, and that was accepted, all tables hold the trials on the newest
+    data only.
+
     Attributes:
         trials: One row per trial, controls included: ``number, kind, label, student, teacher,
             state, value`` (best value of the sweep's metric), ``best_epoch, last`` (value of the
@@ -152,7 +155,8 @@ def _claims_of(experiment: Experiment) -> ConfirmedBy:
     except (KdsweepError, OSError, KeyError, TypeError, ValueError) as error:
         first = str(error) if isinstance(error, KdsweepError) else repr(error)
         return ConfirmedBy(path, first.split("\n")[0], "damaged", [])
-    return ConfirmedBy(path, None, results.summary.state, claims_in(results.confirmation))
+    summary, claims = results.summary, claims_in(results.confirmation)
+    return ConfirmedBy(path, None, summary.state, claims, summary.data.get("other_data", []))
 
 
 def results_from_events(
@@ -176,6 +180,9 @@ def _results(
         sweep.interrupt()
     experiment = Experiment(folder if folder is not None else Path())
     epochs = epoch_table(columns)
+    if sweep.parts:
+        outdated = [number for number, trial in sweep.trials.items() if trial.is_outdated]
+        epochs = epochs[~epochs["trial"].isin(outdated)].reset_index(drop=True)
     trials = trial_table(sweep, epochs)
     gains = gain_table(sweep, trials)
     gain_of = gains.set_index("trial")["gain"]

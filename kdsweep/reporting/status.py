@@ -104,6 +104,8 @@ class Status(Record):
         num_too_costly: Trials that cost more than allowed, without controls.
         rejected: Draws that were never trained, by student.
         front: The trials that no other beats in everything; empty for a single metric.
+        data: Short names of its data; empty in old ledgers.
+        num_outdated: Trials on data that have changed since, without controls.
         hours, gpu_hours: Used so far, of all sessions.
         max_hours, max_gpu_hours: Budgets of the last session, or else the search space's.
         session: The process of the last session, or of one that is about to begin.
@@ -139,6 +141,10 @@ class Status(Record):
     num_too_costly: int = 0
     rejected: tuple[Rejected, ...] = ()
     front: tuple[Compromise, ...] = ()
+    data: tuple[str, ...] = ()
+    num_outdated: int = 0
+
+    left_out_if_empty = frozenset({"data", "num_outdated"})
 
     @property
     def num_ended(self) -> int:
@@ -251,6 +257,8 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         num_too_costly=sum(trial.breaks_bound for trial in search),
         rejected=tuple(rejected_students(sweep)),
         front=tuple(Compromise(t.number, t.label, t.point(sweep.metrics)) for t in sweep.front()),
+        data=tuple(dict.fromkeys(name["short"] for name in sweep.data)),
+        num_outdated=sweep.num_outdated,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,16 @@ class ConfirmedBy(Record):
         error: Why it cannot be read, if it cannot.
         state: As in :class:`Summary`, or ``damaged``.
         claims: Rows of its confirmation.
+        other_data: How its data differ from those of the sweep, where that was accepted.
     """
+
+    left_out_if_empty = frozenset({"other_data"})
 
     experiment: str
     error: str | None
     state: str
     claims: list[Claim]
+    other_data: list[str] = field(default_factory=list)
 
     @property
     def remark(self) -> str:
@@ -93,9 +97,14 @@ class Summary(Record):
         num_gains, gains_matched: Trials with a gain, and whether all of them are matched.
         confirms: Folder of the experiment that this one confirms.
         confirmed_by: Those beside it that trained its best jobs again.
-        data: What the ledger says of the data.
+        data: What the ledger says of the data, and their names: ``fingerprints`` and ``shorts``,
+            one for each section ``data`` that was looked at; not in old ledgers.
+        parts: Changes of the data that were accepted: ``time, before, now, differences`` and
+            ``num_trials`` before it, which none of the other fields but the times counts.
         notice: What has to be known of the data before a number is quoted.
     """
+
+    left_out_if_empty = frozenset({"parts"})
 
     name: str | None
     experiment: str | None
@@ -134,6 +143,7 @@ class Summary(Record):
     confirms: str | None
     confirmed_by: list[ConfirmedBy]
     data: dict[str, Any]
+    parts: list[dict[str, Any]]
     notice: str | None
 
     @property
@@ -172,7 +182,9 @@ def summarize(
     ranked = rank(eligible(trials))
     best = None if ranked.empty else _best(ranked.iloc[0])
     ties = [] if best is None else ranked.loc[ranked["value"] == best.value, "number"].tolist()
-    data = dict(header.data)
+    data: dict[str, Any] = dict(header.data)
+    for key in ("fingerprint", "short") if sweep.data else ():
+        data[f"{key}s"] = list(dict.fromkeys(name[key] for name in sweep.data))
     return Summary(
         name=header.name,
         experiment=None if folder is None else str(folder),
@@ -185,7 +197,7 @@ def summarize(
         scheduler=header.scheduler,
         seed=header.seed,
         epochs_per_trial=header.epochs,
-        num_planned=None if sweep.is_new else header.trials,
+        num_planned=None if sweep.is_new else header.trials - sweep.num_outdated,
         num_trials=len(search),
         num_controls=len(trials) - len(search),
         num_teachers=int(search.loc[search["teacher"].notna(), "cohort"].nunique()),
@@ -211,8 +223,23 @@ def summarize(
         confirms=None,
         confirmed_by=[],
         data=data,
+        parts=parts_of(sweep),
         notice=data.get("notice") if data.get("embedded", True) else None,
     )
+
+
+def parts_of(sweep: Sweep) -> list[dict[str, Any]]:
+    """The changes of the data, oldest first; see :class:`Summary`."""
+    return [
+        {
+            "time": part.time,
+            "before": part.before,
+            "now": part.now,
+            "differences": part.differences,
+            "num_trials": part.num_trials,
+        }
+        for part in sweep.parts
+    ]
 
 
 def _slot_hours(sweep: Sweep) -> float | None:

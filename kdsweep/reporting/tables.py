@@ -45,8 +45,9 @@ def epoch_table(columns: EpochColumns) -> pd.DataFrame:
 
 
 def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
-    """Return all trials by number, their gains still missing."""
-    records = sorted(sweep.trials.values(), key=lambda trial: trial.number)
+    """Return all trials on today's data by number, their gains still missing."""
+    current = [trial for trial in sweep.trials.values() if not trial.is_outdated]
+    records = sorted(current, key=lambda trial: trial.number)
     number = pd.Series([t.number for t in records], dtype="int64")
     scored = epochs[epochs["value"].notna()]
     best = epochs.loc[scored.groupby("trial")["value"].idxmax()].set_index("trial")
@@ -155,6 +156,8 @@ def class_table(sweep: Sweep, columns: EpochColumns) -> pd.DataFrame:
     names = list(sweep.header.data.get("classes") or [])
     parts = []
     for number, trial in sorted(sweep.trials.items()):
+        if trial.is_outdated:
+            continue
         classes = columns.classes(number, trial.best_epoch)
         num_classes = max((len(ious) for ious in classes.values()), default=0)
         if not num_classes:
@@ -190,13 +193,16 @@ def _of_partner(sweep: Sweep, columns: EpochColumns, number: int) -> ClassIoUs:
 
 
 def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.DataFrame:
-    """Return all failures in order; logs are named relative to the experiment or in full."""
+    """Return all failures on today's data in order.
+
+    Logs are named relative to the experiment or in full.
+    """
 
     def log(number: int) -> str:
         path = experiment.trial(number).log
         return os.path.relpath(path, experiment.path.absolute()) if relative else str(path)
 
-    events = sweep.failures
+    events = [event for event in sweep.failures if not sweep.trials[event.trial].is_outdated]
     return pd.DataFrame(
         {
             "trial": pd.Series([e.trial for e in events], dtype="int64"),

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import notes, nothing_yet
+from kdsweep.reporting.caveats import data_notes, notes, nothing_yet
 from kdsweep.reporting.columns import (
     Column,
     declared,
@@ -129,9 +129,12 @@ def _print_head(results: Results, console: Console) -> None:
             parts.append(f"{data['num_train']} training, {data.get('num_val')} validation frames")
         if data.get("image_size"):
             parts.append(f"{formats.frame_size(data['image_size'])} (height × width)")
+        parts += [f"fingerprint {short[-4:]}" for short in data.get("shorts", ())]
         print_text(console, f"data: {', '.join(parts)}")
     if summary.notice:
         print_text(console, f"Note: {summary.notice}", style="yellow")
+    for note in data_notes(summary):
+        print_text(console, f"Note: {note}", style="yellow")
     console.print()
 
 
@@ -208,6 +211,8 @@ def _print_confirmed_by(results: Results, console: Console) -> None:
         where = formats.short_path(Path(link.experiment))
         line = f"Confirmed with fresh seeds in {where} {link.remark}".rstrip()
         print_text(console, line, style="bold", wrap=False)
+        if link.other_data:
+            print_bullet(console, f"on other data ({'; '.join(link.other_data)})")
         for claim in link.claims:
             print_bullet(console, claim.short)
         if link.error is not None:

@@ -41,7 +41,8 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
             f"{opened.path}: this is a confirmation itself",
             hint=f"kdsweep confirm {source} --seeds N confirms the same jobs on more seeds",
         )
-    scored = [t for t in sweep.trials.values() if t.best is not None and not t.is_control]
+    current = [t for t in sweep.trials.values() if not t.is_control and not t.is_outdated]
+    scored = [t for t in current if t.best is not None]
     taught = [t for t in scored if t.job["teacher"] is not None]
     allowed = [t for t in taught if not t.breaks_bound]
     if not allowed:

@@ -52,20 +52,24 @@ class Drawing:
         self._feasibility = feasibility
         self._emit = emit
         controls = space.controls() if space.sweep.controls == "shared" else []
-        controls = [job for job in controls if feasibility.allows(job)]
-        self._shared = {control_key(job): (number, job) for number, job in enumerate(controls)}
+        self._controls = [job for job in controls if feasibility.allows(job)]
+        self._shared: dict[str, int] = {}
 
     @property
     def num_shared(self) -> int:
         """Controls that stand for all trials with their student's architecture."""
-        return len(self._shared)
+        return len(self._controls)
 
     def begin(self) -> None:
         """Write the shared controls, and what a killed driver has left out of the last cohort."""
-        for number, job in self._shared.values():
-            # All of them here, but for those that a driver killed in between has written.
-            if number not in self._sweep.trials:
+        trials = self._sweep.trials
+        # They are the first trials on their data. A driver killed in between has written some.
+        current = [t.number for t in trials.values() if t.is_control and not t.is_outdated]
+        for index, job in enumerate(self._controls):
+            number = current[index] if index < len(current) else len(trials)
+            if number not in trials:
                 self._emit(self._event(number, Kind.CONTROL, Draw({}, {}, job)))
+            self._shared[control_key(job)] = number
         self._finish()
 
     def draw_cohort(self) -> None:
@@ -103,7 +107,8 @@ class Drawing:
 
     def _finish(self) -> None:
         """Draw what a driver that was killed meanwhile has left out of the last cohort."""
-        search = [trial for trial in self._sweep.trials.values() if not trial.is_control]
+        trials = self._sweep.trials.values()
+        search = [trial for trial in trials if not trial.is_control and not trial.is_outdated]
         if not search:
             return
         self._pair(search[-1])
@@ -141,7 +146,7 @@ class Drawing:
             control = self._control_of(draw.job, number if rides_with is None else rides_with)
             control = number + 1 if control is None else control
         elif control_key(draw.job) in self._shared:
-            control = self._shared[control_key(draw.job)][0]
+            control = self._shared[control_key(draw.job)]
         event = self._event(
             number,
             Kind.SEARCH,

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from kdsweep.ledger.events import (
     EpochEvent,
     FailEvent,
     Failure,
+    PartEvent,
     PauseEvent,
     SessionEvent,
     StartEvent,
@@ -40,6 +41,7 @@ from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.schedulers import make_scheduler
 from kdsweep.sweep.study import Study
+from kdsweep.sweep.sweep_data import SweepData, shorts
 from kdsweep.training.report import EpochReport
 
 # An error leaves the process in a state that nobody knows, so the next trial gets a new one.
@@ -137,6 +139,7 @@ class Driver:
         self._max_gpu_hours = max_gpu_hours
         self._clock = clock
         self._active: dict[int, Attempt] = {}
+        self._data = SweepData({}, {})
         # Old checkpoints are deleted in the background: a big folder takes longer than a decision.
         self._cleaner = ThreadPoolExecutor(1, "kdsweep-cleaner")
         for event in ledger.replay():
@@ -149,15 +152,22 @@ class Driver:
 
     # -- the session -----------------------------------------------------------------------------
 
-    def begin(self, command: str, data: dict[str, Any]) -> None:
+    def begin(
+        self, command: str, prepared: Mapping[str, Any], differences: Sequence[str] = ()
+    ) -> None:
         """Write the lines that open the sweep, if it is new, and this session.
 
         Args:
             command: The command line, for the record.
-            data: What is known of the data, for reports.
+            prepared: What is known of the data, as the runner's ``prepare`` gave it.
+            differences: In which ways they differ from those of the trials so far; with any, none
+                of these goes on, or is compared with those to come.
         """
+        data = self._data = SweepData.of(prepared)
         if self.sweep.is_new:
-            self._write_header(data)
+            self._write_header(data.facts)
+        elif differences:
+            self._begin_part(data, differences)
         self._drawing.begin()
         self._emit(
             SessionEvent(
@@ -171,6 +181,7 @@ class Driver:
                 # Budgets of this session; those of the search space unless it was told others.
                 max_hours=self._max_hours,
                 max_gpu_hours=self._max_gpu_hours,
+                data=data.names,
             )
         )
         for trial in self.sweep.trials.values():
@@ -247,7 +258,14 @@ class Driver:
     def started(self, attempt: Attempt) -> None:
         """A worker begins with an attempt."""
         for trial in self.remaining(attempt):
-            self._emit(StartEvent(trial=trial.number, attempt=attempt.attempt, epoch=trial.epoch))
+            self._emit(
+                StartEvent(
+                    trial=trial.number,
+                    attempt=attempt.attempt,
+                    epoch=trial.epoch,
+                    data=self._data.fingerprint(trial.job),
+                )
+            )
 
     def remaining(self, attempt: Attempt) -> list[Trial]:
         """The trials of an attempt that have not ended."""
@@ -456,6 +474,24 @@ class Driver:
                 num_controls=num_trials if sweep.controls == "paired" else self._drawing.num_shared,
                 students_per_teacher=self._students_per_teacher,
                 data=data,
+            )
+        )
+
+    def _begin_part(self, data: SweepData, differences: Sequence[str]) -> None:
+        sweep = self.sweep
+        replaced = [t for t in sweep.trials.values() if not t.state.is_final]
+        num_search = sum(not trial.is_control for trial in replaced)
+        shared = sum(t.is_control and not t.is_outdated for t in sweep.trials.values())
+        is_paired = sweep.header.controls == "paired"
+        self._emit(
+            PartEvent(
+                trials=sweep.header.trials + num_search,
+                num_controls=sweep.header.num_controls + (num_search if is_paired else shared),
+                num_trials=sum(not trial.is_control for trial in sweep.trials.values()),
+                data=data.facts,
+                before=shorts(sweep.data),
+                now=data.shorts,
+                differences=list(differences),
             )
         )
 

@@ -34,6 +34,7 @@ def run_sweep(
     dashboard: bool = True,
     runner: str = RUNNER,
     make_summary: MakeSummary | None = None,
+    accept_changed_data: bool = False,
 ) -> Outcome:
     """Run a search space from the start, in a new experiment.
 
@@ -47,6 +48,7 @@ def run_sweep(
         dashboard: Whether a Ray that is started here has its dashboard.
         runner: Module with what workers call, like :mod:`kdsweep.trial`.
         make_summary: Makes what trackers are told of the sweep as a whole when it has ended.
+        accept_changed_data: Whether to confirm jobs on other data than they were found on.
 
     Returns:
         How it ended; an interrupted or paused sweep is no error.
@@ -81,6 +83,8 @@ def run_sweep(
         Path(experiments),
         dashboard=dashboard,
         make_summary=make_summary,
+        source=_source(space),
+        accept_changed_data=accept_changed_data,
     )
     return session.run(create)
 
@@ -97,6 +101,7 @@ def resume_sweep(
     max_gpu_hours: float | None = None,
     make_summary: MakeSummary | None = None,
     more_trials: int = 0,
+    accept_changed_data: bool = False,
 ) -> Outcome:
     """Go on with a sweep that was interrupted, paused or killed, or extend one.
 
@@ -111,8 +116,11 @@ def resume_sweep(
         max_gpu_hours: Replaces the space's budget of GPU-hours in this session.
         make_summary: As for :func:`run_sweep`.
         more_trials: Trials to draw on top of those that were asked for.
+        accept_changed_data: Whether to go on where the data are not those of the trials so far,
+            none of which is then compared with those to come.
 
     Raises:
+        DataError: The data have changed.
         ExperimentError: There is no such experiment, or another driver is running it.
         MachineError: Its folder cannot be written.
         ConfigError: More trials than the space has points.
@@ -129,9 +137,10 @@ def resume_sweep(
                 "epoch it was about is reported again by its checkpoint"
             )
         space = read_space(opened)
-        if more_trials:
-            _extend(space, ledger, more_trials)
+        extension = extend(space, ledger, more_trials) if more_trials else None
         sweep = Sweep(ledger.replay())
+        if extension is not None:
+            sweep.apply(extension)
         if not sweep.is_new and not sweep.has_work:
             outcome = make_outcome(sweep, opened)
             shown.note(f"{opened.path}: nothing left to do")
@@ -150,12 +159,21 @@ def resume_sweep(
             max_hours=max_hours,
             max_gpu_hours=max_gpu_hours,
             make_summary=make_summary,
+            accept_changed_data=accept_changed_data,
         )
-        return session.run(lambda: opened, ledger)
+        return session.run(lambda: opened, ledger, extension)
 
 
-def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
-    """Ask for more trials; everything else of the sweep stays as it was.
+def _source(space: Space | JobList) -> Experiment | None:
+    """The experiment whose jobs are confirmed, if it is still there."""
+    if not isinstance(space, JobList) or "experiment" not in space.origin:
+        return None
+    source = Experiment(Path(space.origin["experiment"]))
+    return source if source.ledger.is_file() else None
+
+
+def extend(space: Space | JobList, ledger: Ledger, more: int) -> ExtendEvent:
+    """Return the event that asks for more trials; everything else of the sweep stays as it was.
 
     Raises:
         ConfigError: The space does not have so many points.
@@ -173,7 +191,7 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
             "this is a confirmation: its jobs and seeds are fixed",
             hint=f"kdsweep confirm {source} --seeds N makes one with more seeds",
         )
-    planned = header.trials
+    planned = header.trials - sweep.num_outdated
     feasibility = Feasibility(space, header.static_costs)
     num_points = feasibility.num_points(planned + more)
     if planned + more > num_points:
@@ -185,10 +203,8 @@ def _extend(space: Space | JobList, ledger: Ledger, more: int) -> None:
             hint="kdsweep run with a wider space",
         )
     paired = space.sweep.controls == "paired"
-    ledger.append(
-        ExtendEvent(
-            trials=planned + more, num_controls=header.num_controls + (more if paired else 0)
-        )
+    return ExtendEvent(
+        trials=header.trials + more, num_controls=header.num_controls + (more if paired else 0)
     )
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.config import JobList, Space
 from kdsweep.errors import ConfigError, DataError, KdsweepError
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
-from kdsweep.ledger.events import SweepEvent, trial_of
+from kdsweep.ledger.events import ExtendEvent, SweepEvent, decode_progress, trial_of
 from kdsweep.ledger.provenance import mask_secrets
+from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.cohort_size import (
     choose_students_per_teacher,
     have_one_control,
@@ -31,6 +32,7 @@ from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
 from kdsweep.sweep.study import check_sampler
+from kdsweep.sweep.sweep_data import SweepData
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker
 from kdsweep.training.step_cost import StepCost
@@ -59,6 +61,8 @@ class SweepSession:
         max_hours: Replaces the space's budget.
         max_gpu_hours: Replaces the space's budget.
         make_summary: Makes what a tracker is told at the end; it is told nothing if left out.
+        source: The experiment whose jobs are confirmed, if they are.
+        accept_changed_data: Whether to go on where the data are not those of before.
     """
 
     def __init__(
@@ -75,8 +79,12 @@ class SweepSession:
         max_hours: float | None = None,
         max_gpu_hours: float | None = None,
         make_summary: MakeSummary | None = None,
+        source: Experiment | None = None,
+        accept_changed_data: bool = False,
     ) -> None:
         self._space = space
+        self._source = source
+        self._accepts = accept_changed_data
         self._make_summary = make_summary
         self._progress = progress
         self._command = shlex.join(mask_secrets(command))
@@ -90,13 +98,17 @@ class SweepSession:
         self._deadline: float | None = None
 
     def run(
-        self, open_experiment: Callable[[], Experiment], ledger: Ledger | None = None
+        self,
+        open_experiment: Callable[[], Experiment],
+        ledger: Ledger | None = None,
+        extension: ExtendEvent | None = None,
     ) -> Outcome:
         """Start Ray, check everything, run trials, stop Ray.
 
         Args:
             open_experiment: Gives the experiment's folder; called when all checks have passed.
             ledger: The experiment's ledger, if it is open already.
+            extension: What to write into it when all checks have passed.
         """
         check_sampler(self._space.sweep.sampler)
         self._space.tracking.check_packages()
@@ -105,7 +117,7 @@ class SweepSession:
             # What this stack closes outlives Ray: the ledger's lock is held while a worker may
             # still write.
             with ExitStack() as stack:
-                outcome = self._run(stack, open_experiment, ledger)
+                outcome = self._run(stack, open_experiment, ledger, extension)
         finally:
             self._progress.abort()
             self._interruption.uninstall()
@@ -117,6 +129,7 @@ class SweepSession:
         stack: ExitStack,
         open_experiment: Callable[[], Experiment],
         ledger: Ledger | None,
+        extension: ExtendEvent | None,
     ) -> Outcome:
         with ExitStack() as ray_stack:
             ray_stack.callback(self._start.stages.drop)
@@ -159,12 +172,19 @@ class SweepSession:
                 static_costs = dict(zip(keys, preflight.static_costs, strict=True))
                 if is_new:  # nothing is left behind where nothing could be trained
                     Feasibility(self._space, static_costs)
+                found = SweepData.of(data)
+                changes = self._changes(found, ledger)
+                if ledger is None and changes:
+                    data = {**data, "other_data": changes}
                 experiment = open_experiment()
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
-                self._introduce(experiment, joined, data)
+                if extension is not None:
+                    ledger.append(extension)
+                found.keep(experiment)
+                self._introduce(experiment, joined, found)
                 for remark in remarks:
-                    self._progress.note(f"data: {remark}")
+                    self._progress.note(f"data:       {remark}")
                 if preflight.warning:
                     self._progress.note(preflight.warning)
                 driver = Driver(
@@ -181,7 +201,7 @@ class SweepSession:
                 for listener in self._recorders(driver, experiment):
                     driver.listeners.append(listener)
                     stack.callback(listener.close)
-                driver.begin(self._command, data)
+                driver.begin(self._command, data, changes)
                 self._tell_who_trains_alone(driver.sweep.header)
                 return driver
 
@@ -284,13 +304,38 @@ class SweepSession:
             StudyMirror(experiment.study_db, experiment.name, driver.study, note),
         )
 
-    def _introduce(
-        self, experiment: Experiment, joined: cluster.Cluster, data: dict[str, Any]
-    ) -> None:
+    def _changes(self, found: SweepData, ledger: Ledger | None) -> list[str]:
+        """Return in which ways the data differ from those of the trials so far, or of the source.
+
+        Raises:
+            DataError: They do, and that was not accepted.
+        """
+        if ledger is not None:
+            known, whose = Experiment(ledger.path.parent), "this sweep"
+            sweep = Sweep(ledger.replay())
+        elif self._source is not None:
+            known, whose = self._source, f"the sweep {self._source.name}"
+            sweep = Sweep(iter_ledger(known.ledger, decode_progress))
+        else:
+            return []
+        if not sweep.trials:
+            return []
+        consequence = (
+            "begins a new part, whose trials are not compared with those so far"
+            if ledger is not None
+            else "confirms on the data as they are now"
+        )
+        return found.changes(
+            sweep.data, known, whose, consequence, self._accepts, self._progress.note
+        )
+
+    def _introduce(self, experiment: Experiment, joined: cluster.Cluster, data: SweepData) -> None:
         note = self._progress.note
-        if data.get("notice"):
-            note(str(data["notice"]))
+        if data.facts.get("notice"):
+            note(str(data.facts["notice"]))
         note(f"experiment: {experiment.path}")
+        for short in data.shorts:
+            note(f"data:       {short}")
         if joined.dashboard is not None:
             note(f"dashboard:  {joined.dashboard}")
             note("            it asks for a token, which `ray get-auth-token` prints")

@@ -40,6 +40,7 @@ from kdsweep.ledger.events import (
     EpochProgress,
     FailEvent,
     Kind,
+    PartEvent,
     RejectedEvent,
     Stop,
     SweepEvent,
@@ -64,6 +65,16 @@ class Study:
     def __init__(self, space: Space | JobList) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         self.space = space
+        self._num_rejected: dict[int, int] = {}
+        self._feasibility: Feasibility | None = None
+        num_points = space.num_points()
+        self._points: list[dict[str, Any]] | None = None
+        if num_points is not None and num_points <= MAX_LISTED_POINTS:
+            self._points = list(space.grid())
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know of no trial: scores on other data teach nothing, and its points are new again."""
         self._storage = InMemoryStorage()
         self._study = optuna.create_study(
             storage=self._storage,
@@ -74,15 +85,9 @@ class Study:
         self._ids: dict[int, int] = {}
         # By trial and epoch: the score, then what else is optimised.
         self._values: dict[int, dict[int, tuple[float, ...]]] = {}
-        self._num_rejected: dict[int, int] = {}
-        self._feasibility: Feasibility | None = None
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
         # The sampler's notes on the trial that was asked for last.
         self._asked: tuple[int, dict[str, Any]] | None = None
-        num_points = space.num_points()
-        self._points: list[dict[str, Any]] | None = None
-        if num_points is not None and num_points <= MAX_LISTED_POINTS:
-            self._points = list(space.grid())
 
     @property
     def directions(self) -> list[Direction]:
@@ -178,6 +183,8 @@ class Study:
         """Take one event of the ledger; those that do not concern the sampler are ignored."""
         if isinstance(event, SweepEvent):
             self._feasibility = Feasibility(self.space, event.static_costs)
+        elif isinstance(event, PartEvent):
+            self._forget()
         elif isinstance(event, TrialEvent) and event.kind == Kind.SEARCH:
             self._ids[event.trial] = self._add(event.trial, event.params, event.drawn_with)
             self._values[event.trial] = {}

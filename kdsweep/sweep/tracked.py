@@ -10,7 +10,7 @@ from kdsweep.ledger import Event, Experiment
 from kdsweep.ledger.events import EpochEvent, StartEvent, trial_of
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import Trial
-from kdsweep.tracking import SweepSummary, Tracker, TrialDetails
+from kdsweep.tracking import DATA_FINGERPRINT, SweepSummary, Tracker, TrialDetails
 
 # An interrupted driver is expected to be gone in seconds; its resumed session has the summary.
 _HURRIED = ("sigint", "sigterm", "sighup")
@@ -60,7 +60,9 @@ class TrackerListener:
         if isinstance(event, StartEvent) and number not in self._known:
             self._known.add(number)
             job = sweep.job_to_run(number)
-            self._tracker.trial(number, trial.label, job, trial.kind, trial.params)
+            data = {} if event.data is None else {DATA_FINGERPRINT: event.data}
+            params = {**trial.params, **data}
+            self._tracker.trial(number, trial.label, job, trial.kind, params)
         elif isinstance(event, EpochEvent):
             numbers = {k: v for k, v in event.metrics.items() if v is not None}
             self._tracker.epoch(number, event.epoch, numbers)

@@ -16,6 +16,7 @@ from kdsweep.errors import ConfigError, dotted
 from kdsweep.ledger import Experiment, TrialFolder
 from kdsweep.tracking.account import choose_mode
 from kdsweep.tracking.base import (
+    DATA_FINGERPRINT,
     NullTracker,
     SweepSummary,
     Tracker,
@@ -26,6 +27,7 @@ from kdsweep.tracking.sidecar import Sidecar
 from kdsweep.tracking.wandb import WandbTracker
 
 __all__ = [
+    "DATA_FINGERPRINT",
     "NullTracker",
     "SweepSummary",
     "Tracker",

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+DATA_FINGERPRINT = "data_fingerprint"
+"""Among the parameters of a trial: which data it is trained on."""
+
 
 @dataclass(frozen=True)
 class TrialDetails:
@@ -88,7 +91,7 @@ class Tracker(Protocol):
             label: Name for tables, for example ``resnet34→resnet18``.
             job: The job as plain JSON.
             kind: ``search``, ``control``, or ``job`` outside of sweeps.
-            params: What was drawn for it, by dotted path.
+            params: What was drawn for it, by dotted path; and :data:`DATA_FINGERPRINT`.
         """
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
@@ -223,7 +226,7 @@ class RunWriter(ABC):
             name: Number and label, for example ``0007 resnet34→resnet18``.
             job: The job as plain JSON.
             kind: ``search``, ``control``, or ``job`` outside of sweeps.
-            params: What was drawn for it, by dotted path.
+            params: What was drawn for it, by dotted path; and :data:`DATA_FINGERPRINT`.
         """
 
     @abstractmethod

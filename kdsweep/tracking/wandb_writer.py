@@ -16,6 +16,7 @@ from typing_extensions import override
 from kdsweep.config.metrics import MIOU
 from kdsweep.labels import VOID
 from kdsweep.tracking.base import (
+    DATA_FINGERPRINT,
     Host,
     RunWriter,
     SweepSummary,
@@ -72,7 +73,8 @@ class WandbWriter(RunWriter):
         kind: str,
         params: Mapping[str, Any],
     ) -> None:
-        opened = _Opened(number, name, job, kind)
+        data = {key: params[key] for key in (DATA_FINGERPRINT,) if key in params}
+        opened = _Opened(number, name, {**job, **data}, kind)
         self._open[number] = (self._start(opened), opened)
 
     @override

@@ -9,6 +9,7 @@ from kdsweep.trial.checking import check_job, check_jobs, prepare, prepare_one, 
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import fingerprint
 from kdsweep.trial.gpu_memory import check_memory
+from kdsweep.trial.known_data import note_data
 from kdsweep.trial.running import run_job, run_jobs
 from kdsweep.trial.step_timing import measure, measure_step_cost
 from kdsweep.trial.tracked import tracked
@@ -22,6 +23,7 @@ __all__ = [
     "fingerprint",
     "measure",
     "measure_step_cost",
+    "note_data",
     "prepare",
     "prepare_one",
     "run_job",

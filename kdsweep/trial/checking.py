@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from kdsweep.config.architectures import architecture_key
+from kdsweep.config.job import data_section
 from kdsweep.data import (
     SegmentationData,
     listed_classes,
@@ -16,7 +18,7 @@ from kdsweep.data import (
 )
 from kdsweep.data.augment.pipeline import check_pipeline
 from kdsweep.data.health import look_through
-from kdsweep.errors import ConfigError, DataError
+from kdsweep.errors import ConfigError, DataError, check_all
 from kdsweep.ledger import TrialFolder
 from kdsweep.models import (
     SegmentationNetwork,
@@ -40,11 +42,10 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     """:func:`check_job` for several jobs; a network that several of them use is built once.
 
     Raises:
-        ConfigError: Of the first job that has one.
+        ConfigError: All that are wrong, so that none is met only after the others are put right.
     """
     inspected: Inspected = {}
-    for job in jobs:
-        check_job(job, inspected)
+    check_all(lambda job: check_job(job, inspected), jobs)
 
 
 def check_job(job: Job, inspected: Inspected | None = None) -> None:
@@ -61,18 +62,23 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
         ConfigError: With the place in the job.
     """
     networks = {}
-    inspected = {} if inspected is None else inspected
-    for role, model in (("teacher", job.teacher), ("student", job.student)):
-        if model is not None:
-            key = (model.model_dump_json(), job.data.image_size, job.train.batch_size)
-            try:
-                if key not in inspected:
-                    inspected[key] = _inspect(job, model)
-                networks[role] = inspected[key]
-            except ConfigError as error:
-                if error.path and error.path[0] in type(model).model_fields:
-                    error.path = (role, *error.path)
-                raise
+    known: Inspected = {} if inspected is None else inspected
+
+    def look_at(network: tuple[str, ModelConfig | None]) -> None:
+        role, model = network
+        if model is None:
+            return
+        key = (model.model_dump_json(), job.data.image_size, job.train.batch_size)
+        try:
+            if key not in known:
+                known[key] = _inspect(job, model)
+            networks[role] = known[key]
+        except ConfigError as error:
+            if error.path and error.path[0] in type(model).model_fields:
+                error.path = (role, *error.path)
+            raise
+
+    check_all(look_at, (("teacher", job.teacher), ("student", job.student)))
     if not isinstance(job.data.augment, str):
         check_pipeline(job.data.augment, job.data.image_size)
     classes = listed_classes(job.data)
@@ -95,6 +101,7 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         num_classes=2,
         encoder_weights=model.encoder_weights,
         options=model.options,
+        image_size=job.data.image_size,
     )
     height, width = job.data.image_size
     stride = network.stride
@@ -110,14 +117,18 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         with torch.no_grad():
             shape = (job.train.batch_size, height, width, 3)
             network.train()(torch.zeros(shape, dtype=torch.uint8, device="meta"))
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, AssertionError):
+            hint = "another encoder, or another image_size"
+        else:
+            hint = "a larger image_size, or a train.batch_size above 1"
         raise ConfigError(
             f"{model.arch} with encoder {model.encoder} cannot train on batches of "
             f"{job.train.batch_size} images of {height}×{width}: {reason}",
             path=("data", "image_size"),
             value=[height, width],
-            hint="a larger image_size, or a train.batch_size above 1",
+            hint=hint,
         ) from error
     return network
 
@@ -135,7 +146,11 @@ def static_costs(jobs: Sequence[Job], num_classes: int) -> list[dict[str, float]
         if key not in known:
             student = job.student
             network = inspect_network(
-                student.arch, student.encoder, num_classes, options=student.options
+                student.arch,
+                student.encoder,
+                num_classes,
+                options=student.options,
+                image_size=job.data.image_size,
             )
             cost = static_cost(network, job.data.image_size)
             known[key] = {f"student/{name}": value for name, value in cost.items()}
@@ -182,8 +197,9 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
 
     Returns:
         What the ledger keeps of the first job's data: source, classes, palette, sizes; and of all
-        data ``caveats`` for reports, ``remarks`` to be said now, and ``refusal``, why nothing new
-        should be trained on them, if there is a reason.
+        data ``caveats`` for reports. Beside it, not for the ledger: ``remarks`` to be said now,
+        ``refusal``, why nothing new should be trained on them, and ``identities``, what the data
+        of each section are, as JSON.
 
     Raises:
         DataError: A data set is missing or damaged.
@@ -191,11 +207,16 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         ConfigError: A job asks for what the data do not have.
     """
     opened: dict[str, SegmentationData] = {}
+    identities: dict[str, str] = {}
     for job in jobs:
         key = job.data.model_dump_json()
         if key not in opened:
             opened[key] = open_data(job.data)
         data = opened[key]
+        if data.identity is not None:
+            section = data_section(job.data.model_dump(mode="json"))
+            # As text: Ray Tune would look into each of the frames.
+            identities.setdefault(section, json.dumps(data.identity.to_json()))
         class_weights(job, data)
         check_checkpoint(job, data.classes)
         _check_num_classes(job, data.classes)
@@ -227,4 +248,5 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         "num_val": len(first.val),
         "num_test": 0 if first.test is None else len(first.test),
         "image_size": list(jobs[0].data.image_size),
+        "identities": identities,
     }

@@ -181,7 +181,7 @@ def _taps(job: Job) -> set[str]:
 
 
 def _network(
-    model: ModelConfig, num_classes: int, seed: int, role: str, taps: set[str]
+    job: Job, model: ModelConfig, num_classes: int, role: str, taps: set[str]
 ) -> SegmentationNetwork:
     return build_network(
         model.arch,
@@ -189,8 +189,9 @@ def _network(
         num_classes,
         encoder_weights=model.encoder_weights,
         options=model.options,
+        image_size=job.data.image_size,
         taps=sorted(taps),
-        seed=derive_seed(seed, role, "weights"),
+        seed=derive_seed(job.train.seed, role, "weights"),
     )
 
 
@@ -203,7 +204,7 @@ def _teacher(
 ) -> Teacher:
     assert job.teacher is not None
     distill = job.distill
-    network = _network(job.teacher, num_classes, job.train.seed, "teacher", taps)
+    network = _network(job, job.teacher, num_classes, "teacher", taps)
     if distill.checkpoint is not None:
         load_checkpoint(network, distill.checkpoint, job.teacher)
     # Copied before it is compiled, which a copy would not survive.
@@ -228,7 +229,7 @@ def _student(
     device: torch.device,
     compilation: Compilation,
 ) -> Learner:
-    network = _network(job.student, num_classes, job.train.seed, "student", _taps(job))
+    network = _network(job, job.student, num_classes, "student", _taps(job))
     configs = job.distill.terms()
     terms = {
         name: {"weight": config.weight, **config.options()} for name, config in configs.items()

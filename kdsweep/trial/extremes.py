@@ -76,7 +76,11 @@ class _Sizes:
         key = (plain.model_dump_json(), data.image_size)
         if key not in self._macs:
             network = inspect_network(
-                model.arch, model.encoder, num_classes=2, options=model.options
+                model.arch,
+                model.encoder,
+                num_classes=2,
+                options=model.options,
+                image_size=data.image_size,
             ).eval()
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 network(torch.zeros((1, *data.image_size, 3), dtype=torch.uint8, device="meta"))

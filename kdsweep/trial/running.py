@@ -135,6 +135,8 @@ def run_jobs(
                 return
     places = list(students)
     cohort = build_cohort([jobs[place] for place in places], open_data(jobs[0].data), device=chosen)
+    for student in students.values():
+        student.judge_anew(cohort.data)
     try:
         measure_costs(cohort, [jobs[p] for p in places], [folders[p] for p in places])
         if saved is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -18,10 +19,11 @@ from kdsweep.config.metrics import TEST_MIOU
 from kdsweep.ledger.atomic import write_bytes, write_text
 from kdsweep.training.samples import image_png, label_png, sample_sheet
 from kdsweep.trial.epoch_log import LopsidedTerms, epoch_line
-from kdsweep.trial.trained_model import WEIGHTS, save_trained
+from kdsweep.trial.trained_model import CARD, WEIGHTS, save_trained
 
 if TYPE_CHECKING:
     from kdsweep.config.job import Job
+    from kdsweep.data import SegmentationData
     from kdsweep.ledger.layout import TrialFolder
     from kdsweep.training.report import EpochReport
     from kdsweep.trial.cohort import Cohort
@@ -72,6 +74,15 @@ class StudentFolder:
             confusions = _of_one(cohort.engine.confusions, place)
             save_trained(self.folder.best, self.job, student, cohort.data, report, confusions)
             self._save_samples(cohort, place)
+
+    def judge_anew(self, data: SegmentationData) -> None:
+        """Let the best epoch so far count no more if it was scored on other data."""
+        try:
+            before = json.loads((self.folder.best / CARD).read_text(encoding="utf-8"))["data"]
+        except (OSError, ValueError, KeyError):
+            return  # none yet, or of a version that did not write down its data
+        if before is not None and data.identity is not None and before != data.identity.name:
+            self._best = -float("inf")
 
     def with_test_scores(self, report: EpochReport, cohort: Cohort, place: int) -> EpochReport:
         """The last epoch's report with the scores of the best epoch's student on the test split.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.metrics import MIOU
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger.checkpoints import CheckpointFolder
-from kdsweep.tracking import Tracker, TrialDetails
+from kdsweep.tracking import DATA_FINGERPRINT, Tracker, TrialDetails
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.trained_model import CARD
 
@@ -24,6 +24,7 @@ def tracked(
     job: Job,
     folder: TrialFolder,
     classes: Sequence[str],
+    data: Mapping[str, str] | None = None,
 ) -> Generator[EpochReport]:
     """The reports of a job, each of them told to a tracker, which is closed at their end.
 
@@ -33,13 +34,15 @@ def tracked(
         job: The job.
         folder: Its folder.
         classes: Names of the classes.
+        data: ``fingerprint`` of the data, where it is known.
 
     Yields:
         The reports.
     """
     # A resumed job begins with a report that was told when its epoch was trained.
     told = any(True for _ in CheckpointFolder(folder.checkpoint, 1).newest_first())
-    tracker.trial(0, job.label, job.model_dump(mode="json"), "job")
+    params = {} if data is None else {DATA_FINGERPRINT: data["fingerprint"]}
+    tracker.trial(0, job.label, job.model_dump(mode="json"), "job", params)
     best: EpochReport | None = None
     last: EpochReport | None = None
     try:

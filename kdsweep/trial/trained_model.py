@@ -65,6 +65,7 @@ def save_trained(
         "miou": report.metrics.get(MIOU),
         "source": job.data.source,
         "notice": data.notice,
+        "data": None if data.identity is None else data.identity.name,
     }
     with new_directory(folder) as temporary:
         (temporary / WEIGHTS).write_bytes(save(student.weights()))

@@ -59,8 +59,9 @@ def test_the_onnx_file_says_what_it_is(exported: Get, trained: Get) -> None:
     model = onnx.load(exported("onnx") / "student.onnx")
     found = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     student = json.loads((trained("unet") / "best" / "student.json").read_text())
-    for key in ("classes", "palette", "image_size", "mean", "std", "model"):
+    for key in ("classes", "palette", "image_size", "mean", "std", "model", "data"):
         assert found[key] == student[key]
+    assert found["data"]["short"] == f"folder 8+4, {found['data']['fingerprint'][:4]}"
     assert found["provenance"]["trial"] == "unet"
     assert found["provenance"]["miou"] == student["miou"]
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]

@@ -14,6 +14,8 @@ import time
 
 from step_costs import make_cost
 
+from kdsweep.config.job import data_section
+from kdsweep.data import open_data
 from kdsweep.errors import ConfigError, NonFiniteLossError, StepError, TrainingError
 from kdsweep.ledger.atomic import write_text
 from kdsweep.training.report import EpochReport
@@ -38,8 +40,17 @@ def check_job(job):
 
 def prepare(jobs):
     time.sleep(float(os.environ.get("FAKE_PREPARE_SECONDS", "0")))
-    refusal = os.environ.get("FAKE_REFUSAL")
-    return DATA | ({"refusal": refusal} if refusal else {})
+    if refusal := os.environ.get("FAKE_REFUSAL"):
+        return DATA | {"refusal": refusal}
+    if all(job.data.source != "folder" for job in jobs):
+        return DATA
+    # The one thing that is not made up: what the files are.
+    found = {}
+    for job in jobs:
+        data = open_data(job.data)
+        section = data_section(job.data.model_dump(mode="json"))
+        found[section] = json.dumps(data.identity.to_json())
+    return {**DATA, "source": "folder", "classes": list(data.classes), "identities": found}
 
 
 def check_memory(jobs, gpus_per_trial, students=1):

@@ -73,16 +73,18 @@ class Simulation:
         driver.ledger = ledger
         return driver
 
-    def run(self, seed=0, max_events=None, **options):
+    def run(self, seed=0, max_events=None, prepared=None, differences=(), **options):
         """One session; after ``max_events`` ledger lines it is dropped as if it were killed.
 
         Which worker reports next is drawn at random, but the same seed gives the same order.
+
+        ``prepared`` and ``differences`` are what :meth:`Driver.begin` takes.
         """
         driver = self.driver(**options)
         if max_events is not None:
             driver.listeners.append(_Killer(driver, max_events))
         try:
-            driver.begin("test", fake_training.DATA)
+            driver.begin("test", prepared or fake_training.DATA, differences)
             self._work(driver, random.Random(seed))
             driver.end()
         except _KilledError:

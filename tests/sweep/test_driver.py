@@ -15,7 +15,7 @@ from kdsweep.ledger import Ledger
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.sweep.outcome import exit_code
-from kdsweep.sweep.run import _extend
+from kdsweep.sweep.run import extend
 from kdsweep.sweep.schedulers.asha import Asha
 from kdsweep.sweep.study import Study
 from kdsweep.training.report import EpochReport
@@ -404,7 +404,7 @@ def test_an_extended_sweep_goes_on_as_if_it_had_been_asked_for_more_at_once(tmp_
     extended = Simulation(tmp_path / "extended", short)
     extended.run()
     with Ledger.open(extended.experiment.ledger) as ledger:
-        _extend(short, ledger, 7)
+        ledger.append(extend(short, ledger, 7))
     driver = extended.run()
     whole = Simulation(tmp_path / "whole", long)
     expected = whole.run().sweep
@@ -429,6 +429,6 @@ def test_a_space_cannot_be_extended_beyond_its_points(tmp_path):
     simulation.run()
     with Ledger.open(simulation.experiment.ledger) as ledger:
         with pytest.raises(ConfigError, match="4 different jobs, and 3 trials"):
-            _extend(space, ledger, 2)
-        _extend(space, ledger, 1)
+            extend(space, ledger, 2)
+        ledger.append(extend(space, ledger, 1))
     assert not simulation.run().sweep.has_work

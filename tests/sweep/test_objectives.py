@@ -22,7 +22,7 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.sweep.confirm import jobs_to_confirm
 from kdsweep.sweep.feasibility import Feasibility
-from kdsweep.sweep.run import _extend
+from kdsweep.sweep.run import extend
 from kdsweep.sweep.schedulers.asha import Asha
 from kdsweep.sweep.study import Study
 
@@ -163,7 +163,7 @@ def test_a_finite_space_has_as_many_trials_as_keep_to_the_bounds(tmp_path):
             Ledger.open(simulation.experiment.ledger) as ledger,
             pytest.raises(ConfigError, match="8 different jobs within its constraints"),
         ):
-            _extend(space, ledger, 1)
+            extend(space, ledger, 1)
 
 
 def test_a_sampler_that_insists_is_told_what_may_be_drawn(tmp_path):

@@ -13,7 +13,7 @@ from kdsweep.ledger.atomic import write_json
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.sweep.confirm import jobs_to_confirm
-from kdsweep.sweep.run import _extend, read_space
+from kdsweep.sweep.run import extend, read_space
 
 PAIRED = {"controls": "paired", "trials": 6}
 
@@ -166,7 +166,7 @@ def test_a_confirmation_is_neither_confirmed_nor_extended(tmp_path):
         Ledger.open(confirmation.experiment.ledger) as ledger,
         pytest.raises(ConfigError, match="its jobs and seeds are fixed") as caught,
     ):
-        _extend(jobs, ledger, 1)
+        extend(jobs, ledger, 1)
     assert f"kdsweep confirm {source} --seeds" in str(caught.value)
 
 

@@ -54,7 +54,7 @@ def test_offline_runs_read_back(experiment, monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", "stranger")
     tracker = open_offline(experiment)
     tracker.trial(0, "control resnet18", {**JOB, "teacher": None}, "control")
-    tracker.trial(7, "resnet34→resnet18", JOB, "search")
+    tracker.trial(7, "resnet34→resnet18", JOB, "search", {"data_fingerprint": "a3f9"})
     for epoch, value in enumerate([0.2, 0.5, 0.4], start=1):
         tracker.epoch(0, epoch, {"student/miou": value / 2, "student/loss": 1.0})
         tracker.epoch(7, epoch, {"student/miou": value, "teacher/miou": None, "student/loss": 2.0})
@@ -70,6 +70,7 @@ def test_offline_runs_read_back(experiment, monkeypatch):
     assert (run["job_type"], control["run"]["job_type"]) == ("search", "control")
     config = run["config"]["update"]
     assert {key: config[key] for key in JOB} == JOB
+    assert config["data_fingerprint"] == "a3f9"
     assert [row["student/miou"] for row in search["history"]] == [0.2, 0.5, 0.4]
     assert [(row["_step"], row["epoch"]) for row in search["history"]] == [(1, 1), (2, 2), (3, 3)]
     assert "teacher/miou" not in search["history"][0]

@@ -205,7 +205,8 @@ def _filled(table: rows.Table) -> list[rows.Table]:
 
 
 def _head(summary: Summary) -> list[str]:
-    parts = [*summary.counts(), formats.duration(summary.hours)]
+    shorts = summary.data.get("shorts", ())
+    parts = [*shorts, *summary.counts(), formats.duration(summary.hours)]
     if summary.updated is not None:
         updated = datetime.fromtimestamp(summary.updated).astimezone()
         parts.append(f"as of {updated:%Y-%m-%d %H:%M}")

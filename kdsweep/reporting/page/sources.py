@@ -40,6 +40,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("command", shlex.join(environment.get("command") or [])),
         ("started", environment.get("time")),
         ("data", _data_text(data)),
+        ("data fingerprint", ", ".join(data.get("fingerprints", ()))),
         ("sampler", summary.sampler),
         ("scheduler", summary.scheduler),
         ("metric", summary.metric),

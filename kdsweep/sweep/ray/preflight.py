@@ -33,7 +33,7 @@ from types import ModuleType
 from typing import Any
 
 from kdsweep.config import Job
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, check_all
 
 # A worker may never come up (a cluster that others use too); trials then start without it.
 PATIENCE_SECONDS = 10.0
@@ -191,8 +191,7 @@ def run_task(
         if jobs:
             checked = _as_jobs(jobs)
             yield {"stage": "networks"}
-            for job in checked:
-                module.check_job(job)
+            check_all(module.check_job, checked)
             yield {"stage": "data"}
             data = module.prepare(checked)
             if gpus or measure is not None or students:
