@@ -191,10 +191,10 @@ def test_checkpoints_of_before_keys_came_are_of_the_same_job(job: Job) -> None:
     assert fingerprint(job) == first
 
 
-def test_data_that_nothing_new_should_be_trained_on(
-    job: Job, tiny_data: Path, tmp_path: Path
-) -> None:
-    (tiny_data / "classes.yaml").write_text("names: [red, green, blue, grey]\n")
+def test_data_that_nothing_new_should_be_trained_on(tiny_data: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(tiny_data, tmp_path / "mine")
+    (mine / "classes.yaml").write_text("names: [red, green, blue, grey]\n")
+    job = make_job(mine, tmp_path)
     folder = TrialFolder(tmp_path / "trial")
     with pytest.raises(DataError, match=r"no labelled pixel .*: grey"):
         prepare_one(job, folder)
