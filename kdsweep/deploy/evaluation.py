@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsweep.config.metrics import LABELLED
 from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.deploy.bootstrap import LEVEL, NUM_RESAMPLES, SEED, Estimate, estimate, resample
 from kdsweep.deploy.boundary import tolerance_px
@@ -184,6 +185,7 @@ def _facts(
         "num_frames": len(student.split(split)),
         "image_size": list(size),
         "classes": list(student.data.classes),
+        "miou_over": LABELLED,
         "postprocess": step_text(steps),
         "boundary_tolerance_px": round(tolerance_px(size), 3),
         "interval": {

@@ -17,6 +17,7 @@ from kdsweep.deploy.tables import change, ends, plain_table, score
 
 _NAMES = {
     "miou": "mIoU",
+    "miou_seen": "  over all seen",
     "pixel_accuracy": "pixel accuracy",
     "boundary_f": "boundary F",
     "ece": "calibration ECE",
@@ -126,8 +127,9 @@ def _show_scores(evaluation: Evaluation, console: Console) -> None:
     if without is not None:
         columns += ["without", "difference", ("95 %", "left")]
     table = plain_table(*columns)
+    differs = _differs(evaluation)
     for name, shown in _NAMES.items():
-        if name in evaluation.scores:
+        if name in evaluation.scores and (differs or name != "miou_seen"):
             found = evaluation.scores[name]
             row = [shown, score(found.value), ends(found)]
             if without is not None and differences is not None:
@@ -136,7 +138,20 @@ def _show_scores(evaluation: Evaluation, console: Console) -> None:
                 row.append(ends(gain, signed=True))
             table.add_row(*row)
     console.print(table)
+    if differs:
+        _say(
+            console,
+            "Over all seen: mmseg and torchmetrics also count, with an IoU of 0, classes that are "
+            "predicted here and have no label.",
+            "dim",
+        )
     console.print()
+
+
+def _differs(evaluation: Evaluation) -> bool:
+    """Return whether a class that is predicted and has no label would make another mIoU."""
+    found = [evaluation.scores, *([evaluation.without] if evaluation.without else [])]
+    return any(one["miou"].value != one["miou_seen"].value for one in found)
 
 
 def _show_classes(evaluation: Evaluation, console: Console) -> None:
@@ -151,7 +166,7 @@ def _show_classes(evaluation: Evaluation, console: Console) -> None:
     console.print(table)
     absent = len(evaluation.classes) - len(shown)
     if absent:
-        _say(console, f"{absent} classes are neither in labels nor in predictions.", "dim")
+        _say(console, f"{absent} classes have no label in these frames and do not count.", "dim")
     console.print()
 
 

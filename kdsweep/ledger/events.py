@@ -86,9 +86,11 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
         controls: ``shared``, ``paired`` or ``none``.
         num_controls: Controls there will be, as far as that can be told.
         data: What is known of the data, for reports.
+        miou_over: The classes that count in mIoU (:data:`~kdsweep.config.metrics.MiouOver`); empty
+            where the line does not tell, being older than the choice.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"static_costs"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"static_costs", "miou_over"})
 
     schema: int = 1
     name: str | None = None
@@ -108,6 +110,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     num_controls: int = 0
     students_per_teacher: int = 1
     data: dict[str, Any] = {}
+    miou_over: str = ""
 
 
 class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdsweep.config.metrics import metric_of
+from kdsweep.config.metrics import SEEN, metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.constraints import bound_sentences
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
 
+_OF_SEEN = (
+    "mIoU counts the classes in labels or predictions, as kdsweep did when this experiment began: "
+    "one pixel predicted as a class that no label has brings in an IoU of 0. Since 29 November "
+    "2026 labels alone say which classes count, so newer experiments compare with it roughly."
+)
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
 
@@ -24,6 +29,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
     bounds = bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected)
     if summary.best is None:
         return bounds
+    old = [_OF_SEEN] if summary.miou_over == SEEN else []
     if not results.confirmation.empty:
         num_jobs = results.confirmation["job"].nunique()
         several = [
@@ -40,6 +46,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             "validation: at each one's best epoch, chosen on these frames, which flatters both "
             "alike; test: those epochs' students on the test split, scored once.",
             *(several if num_jobs > 1 else []),
+            *old,
         ]
     found = [
         "Each value is one training with one seed, at its best epoch on the validation split. "
@@ -68,7 +75,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         found.append("Trials that were stopped early count with what they had reached by then.")
     if not results.front.empty:
         found += _of_front(summary.metrics)
-    return [*found, *bounds]
+    return [*found, *old, *bounds]
 
 
 def _of_front(metrics: Sequence[str]) -> list[str]:

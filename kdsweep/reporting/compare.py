@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from kdsweep.config.metrics import metric_of
+from kdsweep.config.metrics import SEEN, metric_of
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.trials import FINAL
@@ -40,6 +40,7 @@ class Compared:
         num_seeds: Different seeds among the trials.
         hours, gpu_hours: Used so far.
         data: Source, image size, classes, and numbers of frames.
+        miou_over: The classes that count in mIoU.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Compared:
     hours: float
     gpu_hours: float
     data: dict[str, Any]
+    miou_over: str
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -136,6 +138,12 @@ def remarks(found: Sequence[Compared]) -> list[str]:
         if len(numbers) > 1:
             shown = ", ".join(f"{Path(o.path).name}: {o.data[key]}" for o in found)
             said.append(f"Not the same number of {what} frames ({shown}).")
+    if len({one.miou_over for one in found}) > 1:
+        old = ", ".join(Path(one.path).name for one in found if one.miou_over == SEEN)
+        said.append(
+            "Not the same classes count in mIoU: until 29 November 2026 also those that are "
+            f"predicted but in no label ({old})."
+        )
     if len({allowed(one.constraints) for one in found}) > 1:
         shown = ", ".join(
             f"{Path(one.path).name}: {allowed(one.constraints) or 'none'}" for one in found
@@ -194,6 +202,7 @@ def _compared(folder: Path, results: Results) -> Compared:
             key: data.get(key)
             for key in ("source", "image_size", "classes", "num_train", "num_val")
         },
+        miou_over=summary.miou_over,
     )
 
 

@@ -82,6 +82,7 @@ class Summary(_Record):
             claims`` (rows of their confirmation) and ``error`` if one cannot be read.
         data: What the ledger says of the data.
         notice: What has to be known of the data before a number is quoted.
+        miou_over: The classes that count in mIoU, ``labelled`` or ``seen``.
     """
 
     name: str | None
@@ -122,6 +123,7 @@ class Summary(_Record):
     confirmed_by: list[dict[str, Any]]
     data: dict[str, Any]
     notice: str | None
+    miou_over: str
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -196,6 +198,7 @@ def summarize(
         confirmed_by=list(links.get("confirmed_by", ())),
         data=data,
         notice=data.get("notice") if data.get("embedded", True) else None,
+        miou_over=sweep.miou_over,
     )
 
 

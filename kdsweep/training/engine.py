@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdsweep.config.metrics import LABELLED, SEEN, MiouOver
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import SegmentationNetwork
 from kdsweep.training.evaluation import Evaluation, Predictions, evaluate
@@ -62,6 +63,7 @@ class Engine:
         accumulate: Batches per optimiser step.
         device: Where to train; the networks are moved there.
         keep: Validation frames whose latest predictions are kept in :attr:`predictions`.
+        over: The classes that count in mIoU.
 
     Attributes:
         confusions: Confusion matrix of each network's latest validation, by the names that
@@ -81,6 +83,7 @@ class Engine:
         accumulate: int = 1,
         device: torch.device | str = "cpu",
         keep: Collection[int] = (),
+        over: MiouOver = LABELLED,
     ) -> None:
         self.teacher = teacher
         self.students = list(students)
@@ -95,6 +98,7 @@ class Engine:
         self._accumulate = accumulate
         self._device = torch.device(device)
         self._keep = frozenset(keep)
+        self._over = over
         for learner in self._all():
             learner.to(self._device)
         settings.supervised.to(self._device)
@@ -262,6 +266,7 @@ class Engine:
             settings=self._settings,
             keep=self._keep,
             compare_with=None if self.teacher is None else TEACHER,
+            over=self._over,
         )
         self.predictions = found.predictions
         self.confusions = {name: score.confusion_KK for name, score in found.scores.items()}
@@ -275,6 +280,7 @@ class Engine:
             num_classes=self._num_classes,
             device=self._device,
             settings=self._settings,
+            over=self._over,
         )
         return found.scores["network"]
 
@@ -310,6 +316,7 @@ class Engine:
         """Everything that the next epoch depends on; random streams depend on the epoch alone."""
         return {
             "epochs_done": self.epochs_done,
+            "miou_over": self._over,
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "students": [student.state_dict() for student in self.students],
         }
@@ -321,6 +328,8 @@ class Engine:
         for student, saved in zip(self.students, state["students"], strict=True):
             student.load_state_dict(saved)
         self.epochs_done = int(state["epochs_done"])
+        # Checkpoints that do not tell were written when these were the classes.
+        self._over = state.get("miou_over", SEEN)
 
 
 def _metrics(learner: Learner, values: dict[str, float], score: Scores) -> dict[str, float]:

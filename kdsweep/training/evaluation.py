@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdsweep.config.metrics import LABELLED, MiouOver
 from kdsweep.labels import VOID
 from kdsweep.models import SegmentationNetwork
 from kdsweep.training.metrics import Scores, SegmentationScore
@@ -49,6 +50,7 @@ def evaluate(
     settings: StepSettings,
     keep: Collection[int] = (),
     compare_with: str | None = None,
+    over: MiouOver = LABELLED,
 ) -> Evaluation:
     """Score several networks in one pass over a split.
 
@@ -60,8 +62,9 @@ def evaluate(
         settings: Precision of the forward pass.
         keep: Frames whose predictions are returned.
         compare_with: The network that the others' predictions are compared with.
+        over: The classes that count in mIoU.
     """
-    scores = {name: SegmentationScore(num_classes, device) for name in networks}
+    scores = {name: SegmentationScore(num_classes, device, over) for name in networks}
     predictions: Predictions = {name: {} for name in networks}
     num_equal = {name: torch.zeros((), dtype=torch.int64, device=device) for name in networks}
     num_labelled = torch.zeros((), dtype=torch.int64, device=device)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kdsweep.config.distill import TEACHER_KEYS
+from kdsweep.config.metrics import LABELLED, MiouOver
 from kdsweep.data import (
     EvalLoader,
     SegmentationData,
@@ -75,7 +76,11 @@ class Cohort:
 
 
 def build_cohort(
-    jobs: Sequence[Job], data: SegmentationData, *, device: torch.device | str = "cpu"
+    jobs: Sequence[Job],
+    data: SegmentationData,
+    *,
+    device: torch.device | str = "cpu",
+    over: MiouOver = LABELLED,
 ) -> Cohort:
     """Build the networks of jobs that share a teacher, and the engine that trains them together.
 
@@ -86,6 +91,7 @@ def build_cohort(
             ``train.student``, the losses in ``distill``, and whether there is a teacher.
         data: Opened from the jobs' data section.
         device: Where to train.
+        over: The classes that count in mIoU.
 
     Raises:
         ConfigError: The jobs do not agree, or ask for what the networks do not have.
@@ -134,6 +140,7 @@ def build_cohort(
         accumulate=train.accumulate,
         device=device,
         keep=sample_frames,
+        over=over,
     )
     return Cohort(engine, data, sample_frames, loader, served, compilation)
 

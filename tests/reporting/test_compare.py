@@ -8,7 +8,8 @@ from experiments_on_disk import shown, write
 from rich.cells import cell_len
 
 from kdsweep.errors import ExperimentError
-from kdsweep.reporting import compare, render_comparison
+from kdsweep.reporting import compare, load, render_comparison
+from kdsweep.reporting.caveats import notes
 
 DATA = {"source": "roadscenes", "embedded": True, "notice": None, "image_size": None,
         "classes": ["road", "car", "pole"], "num_train": 96, "num_val": 48}  # fmt: skip
@@ -64,6 +65,16 @@ def test_a_comparison_fits_and_says_what_to_keep_in_mind(tmp_path, mixed, small,
     assert "validation frames" not in flat
     assert "Not the same number of epochs" in flat
     assert "shared control" in flat
+
+
+def test_an_old_experiment_is_marked_wherever_its_numbers_stand(tmp_path, mixed, small):
+    new, old = write(tmp_path, mixed, "new"), write(tmp_path, small(miou_over=""), "old")
+    said = "classes in labels or predictions"
+    assert said in " ".join(notes(load(old.path), brief=True))
+    assert said not in " ".join(notes(load(new.path)))
+    text = " ".join(shown(render_comparison, compare([new.path, old.path])).split())
+    assert "Not the same classes count in mIoU: until 29 November 2026" in text
+    assert f"({old.path.name})" in text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from toy_task import ALL, KL, NUM_CLASSES, Memory, engine, same, timeless, weights
@@ -117,3 +119,26 @@ def test_stored_trace() -> None:
 
 
 STORED_TRACE = [2.64742, 2.27459]
+
+
+def test_a_training_keeps_to_the_classes_that_it_began_with() -> None:
+    begun = engine([None], teacher=False)
+    next(iter(begun.epochs()))
+    state = begun.state_dict()
+    old = {key: value for key, value in state.items() if key != "miou_over"}
+    # A class that no label has, and that is predicted everywhere.
+    absent = torch.full((1, 32, 32), NUM_CLASSES - 1)
+    image = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    frames = [(image, torch.zeros_like(absent), torch.tensor([0]))]
+
+    class Stubborn(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> object:
+            logits = torch.nn.functional.one_hot(absent, NUM_CLASSES).permute(0, 3, 1, 2)
+            return SimpleNamespace(logits_BKHW=logits)
+
+    counted = []
+    for saved in (state, old):
+        resumed = engine([None], teacher=False)
+        resumed.load_state_dict(saved)
+        counted.append(resumed.score(Stubborn(), frames).num_classes)  # type: ignore[arg-type]
+    assert counted == [1, 2]
