@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,19 @@ def test_checkpoints_of_another_job_are_refused(job: Job, tiny_data: Path, tmp_p
     smaller = make_job(
         tiny_data, tmp_path, train={"epochs": 3, "batch_size": 2, "accumulate": 2, "lr": 3e-3}
     )
+    # Jobs of before did not say where they validate, and their checkpoints go on.
+    before = job.model_dump(mode="json", exclude={"name": True})
+    for key in ("path", "cache", "workers"):
+        before["data"].pop(key)
+    for key in ("batch_size", "accumulate", "compile", "precision", "channels_last"):
+        before["train"].pop(key)
+    assert before["train"].pop("validate_at") == "resized"
+    text = json.dumps(before, sort_keys=True).encode()
+    assert fingerprint(job) == hashlib.sha256(text).hexdigest()
+    native = job.model_copy(
+        update={"train": job.train.model_copy(update={"validate_at": "native"})}
+    )
+    assert fingerprint(native) != fingerprint(job)
     assert fingerprint(smaller) == fingerprint(job)  # how a trial out of memory goes on
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import LATEST_EXPERIMENT, Data, Quiet, Student, TeacherFolder, TrialNumber
+from kdsweep.cli.options import (
+    LATEST_EXPERIMENT,
+    Data,
+    ProtocolName,
+    Quiet,
+    Stride,
+    Student,
+    TeacherFolder,
+    TrialNumber,
+    Window,
+)
 from kdsweep.cli.output import SOME_FAILED, relative, say_warning, terminal
 
 if TYPE_CHECKING:
@@ -31,6 +41,9 @@ def evaluate(
         ),
     ] = None,
     teacher: TeacherFolder = None,
+    protocol: ProtocolName = None,
+    window: Window = None,
+    stride: Stride = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of CSV and JSON; left out: in the experiment, under evaluation."),
@@ -41,6 +54,7 @@ def evaluate(
     """Score a student: IoU, boundaries, calibration, each with its interval over frames."""
     from kdsweep.deploy.evaluation_display import show_evaluation, show_written
     from kdsweep.deploy.scoring import score
+    from kdsweep.deploy.windows import parse_windows
 
     scored = score(
         student,
@@ -51,6 +65,8 @@ def evaluate(
         teacher=teacher,
         out=out,
         device=device,
+        protocol=protocol,  # type: ignore[arg-type]
+        windows=parse_windows(window, stride),
         warn=say_warning,
     )
     if as_json:
@@ -156,6 +172,8 @@ def predict(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write pictures with the classes laid over them too.")
     ] = False,
+    window: Window = None,
+    stride: Stride = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     quiet: Quiet = False,
@@ -166,10 +184,14 @@ def predict(
     from kdsweep.deploy import load
     from kdsweep.deploy.predict_display import predict_progress
     from kdsweep.deploy.predicting import predict as predict_files
+    from kdsweep.deploy.windows import parse_windows
 
+    windows = parse_windows(window, stride)
     loaded = load(model, device=device, num_threads=threads)
     with predict_progress(Console(stderr=True, quiet=quiet)) as (begin, advance):
-        done = predict_files(loaded, inputs, out, overlay=overlay, begin=begin, advance=advance)
+        done = predict_files(
+            loaded, inputs, out, overlay=overlay, windows=windows, begin=begin, advance=advance
+        )
     for problem in done.problems:
         say_warning(f"skipped {problem}")
     if not quiet:

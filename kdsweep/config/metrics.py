@@ -16,6 +16,13 @@ LABELLED: Final = "labelled"
 SEEN: Final = "seen"
 """Those in labels or predictions, as ours were until 29 November 2026."""
 
+Protocol = Literal["resized", "native"]
+"""The size at which predictions are compared with labels."""
+RESIZED: Final = "resized"
+"""That of ``data.image_size``, to which labels are resized like images."""
+NATIVE: Final = "native"
+"""That of the label files, to which logits are enlarged; it is what papers print."""
+
 Direction = Literal["maximize", "minimize"]
 
 # Measured beside other trainings: the same network measured twice differs by some percent.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from kdsweep.data.cache import cached_splits
 from kdsweep.data.carla import CLASSES
 from kdsweep.data.classes_file import default_palette
 from kdsweep.data.fingerprint import default_cache
+from kdsweep.data.native import NativeFrames, NativeLabels
 from kdsweep.data.source import Frame, Progress, Source, SplitName, build_source, expected_layout
 from kdsweep.data.sources.roadscenes import RoadscenesSource
 from kdsweep.data.split import Split
@@ -36,6 +37,7 @@ class SegmentationData:
         embedded: Whether the frames come with kdsweep rather than from real cameras.
         notice: What must be said wherever scores on this data are shown, if anything.
         source_path: Folder the files are read from.
+        native: The frames of each split at the size of their files.
     """
 
     name: str
@@ -47,6 +49,7 @@ class SegmentationData:
     embedded: bool
     notice: str | None
     source_path: Path
+    native: Mapping[SplitName, NativeFrames] = field(default_factory=dict, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -142,6 +145,7 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
         embedded=source.embedded,
         notice=source.notice,
         source_path=source.root,
+        native={name: NativeFrames(NativeLabels(source, some)) for name, some in frames.items()},
     )
 
 

@@ -13,7 +13,7 @@ from kdsweep.deploy.bootstrap import LEVEL
 from kdsweep.deploy.evaluation import Evaluation
 from kdsweep.deploy.search import Search, Tried
 from kdsweep.deploy.steps import Steps, step_text
-from kdsweep.deploy.tables import change, ends, plain_table, score
+from kdsweep.deploy.tables import change, ends, plain_table, score, scored_text
 
 _NAMES = {
     "miou": "mIoU",
@@ -39,6 +39,8 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
         style="dim",
     )
     console.print(head)
+    said = scored_text(facts)
+    _say(console, f"{said[0].upper()}{said[1:]}.", "dim")
     if facts["split"] == "test":
         _say(console, "This is the test split: score it once, when nothing is left to choose.")
     if facts["postprocess"] != "none":
@@ -52,12 +54,14 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     _show_classes(evaluation, console)
     if console.width >= _WIDE:
         _show_reliability(evaluation, console)
-    interval = facts["interval"]
+    interval, px = facts["interval"], facts["boundary_tolerance_px"]
     _say(
         console,
         f"Intervals are {100 * LEVEL:.0f} %, {interval['method']} ({interval['num_resamples']} "
         f"resamples, seed {interval['seed']}). Boundaries may be "
-        f"{facts['boundary_tolerance_px']:.1f} px apart (0.75 % of the diagonal).",
+        + ("" if px is None else f"{px:.1f} px apart (")
+        + "0.75 % of the diagonal"
+        + (" apart." if px is None else ")."),
         "dim",
     )
     for note in evaluation.notes:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsweep.config.metrics import NATIVE, Protocol
 from kdsweep.deploy import test_split_log
 from kdsweep.deploy.choosing import choose_student
-from kdsweep.deploy.evaluation import Evaluation, evaluate_student
+from kdsweep.deploy.evaluation import Evaluation, evaluate_student, protocol_of
 from kdsweep.deploy.search import Choice, Say, Search, read_choice, search_postprocessing
 from kdsweep.deploy.steps import parse_steps, views_of
 from kdsweep.deploy.trained_student import TrainedStudent, open_student, open_teacher
+from kdsweep.deploy.windows import Windows
 from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ def score(
     teacher: Path | str | None = None,
     out: Path | None = None,
     device: str = "auto",
+    protocol: Protocol | None = None,
+    windows: Windows | None = None,
     warn: Callable[[str], None],
 ) -> Scored:
     """Score a student on a split and write the scores.
@@ -71,6 +75,8 @@ def score(
         teacher: Folder of a trained network, for the step ``teacher``.
         out: Folder of the files; ``evaluation`` in the experiment if left out.
         device: Where to run.
+        protocol: The size to score at; that of the student's validation if left out.
+        windows: Look at images at their own resolution in windows.
         warn: Told when the test split has been scored before, and when ``auto`` is
             none, or of other weights.
 
@@ -88,16 +94,24 @@ def score(
     if choice is not None:
         _about(choice, student, warn)
     student.split(split)
+    protocol = protocol_of(student, protocol, steps, windows)
     network = _teacher_for(steps, student, teacher)
     if split == "test":
         before = test_split_log.scorings(home)
         said = test_split_log.warning(before, test_split_log.score_of_training(chosen))
         if said is not None:
             warn(said)
-    found = evaluate_student(student, split, steps=steps, teacher=network)
+    found = evaluate_student(
+        student, split, steps=steps, teacher=network, protocol=protocol, windows=windows
+    )
     if split == "test":
         test_split_log.record(home, found)
-    place = home.scores(split, postprocessed=bool(steps))
+    place = home.scores(
+        split,
+        postprocessed=bool(steps),
+        native=protocol == NATIVE,
+        windows=windows is not None,
+    )
     return Scored(found, tuple(found.write(place if out is None else out / place.name)))
 
 

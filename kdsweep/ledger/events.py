@@ -88,9 +88,11 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
         data: What is known of the data, for reports.
         miou_over: The classes that count in mIoU (:data:`~kdsweep.config.metrics.MiouOver`); empty
             where the line does not tell, being older than the choice.
+        protocol: The size at which all trials are scored
+            (:data:`~kdsweep.config.metrics.Protocol`); likewise.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"static_costs", "miou_over"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"static_costs", "miou_over", "protocol"})
 
     schema: int = 1
     name: str | None = None
@@ -111,6 +113,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     students_per_teacher: int = 1
     data: dict[str, Any] = {}
     miou_over: str = ""
+    protocol: str = ""
 
 
 class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):

@@ -41,6 +41,7 @@ class Compared:
         hours, gpu_hours: Used so far.
         data: Source, image size, classes, and numbers of frames.
         miou_over: The classes that count in mIoU.
+        protocol: The size at which its trials are scored.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Compared:
     gpu_hours: float
     data: dict[str, Any]
     miou_over: str
+    protocol: str
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -116,7 +118,10 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
         columns.append(Column("GPU-\nhours", [f"{one.gpu_hours:.2f}" for one in found], keep=4))
     data = found[0].data
     size = "×".join(map(str, data["image_size"])) if data["image_size"] else "unknown"
-    title = f"{formats.counted(len(found), 'experiment')} on {data['source']}, {size} pixels"
+    title = (
+        f"{formats.counted(len(found), 'experiment')} on {data['source']}, {size} pixels, scored "
+        f"at {formats.scored_at(found[0].protocol)}"
+    )
     print_table(console, title, columns)
     for remark in remarks(found):
         print_bullet(console, remark)
@@ -203,6 +208,7 @@ def _compared(folder: Path, results: Results) -> Compared:
             for key in ("source", "image_size", "classes", "num_train", "num_val")
         },
         miou_over=summary.miou_over,
+        protocol=summary.protocol,
     )
 
 
@@ -210,6 +216,7 @@ _MUST_AGREE = {
     "the metric differs": lambda one: ", ".join(one.metrics),
     "the data set differs": lambda one: one.data["source"],
     "the image size differs": lambda one: "×".join(map(str, one.data["image_size"] or ["unknown"])),
+    "one is scored at the labels' own size, another at its images'": lambda one: one.protocol,
     "the classes differ": lambda one: ", ".join(map(str, one.data["classes"] or ["unknown"])),
 }
 

@@ -34,6 +34,11 @@ _PAUSE_REASONS = {
 _BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hours N"}
 
 
+def scored_at(protocol: str) -> str:
+    """The size at which a sweep's trials are scored, after the size of its images."""
+    return "the labels' own size" if protocol == metrics.NATIVE else "this size"
+
+
 def score(value: Any) -> str:
     """An mIoU or IoU: ``0.623``."""
     return number(value, ".3f")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from kdsweep.config.metrics import metric_of
+from kdsweep.config.metrics import NATIVE, metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.columns import Column, printable
@@ -286,7 +286,10 @@ def _on(results: Results) -> str:
     size = data.get("image_size")
     source = f", {data['source']}" if data.get("source") else ""
     pixels = f" at {size[0]}×{size[1]} pixels" if size else ""
-    return f"{source}{pixels}, validation split"
+    scored = ""
+    if results.summary.protocol == NATIVE:
+        scored = f", scored at {formats.scored_at(NATIVE)}"
+    return f"{source}{pixels}{scored}, validation split"
 
 
 # -- escaping

@@ -83,6 +83,7 @@ class Summary(_Record):
         data: What the ledger says of the data.
         notice: What has to be known of the data before a number is quoted.
         miou_over: The classes that count in mIoU, ``labelled`` or ``seen``.
+        protocol: The size at which all trials are scored, ``resized`` or ``native``.
     """
 
     name: str | None
@@ -124,6 +125,7 @@ class Summary(_Record):
     data: dict[str, Any]
     notice: str | None
     miou_over: str
+    protocol: str
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -199,6 +201,7 @@ def summarize(
         data=data,
         notice=data.get("notice") if data.get("embedded", True) else None,
         miou_over=sweep.miou_over,
+        protocol=sweep.protocol,
     )
 
 

@@ -178,6 +178,7 @@ def _print_head(results: Results, console: Console) -> None:
             parts.append(f"{data['num_train']} training, {data.get('num_val')} validation frames")
         if data.get("image_size"):
             parts.append("{}×{} pixels (height × width)".format(*data["image_size"]))
+            parts.append(f"scored at {formats.scored_at(summary.protocol)}")
         print_text(console, f"data: {', '.join(parts)}")
     if summary.notice:
         print_text(console, f"Note: {summary.notice}", style="yellow")

@@ -458,6 +458,7 @@ class Driver:
                 students_per_teacher=self._students_per_teacher,
                 data=data,
                 miou_over=LABELLED,
+                protocol=self.space.jobs_to_check()[0].train.validate_at,
             )
         )
 

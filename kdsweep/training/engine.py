@@ -64,6 +64,8 @@ class Engine:
         device: Where to train; the networks are moved there.
         keep: Validation frames whose latest predictions are kept in :attr:`predictions`.
         over: The classes that count in mIoU.
+        native: Labels of the validation frames at their own size, which are scored against where
+            they are given (see :func:`~kdsweep.training.evaluation.evaluate`).
 
     Attributes:
         confusions: Confusion matrix of each network's latest validation, by the names that
@@ -84,6 +86,7 @@ class Engine:
         device: torch.device | str = "cpu",
         keep: Collection[int] = (),
         over: MiouOver = LABELLED,
+        native: Iterable[np.ndarray] | None = None,
     ) -> None:
         self.teacher = teacher
         self.students = list(students)
@@ -99,6 +102,7 @@ class Engine:
         self._device = torch.device(device)
         self._keep = frozenset(keep)
         self._over = over
+        self._native = native
         for learner in self._all():
             learner.to(self._device)
         settings.supervised.to(self._device)
@@ -267,13 +271,30 @@ class Engine:
             keep=self._keep,
             compare_with=None if self.teacher is None else TEACHER,
             over=self._over,
+            native=self._native,
         )
         self.predictions = found.predictions
         self.confusions = {name: score.confusion_KK for name, score in found.scores.items()}
         return found
 
-    def score(self, network: SegmentationNetwork, frames: Iterable[Batch]) -> Scores:
-        """Scores of a network on any frames, in the precision of the validation."""
+    @property
+    def over(self) -> MiouOver:
+        """The classes that count in mIoU."""
+        return self._over
+
+    def score(
+        self,
+        network: SegmentationNetwork,
+        frames: Iterable[Batch],
+        native: Iterable[np.ndarray] | None = None,
+    ) -> Scores:
+        """Scores of a network on any frames, in the precision of the validation.
+
+        Args:
+            network: The network.
+            frames: The frames.
+            native: Their labels at their own size, to score against these.
+        """
         found = evaluate(
             {"network": network},
             frames,
@@ -281,6 +302,7 @@ class Engine:
             device=self._device,
             settings=self._settings,
             over=self._over,
+            native=native,
         )
         return found.scores["network"]
 

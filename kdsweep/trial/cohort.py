@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kdsweep.config.distill import TEACHER_KEYS
-from kdsweep.config.metrics import LABELLED, MiouOver
+from kdsweep.config.metrics import LABELLED, NATIVE, MiouOver
 from kdsweep.data import (
     EvalLoader,
     SegmentationData,
@@ -56,6 +56,7 @@ class Cohort:
         loader: Makes the training batches.
         frames: Serves a split as it is, for scoring.
         compilation: How its networks are compiled.
+        is_native: Whether frames are scored at the size of their label files.
     """
 
     engine: Engine
@@ -64,10 +65,15 @@ class Cohort:
     loader: TrainLoader
     frames: Callable[[Split], EvalLoader]
     compilation: Compilation
+    is_native: bool = False
 
-    def score(self, network: SegmentationNetwork, split: Split) -> Scores:
-        """Scores of a network on a split, in the precision of the validation."""
-        return self.engine.score(network, self.frames(split))
+    def score_test(self, network: SegmentationNetwork) -> Scores | None:
+        """Score a network on the test split, if there is one, as the validation does."""
+        test = self.data.test
+        if test is None:
+            return None
+        native = self.data.native["test"].labels if self.is_native else None
+        return self.engine.score(network, self.frames(test), native)
 
     def close(self) -> None:
         """End loader processes, and give back what compiled networks hold beyond their weights."""
@@ -121,6 +127,7 @@ def build_cohort(
         pin_memory=pin,
         device=augmenting_device(jobs[0], device),
     )
+    is_native = train.validate_at == NATIVE
     # Without gradients twice the frames fit.
     served = partial(EvalLoader, batch_size=2 * train.batch_size, pin_memory=pin)
     engine = Engine(
@@ -141,8 +148,9 @@ def build_cohort(
         device=device,
         keep=sample_frames,
         over=over,
+        native=data.native["val"].labels if is_native else None,
     )
-    return Cohort(engine, data, sample_frames, loader, served, compilation)
+    return Cohort(engine, data, sample_frames, loader, served, compilation, is_native)
 
 
 def _prepare(device: torch.device) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config.metrics import RESIZED
 from kdsweep.errors import CheckpointError
 from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.training.checkpoint import load_state, save_state
@@ -98,4 +99,7 @@ def fingerprint(job: Job) -> str:
         relevant["data"].pop(key, None)
     for key in ("batch_size", "accumulate", "compile", "precision", "channels_last"):
         relevant["train"].pop(key, None)
+    # Keys of today as jobs of before had them without a word.
+    if relevant["train"]["validate_at"] == RESIZED:
+        del relevant["train"]["validate_at"]
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()

@@ -88,6 +88,7 @@ def test_a_report_says_what_it_said(sweeps, name):
     was = expected(name)
     now = as_json(to_json(results), sweeps)
     assert now["summary"].pop("miou_over") == "seen"  # told since, and as it was then
+    assert now["summary"].pop("protocol") == "resized"
     assert differences(was["report"], now) == []
     assert was["epochs"] == results.epochs.to_csv(index=False)
 
@@ -135,4 +136,18 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
     if isinstance(now, dict):  # further trackers have come since, and are off
         for tracker in ("tensorboard", "mlflow"):
             assert now["tracking"].pop(tracker) is None
+        for job in now["jobs"].values():
+            assert job["train"].pop("validate_at") == "resized"
     assert expected(name)["confirm"] == now
+
+
+def test_jobs_of_a_cheap_sweep_can_be_confirmed_at_the_size_that_papers_print(sweeps):
+    path = sweeps / "20261122-141503-front"
+    asis = jobs_to_confirm(path, top=3, seeds=2)
+    native = jobs_to_confirm(path, top=3, seeds=2, protocol="native")
+    assert [job.train.validate_at for job in native.jobs.values()] == ["native"] * len(asis.jobs)
+    for name, job in native.jobs.items():
+        train = job.train.model_copy(update={"validate_at": "resized"})
+        assert job.model_copy(update={"train": train}) == asis.jobs[name]
+    with pytest.raises(KdsweepError, match="no such protocol"):
+        jobs_to_confirm(path, top=3, seeds=2, protocol="paper")

@@ -84,6 +84,7 @@ def test_an_old_experiment_is_marked_wherever_its_numbers_stand(tmp_path, mixed,
         ({"data": {**DATA, "source": "camvid"}}, "the data set differs"),
         ({"data": {**DATA, "image_size": [64, 96]}}, "the image size differs"),
         ({"data": {**DATA, "classes": ["road", "car"]}}, "the classes differ"),
+        ({"protocol": "native"}, "one is scored at the labels' own size, another at its images'"),
     ],
 )
 def test_other_scores_are_not_compared(tmp_path, mixed, small, header, what):

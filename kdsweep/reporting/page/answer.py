@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kdsweep.config.metrics import TEST_MIOU
+from kdsweep.config.metrics import NATIVE, TEST_MIOU
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
@@ -103,7 +103,8 @@ def sentences(results: Results, metric: str) -> list[str]:
     found = [
         *compromises(results),
         f"{searched} {best.student}{teacher} in trial {best.number}: {metric} "
-        f"{formats.score(best.value)} on the validation split at epoch {best.best_epoch}.",
+        f"{formats.score(best.value)} on the validation split at epoch {best.best_epoch}"
+        f"{_scored(results)}.",
     ]
     test = _test_score(results, best.number)
     if test is not None:
@@ -121,6 +122,12 @@ def sentences(results: Results, metric: str) -> list[str]:
         trials = "Trial" if len(ties) == 1 else "Trials"
         found.append(f"{trials} {formats.few(ties)} reached as much as trial {best.number}.")
     return found
+
+
+def _scored(results: Results) -> str:
+    """Return the size that was scored at, where it is not that of the images."""
+    protocol = results.summary.protocol
+    return f", scored at {formats.scored_at(protocol)}" if protocol == NATIVE else ""
 
 
 def compromises(results: Results) -> list[str]:

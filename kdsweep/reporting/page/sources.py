@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.ledger import Experiment
+from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.trial_files import measured_on
@@ -38,7 +39,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("experiment", summary.experiment),
         ("command", shlex.join(environment.get("command") or [])),
         ("started", environment.get("time")),
-        ("data", _data_text(data)),
+        ("data", _data_text(data, summary.protocol)),
         ("sampler", summary.sampler),
         ("scheduler", summary.scheduler),
         ("metric", summary.metric),
@@ -87,7 +88,7 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _data_text(data: dict[str, Any]) -> str | None:
+def _data_text(data: dict[str, Any], protocol: str) -> str | None:
     if not data.get("source"):
         return None
     counts = [
@@ -104,6 +105,7 @@ def _data_text(data: dict[str, Any]) -> str | None:
         parts.append(f"{', '.join(counts)} frames")
     if data.get("image_size"):
         parts.append("{}×{} pixels (height × width)".format(*data["image_size"]))
+        parts.append(f"scored at {formats.scored_at(protocol)}")
     if data.get("classes"):
         parts.append(f"{len(data['classes'])} classes")
     return "; ".join(parts)
