@@ -189,6 +189,7 @@ def test_checkpoints_of_another_job_are_refused(job: Job, tiny_data: Path, tmp_p
     for key in ("batch_size", "accumulate", "compile", "precision", "channels_last"):
         before["train"].pop(key)
     assert before["train"].pop("validate_at") == "resized"
+    assert (before["data"].pop("crop"), before["data"].pop("crop_scale")) == (None, [0.5, 2.0])
     text = json.dumps(before, sort_keys=True).encode()
     assert fingerprint(job) == hashlib.sha256(text).hexdigest()
     native = job.model_copy(

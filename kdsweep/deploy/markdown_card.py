@@ -129,6 +129,11 @@ def _recipe(card: Card, job: Job, progress: TrialProgress | None) -> list[str]:
     epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
     if progress is not None and progress.epochs < train.epochs:
         epochs = f"{progress.epochs} of {train.epochs} epochs"
+    if job.data.crop is not None:
+        size = "{}×{}".format(*job.data.crop)
+        taught += " On crops of {} from frames scaled by {:g} to {:g}.".format(
+            size, *job.data.crop_scale
+        )
     lines = [
         taught,
         f"Distillation: {terms or 'none'}.",

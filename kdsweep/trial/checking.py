@@ -62,7 +62,8 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
     inspected = {} if inspected is None else inspected
     for role, model in (("teacher", job.teacher), ("student", job.student)):
         if model is not None:
-            key = (model.model_dump_json(), job.data.image_size, job.train.batch_size)
+            sizes = (job.data.image_size, job.data.train_size)
+            key = (model.model_dump_json(), *sizes, job.train.batch_size)
             try:
                 if key not in inspected:
                     inspected[key] = _inspect(job, model)
@@ -94,16 +95,19 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         encoder_weights=model.encoder_weights,
         options=model.options,
     )
-    height, width = job.data.image_size
     stride = network.stride
-    if height % stride or width % stride:
-        near = [max(stride, round(side / stride) * stride) for side in (height, width)]
-        raise ConfigError(
-            f"{model.arch} with encoder {model.encoder} needs sizes that are multiples of {stride}",
-            path=("data", "image_size"),
-            value=[height, width],
-            hint=f"image_size: [{near[0]}, {near[1]}]",
-        )
+    for name, size in (("image_size", job.data.image_size), ("crop", job.data.train_size)):
+        if any(side % stride for side in size):
+            near = [max(stride, round(side / stride) * stride) for side in size]
+            raise ConfigError(
+                f"{model.arch} with encoder {model.encoder} needs sizes that are multiples of "
+                f"{stride}",
+                path=("data", name),
+                value=list(size),
+                hint=f"{name}: [{near[0]}, {near[1]}]",
+            )
+    height, width = job.data.train_size
+    trained = "image_size" if job.data.crop is None else "crop"
     try:
         with torch.no_grad():
             shape = (job.train.batch_size, height, width, 3)
@@ -113,9 +117,9 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         raise ConfigError(
             f"{model.arch} with encoder {model.encoder} cannot train on batches of "
             f"{job.train.batch_size} images of {height}×{width}: {reason}",
-            path=("data", "image_size"),
+            path=("data", trained),
             value=[height, width],
-            hint="a larger image_size, or a train.batch_size above 1",
+            hint=f"a larger {trained}, or a train.batch_size above 1",
         ) from error
     return network
 

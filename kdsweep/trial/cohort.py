@@ -20,6 +20,7 @@ from kdsweep.data import (
     TrainLoader,
     class_frequencies,
 )
+from kdsweep.data.augment.draws import RandomCrop
 from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
 from kdsweep.errors import ConfigError
 from kdsweep.models import (
@@ -126,6 +127,7 @@ def build_cohort(
         workers=workers,
         pin_memory=pin,
         device=augmenting_device(jobs[0], device),
+        crop=random_crop(jobs[0]),
     )
     is_native = train.validate_at == NATIVE
     # Without gradients twice the frames fit.
@@ -365,7 +367,13 @@ def augmenting_device(job: Job, device: torch.device) -> torch.device | None:
     if job.data.augment_on == "auto":
         on_device = device.type == "cuda"
     by_name = isinstance(job.data.augment, str) and job.data.augment != "none"
-    return device if on_device and by_name else None
+    return device if on_device and (by_name or job.data.crop is not None) else None
+
+
+def random_crop(job: Job) -> RandomCrop | None:
+    """Return how a job's crops are drawn; ``None`` where it trains on whole frames."""
+    data = job.data
+    return None if data.crop is None else RandomCrop(data.crop, data.crop_scale)
 
 
 def _num_workers(job: Job, device: torch.device) -> int:

@@ -100,6 +100,8 @@ def fingerprint(job: Job) -> str:
     for key in ("batch_size", "accumulate", "compile", "precision", "channels_last"):
         relevant["train"].pop(key, None)
     # Keys of today as jobs of before had them without a word.
+    if relevant["data"]["crop"] is None:
+        del relevant["data"]["crop"], relevant["data"]["crop_scale"]
     if relevant["train"]["validate_at"] == RESIZED:
         del relevant["train"]["validate_at"]
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()

@@ -138,6 +138,7 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
             assert now["tracking"].pop(tracker) is None
         for job in now["jobs"].values():
             assert job["train"].pop("validate_at") == "resized"
+            assert (job["data"].pop("crop"), job["data"].pop("crop_scale")) == (None, [0.5, 2.0])
     assert expected(name)["confirm"] == now
 
 
