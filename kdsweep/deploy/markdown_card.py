@@ -218,12 +218,13 @@ def _test_scores(card: Card, job: Job, chosen: ChosenStudent) -> list[str]:
         try:
             file = home.scores("test", native=native, windows=windows)
             found = json.loads(file.read_text(encoding="utf-8"))
+            how = scored_text({"image_size": card.image_size, **found})
             if found["epoch"] == card.epoch:
                 miou = Estimate(
                     *(float(found["scores"]["miou"][k]) for k in ("value", "low", "high"))
                 )
                 lines.append(
-                    f"Test split, {found['num_frames']} frames, in PyTorch, {scored_text(found)}: "
+                    f"Test split, {found['num_frames']} frames, in PyTorch, {how}: "
                     f"mIoU {_with_interval(miou, ', 95 % ')}."
                 )
         except (OSError, ValueError, KeyError, TypeError):
