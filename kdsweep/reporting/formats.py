@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ _BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hou
 def scored_at(protocol: str) -> str:
     """The size at which a sweep's trials are scored, after the size of its images."""
     return "the labels' own size" if protocol == metrics.NATIVE else "this size"
+
+
+def of_protocol(link: Mapping[str, Any]) -> str:
+    """What to add to the name of a confirmation that is scored at the labels' own size."""
+    native = link.get("protocol") == metrics.NATIVE
+    return f", scored at {scored_at(metrics.NATIVE)}" if native else ""
 
 
 def score(value: Any) -> str:

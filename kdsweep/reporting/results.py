@@ -158,7 +158,8 @@ def _claims_of(experiment: Experiment) -> dict[str, Any]:
         return {**found, "state": "damaged", "claims": [], "error": first.split("\n")[0]}
     rows = results.confirmation.to_dict("records")
     claims = [{str(key): plain(value) for key, value in row.items()} for row in rows]
-    return {**found, "state": results.summary.state, "claims": claims}
+    summary = results.summary
+    return {**found, "state": summary.state, "claims": claims, "protocol": summary.protocol}
 
 
 def results_from_events(

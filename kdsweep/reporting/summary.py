@@ -79,7 +79,7 @@ class Summary(_Record):
         num_gains, gains_matched: Trials with a gain, and whether all of them are matched.
         confirms: Folder of the experiment that this one confirms.
         confirmed_by: Those beside it that trained its best jobs again: ``experiment, state,
-            claims`` (rows of their confirmation) and ``error`` if one cannot be read.
+            claims`` (rows of their confirmation), ``protocol``, ``error`` if one cannot be read.
         data: What the ledger says of the data.
         notice: What has to be known of the data before a number is quoted.
         miou_over: The classes that count in mIoU, ``labelled`` or ``seen``.

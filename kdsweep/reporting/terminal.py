@@ -284,7 +284,7 @@ def _print_confirmed_by(results: Results, console: Console) -> None:
     for link in results.summary.confirmed_by:
         where = formats.short_path(Path(link["experiment"]))
         state = "" if link["state"] == "done" else f" ({link['state']})"
-        line = f"Confirmed with fresh seeds in {where}{state}"
+        line = f"Confirmed with fresh seeds in {where}{state}{formats.of_protocol(link)}"
         print_text(console, line, style="bold", wrap=False)
         for row in link["claims"]:
             print_bullet(console, f"{row['job']}, {row['split']}: {row['claim']}.")

@@ -134,6 +134,8 @@ def test_data_keeps_what_all_sources_share(file: Path) -> None:
         "source": "camvid",
         "path": "/data/camvid",
         "image_size": [64, 96],
+        "crop": None,
+        "crop_scale": [0.5, 2.0],
         "augment": "light",
         "augment_on": "auto",
         "num_classes": None,

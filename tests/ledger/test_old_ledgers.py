@@ -89,6 +89,8 @@ def test_a_report_says_what_it_said(sweeps, name):
     now = as_json(to_json(results), sweeps)
     assert now["summary"].pop("miou_over") == "seen"  # told since, and as it was then
     assert now["summary"].pop("protocol") == "resized"
+    for link in now["summary"]["confirmed_by"]:
+        assert link.pop("protocol") == "resized"
     assert differences(was["report"], now) == []
     assert was["epochs"] == results.epochs.to_csv(index=False)
 

@@ -49,6 +49,7 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
     for link in summary.confirmed_by:
         path = Path(link["experiment"])
         remark = "" if link["state"] == "done" else f"({link['state']})"
+        remark = f"{remark}{formats.of_protocol(link)}"
         lines = [_claim(row) for row in link["claims"]]
         if link["error"] is not None:
             lines.append(link["error"])
