@@ -16,6 +16,7 @@ from kdsweep.errors import ConfigError, KdsweepError
 
 if TYPE_CHECKING:
     from kdsweep.config import Job, Space
+    from kdsweep.config.metrics import Protocol
     from kdsweep.data.source import SplitName
     from kdsweep.deploy.choosing import ChosenStudent
     from kdsweep.deploy.evaluation import Evaluation
@@ -187,6 +188,7 @@ def confirm(
     *,
     top: int = 3,
     seeds: int = 5,
+    protocol: Protocol | None = None,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
     address: str | None = None,
     accept_changed_data: bool = False,
@@ -197,6 +199,7 @@ def confirm(
         experiment: The sweep's folder.
         top: How many of the best jobs; all, if there are fewer.
         seeds: Fresh seeds of each.
+        protocol: The size to score at, ``native`` or ``resized``; that of the sweep if left out.
         experiments: Folder that gets the new experiment's folder.
         address: A Ray cluster to join.
         accept_changed_data: Whether to confirm on other data than the jobs were found on.
@@ -210,7 +213,7 @@ def confirm(
     from kdsweep.reporting import load as load_results
     from kdsweep.sweep import jobs_to_confirm, run_sweep
 
-    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds)
+    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds, protocol=protocol)
     outcome = run_sweep(
         jobs,
         experiments=Path(experiments),
@@ -372,6 +375,9 @@ def evaluate(
     out: str | Path | None = None,
     device: str = "auto",
     accept_changed_data: bool = False,
+    protocol: Protocol | None = None,
+    window: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
 ) -> Evaluation:
     """Score a trained student on a split, with intervals over frames, and write the scores.
 
@@ -388,11 +394,17 @@ def evaluate(
         out: Folder of the files; ``evaluation`` in the experiment if left out.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         accept_changed_data: Whether to use other data than the student was trained on.
+        protocol: The size to score at: ``native`` is that of the label files, ``resized`` that of
+            ``data.image_size``; as the training's validation did if left out.
+        window: Height and width of windows that look at images at their own resolution; whole
+            images if left out.
+        stride: Rows and columns between windows; two thirds of the window if left out.
 
     Raises:
         KdsweepError: Bad input, or data that are not those that it was trained on.
     """
     from kdsweep.deploy.scoring import score
+    from kdsweep.deploy.windows import make_windows
 
     return score(
         path,
@@ -404,6 +416,8 @@ def evaluate(
         out=None if out is None else Path(out),
         device=device,
         accept_changed_data=accept_changed_data,
+        protocol=protocol,
+        windows=make_windows(window, stride),
         warn=lambda said: warnings.warn(said, stacklevel=4),
     ).evaluation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,10 @@ def test_checkpoints_of_another_job_are_refused(job: Job, tiny_data: Path, tmp_p
     smaller = make_job(
         tiny_data, tmp_path, train={"epochs": 3, "batch_size": 2, "accumulate": 2, "lr": 3e-3}
     )
+    native = job.model_copy(
+        update={"train": job.train.model_copy(update={"validate_at": "native"})}
+    )
+    assert fingerprint(native) != fingerprint(job)
     assert fingerprint(smaller) == fingerprint(job)  # how a trial out of memory goes on
 
 

@@ -242,5 +242,5 @@ def test_the_best_student_is_scored_on_the_test_split_after_the_last_epoch(
     network = cohort.engine.students[0].network
     network.load_state_dict(load_file(folder.best / "student.safetensors"))
     assert cohort.data.test is not None
-    assert last[0].metrics["test/miou"] == cohort.score(network, cohort.data.test).miou
+    assert last[0].metrics["test/miou"] == cohort.score_test(network).miou
     cohort.close()

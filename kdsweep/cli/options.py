@@ -48,6 +48,33 @@ TeacherFolder = Annotated[
         show_default=False,
     ),
 ]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="H,W",
+        help="Look at images at their own resolution, in windows; left out: resized and whole.",
+        show_default=False,
+    ),
+]
+Stride = Annotated[
+    str | None,
+    typer.Option(
+        "--stride",
+        metavar="H,W",
+        help="From one window to the next; two thirds of it if left out.",
+        show_default=False,
+    ),
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="native|resized",
+        help="Score at the labels' own size or at image_size; left out: as the training did.",
+        show_default=False,
+    ),
+]
 Data = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,10 +13,13 @@ from kdsweep.cli.options import (
     LATEST_EXPERIMENT,
     AcceptData,
     Data,
+    ProtocolName,
     Quiet,
+    Stride,
     Student,
     TeacherFolder,
     TrialNumber,
+    Window,
 )
 from kdsweep.cli.output import SOME_FAILED, relative, say_warning, terminal
 
@@ -39,6 +42,9 @@ def evaluate(
         ),
     ] = None,
     teacher: TeacherFolder = None,
+    protocol: ProtocolName = None,
+    window: Window = None,
+    stride: Stride = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of CSV and JSON; left out: in the experiment, under evaluation."),
@@ -50,6 +56,7 @@ def evaluate(
     """Score a student: IoU, boundaries, calibration, each with its interval over frames."""
     from kdsweep.deploy.evaluation_display import show_evaluation, show_written
     from kdsweep.deploy.scoring import score
+    from kdsweep.deploy.windows import parse_windows
 
     scored = score(
         student,
@@ -61,6 +68,8 @@ def evaluate(
         out=out,
         device=device,
         accept_changed_data=accept_changed_data,
+        protocol=protocol,  # type: ignore[arg-type]
+        windows=parse_windows(window, stride),
         warn=say_warning,
     )
     if as_json:
@@ -169,6 +178,8 @@ def predict(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write pictures with the classes laid over them too.")
     ] = False,
+    window: Window = None,
+    stride: Stride = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     quiet: Quiet = False,
@@ -179,10 +190,14 @@ def predict(
     from kdsweep.deploy import load
     from kdsweep.deploy.predict_display import predict_progress
     from kdsweep.deploy.predicting import predict as predict_files
+    from kdsweep.deploy.windows import parse_windows
 
+    windows = parse_windows(window, stride)
     loaded = load(model, device=device, num_threads=threads)
     with predict_progress(Console(stderr=True, quiet=quiet)) as (begin, advance):
-        done = predict_files(loaded, inputs, out, overlay=overlay, begin=begin, advance=advance)
+        done = predict_files(
+            loaded, inputs, out, overlay=overlay, windows=windows, begin=begin, advance=advance
+        )
     for problem in done.problems:
         say_warning(f"skipped {problem}")
     if not quiet:

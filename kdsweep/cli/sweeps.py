@@ -18,6 +18,7 @@ from kdsweep.cli.options import (
     Experiment,
     Json,
     Out,
+    ProtocolName,
     Quiet,
     Set,
     SpaceFile,
@@ -142,6 +143,7 @@ def confirm(
     experiment: Experiment = LATEST_EXPERIMENT,
     top: Annotated[int, typer.Option(min=1, help="How many of the best, or of the front.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
+    protocol: ProtocolName = None,
     out: Out = Path("experiments"),
     address: Address = None,
     accept_changed_data: AcceptData = False,
@@ -155,7 +157,7 @@ def confirm(
     from kdsweep.api import sweep_summary
     from kdsweep.sweep import jobs_to_confirm, run_sweep
 
-    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds)
+    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds, protocol=protocol)
     if len(jobs.jobs) < top:
         say_warning(f"{experiment} has {len(jobs.jobs)} different jobs to confirm, not {top}")
     outcome = run_sweep(

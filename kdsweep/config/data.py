@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from annotated_types import DocInfo
-from pydantic import AfterValidator, Field, PositiveInt, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    WithJsonSchema,
+    model_validator,
+)
 
 from kdsweep.config.base import Config, Names, broken_rule
 from kdsweep.config.model import Options
@@ -58,6 +65,7 @@ Classes = Annotated[
 Problem = Literal["empty_class", "one_class", "mostly_void", "overlap", "differing_palettes"]
 NumClasses = Annotated[int, Field(ge=2, le=255)]  # ids are bytes, and 255 is void
 ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
+CropScale = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)]
 _SceneSide = Annotated[int, Field(ge=16)]
 SceneSize = Annotated[tuple[_SceneSide, _SceneSide], Field(strict=False)]
 
@@ -131,6 +139,11 @@ class BaseDataConfig(PluggedConfig):
         accept: Problems of the data that do not stop the training; the report names them.
         image_bits: Bits of a channel of the images that hold something, where that is more than
             8: a camera's 12 bits come in files of 16.
+        crop: (height, width) in pixels of crops to train on, drawn from frames of ``image_size``
+            that are scaled at random; validation sees whole frames. ``null`` trains on whole
+            frames.
+        crop_scale: Least and greatest factor by which a frame is scaled before a crop is cut; what
+            a crop has beyond the frame is black, and void in the labels. Only with ``crop``.
         augment: Augmentation of the training split: by name, or by a pipeline of your own. The
             file's content becomes part of the job.
         augment_on: Where it is done: in the loader processes, frame by frame (``cpu``), or on the
@@ -151,6 +164,8 @@ class BaseDataConfig(PluggedConfig):
     classes: Classes | None = None
     accept: Annotated[tuple[Problem, ...], Field(strict=False)] = ()
     image_bits: Annotated[int, Field(ge=8, le=16)] = 8
+    crop: ImageSize | None = None
+    crop_scale: CropScale = (0.5, 2.0)
     augment: AugmentPreset | AugmentPipeline = "standard"
     augment_on: AugmentOn = "auto"
     num_classes: NumClasses | None = None
@@ -167,6 +182,28 @@ class BaseDataConfig(PluggedConfig):
                 if not isinstance(member, str):
                     return True
         return False
+
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """(height, width) of what networks train on; they are validated at ``image_size``."""
+        return self.crop or self.image_size
+
+    @model_validator(mode="after")
+    def _crops_can_be_drawn(self) -> BaseDataConfig:
+        if self.crop_scale[0] > self.crop_scale[1]:
+            raise broken_rule(
+                "the least scale is above the greatest",
+                at=("crop_scale",),
+                allowed="[least, greatest], such as [0.5, 2.0]",
+            )
+        if self.crop is not None and not isinstance(self.augment, str):
+            raise broken_rule(
+                "a pipeline of your own cuts its own crops",
+                at=("crop",),
+                allowed="null; or an augmentation by name",
+                hint="RandomResizedCrop in the pipeline does the same",
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_pipeline_runs_on_the_cpu(self) -> BaseDataConfig:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 MIOU: Final = "student/miou"
 TEACHER_MIOU: Final = "teacher/miou"
 TEST_MIOU: Final = "test/miou"
+
+MiouOver = Literal["labelled", "seen"]
+"""The classes that mIoU is the mean over."""
+LABELLED: Final = "labelled"
+"""Those with a labelled pixel in the split, so the same ones for every network that is scored."""
+SEEN: Final = "seen"
+"""Those in labels or predictions, as ours were until 29 November 2026."""
+
+Protocol = Literal["resized", "native"]
+"""The size at which predictions are compared with labels."""
+RESIZED: Final = "resized"
+"""That of ``data.image_size``, to which labels are resized like images."""
+NATIVE: Final = "native"
+"""That of the label files, to which logits are enlarged; it is what papers print."""
 
 Direction = Literal["maximize", "minimize"]
 
@@ -56,6 +70,20 @@ class Metric:
     def direction(self) -> Direction:
         """``maximize`` or ``minimize``, as Optuna and W&B call it."""
         return "minimize" if self.is_cost else "maximize"
+
+
+def counts(labelled: Any, predicted: Any, over: MiouOver) -> Any:
+    """Which classes count in mIoU; the only place that decides it.
+
+    Args:
+        labelled: Pixels with each class as their label, a NumPy array or a tensor.
+        predicted: Those among the labelled pixels that are predicted as it, likewise.
+        over: The definition.
+
+    Returns:
+        Booleans of the same kind and shape.
+    """
+    return labelled > 0 if over == LABELLED else labelled + predicted > 0
 
 
 def _cost(key: str, name: str, unit: str, after: str, noise: float = _NOISE) -> Metric:

@@ -316,6 +316,13 @@ def _build(
 
 def _check_search(space: Space) -> None:
     """Raise a ConfigError unless the sampler and the controls can do with the space."""
+    if len({job.train.validate_at for job in space.jobs_to_check()}) > 1:
+        raise ConfigError(
+            "trials that are scored at different sizes cannot be ranked",
+            path=("train", "validate_at"),
+            allowed="resized or native, the same for the whole sweep",
+            hint="kdsweep evaluate --protocol native scores any student at the other size",
+        )
     if space.sweep.sampler == "grid":
         space._must_be_finite()
     if space.sweep.controls == "shared":

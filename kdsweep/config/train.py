@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from kdsweep.config.base import Config, broken_rule
+from kdsweep.config.metrics import RESIZED, Protocol
 
 ClassWeights = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=2)]
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -122,6 +123,9 @@ class TrainConfig(Config):
             ``default``. ``reduce-overhead`` and ``max-autotune`` use CUDA graphs, which CPUs do not
             have, and which are left out, with a warning, where batches are gathered
             (``accumulate``) or the teacher learns from its student (``mutual``).
+        validate_at: Size at which networks are scored: ``resized`` compares with labels resized to
+            ``data.image_size``, ``native`` enlarges the logits to the size of the label files and
+            compares there, as papers do. The same in a whole sweep.
         seed: Seed of initial weights, order of frames, augmentation and dropout.
         teacher: What differs for the teacher.
         student: What differs for the student.
@@ -143,6 +147,7 @@ class TrainConfig(Config):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     channels_last: bool | None = None
     compile: bool | CompileMode = False
+    validate_at: Protocol = RESIZED
     seed: int = Field(default=0, ge=0)
     teacher: NetworkTrainConfig = Field(default_factory=NetworkTrainConfig)
     student: NetworkTrainConfig = Field(default_factory=NetworkTrainConfig)

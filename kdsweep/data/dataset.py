@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from kdsweep.data.carla import CLASSES
 from kdsweep.data.classes_file import default_palette
 from kdsweep.data.fingerprint import default_cache
 from kdsweep.data.identity import Identity
+from kdsweep.data.native import NativeFrames, NativeLabels
 from kdsweep.data.source import Frame, Progress, Source, SplitName, build_source, expected_layout
 from kdsweep.data.sources.roadscenes import RoadscenesSource
 from kdsweep.data.split import Split
@@ -38,6 +39,7 @@ class SegmentationData:
         notice: What must be said wherever scores on this data are shown, if anything.
         source: What the files are read by; ``None`` for frames that were made up.
         identity: What they are; ``None`` for frames that no files were looked at for.
+        native: The frames of each split at the size of their files.
     """
 
     name: str
@@ -50,6 +52,7 @@ class SegmentationData:
     notice: str | None
     source: Source | None = None
     identity: Identity | None = None
+    native: Mapping[SplitName, NativeFrames] = field(default_factory=dict, repr=False)
 
     @property
     def source_path(self) -> Path:
@@ -153,6 +156,7 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
         notice=source.notice,
         source=source,
         identity=Identity.of(source, splits),
+        native={name: NativeFrames(NativeLabels(source, some)) for name, some in frames.items()},
     )
 
 

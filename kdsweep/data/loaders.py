@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kdsweep.data.augment.batch_draws import BatchDrawer, Draws
+from kdsweep.data.augment.draws import RandomCrop
 from kdsweep.data.augment.on_cpu import Augmenter
 from kdsweep.data.augment.on_device import DeviceAugmenter
 from kdsweep.data.augment.pipeline import PipelineAugmenter
@@ -65,8 +66,10 @@ class _Batches(Dataset[HostBatch]):
         split: Split,
         augment: Augmenter | PipelineAugmenter | None = None,
         draw: BatchDrawer | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self._split = split
+        self._size = size or split.image_size
         self._augment = augment
         self._draw = draw
 
@@ -76,7 +79,7 @@ class _Batches(Dataset[HostBatch]):
     def make(self, order: _Order, *, pin_memory: bool) -> HostBatch:
         """The batch, in new memory."""
         split, indices = self._split, list(order.indices)
-        shape = (len(indices), *split.image_size)
+        shape = (len(indices), *self._size)
         images_BHWC = torch.empty((*shape, 3), dtype=torch.uint8, pin_memory=pin_memory)
         labels_BHW = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
         indices_B = torch.tensor(indices, dtype=torch.int64)
@@ -170,6 +173,7 @@ class TrainLoader:
         seed: Seed of order and augmentation.
         workers: Processes that make batches ahead of time; 0 makes them here, when asked.
         pin_memory: Put batches into page-locked memory; of no effect without CUDA.
+        crop: Crops to train on in place of whole frames; with a preset only.
         device: Where whole batches are augmented by a preset, to which they are brought for it;
             ``None`` augments frame by frame on the CPU, where they are made. The frames are the
             same but for rounding.
@@ -188,19 +192,22 @@ class TrainLoader:
         workers: int = 0,
         pin_memory: bool = False,
         device: torch.device | None = None,
+        crop: RandomCrop | None = None,
     ) -> None:
         self._num_frames = len(split)
         self._batch_size = min(batch_size, len(split))
         self._seed = seed
+        size = split.image_size if crop is None else crop.size
         if not isinstance(augment, str):
             assert device is None, "a pipeline runs on the CPU"
             batches = _Batches(split, augment=PipelineAugmenter(augment, seed))
         elif device is None:
-            batches = _Batches(split, augment=Augmenter(augment, split.image_size, seed))
+            on_cpu = Augmenter(augment, split.image_size, seed, crop)
+            batches = _Batches(split, augment=on_cpu, size=size)
         else:
-            batches = _Batches(split, draw=BatchDrawer(augment, split.image_size, seed))
+            batches = _Batches(split, draw=BatchDrawer(augment, split.image_size, seed, crop))
         self._loader = _Loader(batches, workers, pin_memory)
-        self._augment = DeviceAugmenter(split.image_size)
+        self._augment = DeviceAugmenter(size)
         self.workers = workers
         self.device = device
 

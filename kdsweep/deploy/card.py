@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kdsweep.config.metrics import RESIZED, SEEN, MiouOver, Protocol
 from kdsweep.config.model import ModelConfig
 from kdsweep.errors import ModelFileError
 from kdsweep.labels import VOID
@@ -55,6 +56,8 @@ class Card(BaseModel):
         model: Its network.
         epoch: Epochs it was trained for.
         miou: Its mIoU on validation frames at that epoch.
+        miou_over: The classes that count in it.
+        protocol: The size at which it was scored.
         source: Data set.
         data: Which state of it; ``None`` in cards of earlier versions.
         notice: What must be said wherever its scores are shown.
@@ -72,6 +75,8 @@ class Card(BaseModel):
     model: ModelConfig
     epoch: int | None = None
     miou: float | None = None
+    miou_over: MiouOver = SEEN
+    protocol: Protocol = RESIZED
     source: str | None = None
     data: DataName | None = None
     notice: str | None = None

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsweep.config.metrics import LABELLED, NATIVE, RESIZED, Protocol
 from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.deploy.bootstrap import LEVEL, NUM_RESAMPLES, SEED, Estimate, estimate, resample
 from kdsweep.deploy.boundary import tolerance_px
 from kdsweep.deploy.calibration import reliability
 from kdsweep.deploy.chain import apply_chains, median_ms, warm_up
 from kdsweep.deploy.frame_counts import FrameCounts
+from kdsweep.deploy.protocols import predictions
 from kdsweep.deploy.steps import Steps, step_text
 from kdsweep.deploy.trained_student import TrainedStudent
-from kdsweep.deploy.tta import FramePredictor, plain_predictions
+from kdsweep.deploy.tta import FramePredictor
+from kdsweep.deploy.windows import Windows
+from kdsweep.errors import ConfigError
 from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.models.inference_cost import device_name
 
@@ -113,6 +117,8 @@ def evaluate_student(
     steps: Steps = (),
     teacher: SegmentationNetwork | None = None,
     num_resamples: int = NUM_RESAMPLES,
+    protocol: Protocol | None = None,
+    windows: Windows | None = None,
 ) -> Evaluation:
     """Score a student on a split.
 
@@ -125,17 +131,23 @@ def evaluate_student(
         steps: Post-processing.
         teacher: For steps that ask for one.
         num_resamples: Resamples of the frames that the intervals rest on.
+        protocol: The size to score at; as :func:`protocol_of` has it if left out.
+        windows: Look at the files' own pixels in windows, instead of resizing the image.
 
     Raises:
-        ConfigError: The data have no such split.
+        ConfigError: The data have no such split, or what is asked for does not go together.
     """
     frames = student.split(split)
+    protocol = protocol_of(student, protocol, steps, windows)
     counts = new_counts(student)
     without = new_counts(student) if steps else None
     ms: dict[str, float] = {}
+    sizes = {frames.image_size}
     if without is None:
-        for index, labels_HW, sure_HW in plain_predictions(student, frames):
-            counts.add(np.asarray(frames.labels_NHW[index]), labels_HW, sure_HW)
+        sizes = set()
+        for true_HW, labels_HW, sure_HW in predictions(student, split, protocol, windows):
+            counts.add(true_HW, labels_HW, sure_HW)
+            sizes.add((true_HW.shape[0], true_HW.shape[1]))
     else:
         predictor = FramePredictor(student, teacher)
         chains: list[Steps] = [(), steps]
@@ -152,6 +164,7 @@ def evaluate_student(
     values = counts.scores(weights_RN)
     before = None if without is None else without.scores(weights_RN)
     facts = _facts(student, split, steps, num_resamples) | ms
+    facts |= _where_scored(protocol, windows, sizes)
     return Evaluation(
         facts=facts,
         scores=_estimates(values, len(counts)),
@@ -171,6 +184,65 @@ def new_counts(student: TrainedStudent) -> FrameCounts:
     return FrameCounts(student.data.classes, has_hood=hood)
 
 
+def protocol_of(
+    student: TrainedStudent,
+    wanted: Protocol | None = None,
+    steps: Steps = (),
+    windows: Windows | None = None,
+) -> Protocol:
+    """Return the size to score at.
+
+    Left open, it is that of the student's validation, so that its numbers go on comparing; windows
+    are always native, and post-processing is searched and scored at the student's own size.
+
+    Args:
+        student: The student.
+        wanted: What was asked for, if anything.
+        steps: Post-processing.
+        windows: Windows.
+
+    Raises:
+        ConfigError: These do not go together.
+    """
+    if wanted is not None and wanted not in (RESIZED, NATIVE):
+        raise ConfigError(
+            "no such protocol", path=("protocol",), value=wanted, allowed=[RESIZED, NATIVE]
+        )
+    if steps and (windows is not None or wanted == NATIVE):
+        raise ConfigError(
+            "post-processing is scored at the student's own size",
+            path=("postprocess",),
+            value=step_text(steps),
+            allowed="with --protocol resized and whole images; or no post-processing",
+        )
+    if windows is not None and wanted == RESIZED:
+        raise ConfigError(
+            "windows look at images that are not resized",
+            path=("protocol",),
+            value=wanted,
+            allowed=f"{NATIVE} with windows; or no windows",
+        )
+    if steps:
+        return RESIZED
+    if windows is not None:
+        return NATIVE
+    return wanted or student.job.train.validate_at
+
+
+def _where_scored(
+    protocol: Protocol, windows: Windows | None, sizes: set[tuple[int, int]]
+) -> dict[str, Any]:
+    """Return the protocol, the inference, and what the size of the scored frames decides."""
+    one = sorted(sizes)[0] if len(sizes) == 1 else None
+    return {
+        "protocol": protocol,
+        "scored_size": None if one is None else list(one),
+        "window": None if windows is None else list(windows.size),
+        "stride": None if windows is None else list(windows.stride),
+        "boundary_tolerance_px": None if one is None else round(tolerance_px(one), 3),
+    }
+
+
 def _facts(
     student: TrainedStudent, split: SplitName, steps: Steps, num_resamples: int
 ) -> dict[str, Any]:
@@ -185,8 +257,8 @@ def _facts(
         "num_frames": len(student.split(split)),
         "image_size": list(size),
         "classes": list(student.data.classes),
+        "miou_over": LABELLED,
         "postprocess": step_text(steps),
-        "boundary_tolerance_px": round(tolerance_px(size), 3),
         "interval": {
             "level": LEVEL,
             "method": "percentile bootstrap over frames",

@@ -13,10 +13,11 @@ from kdsweep.deploy.bootstrap import LEVEL
 from kdsweep.deploy.evaluation import Evaluation
 from kdsweep.deploy.search import Search, Tried
 from kdsweep.deploy.steps import Steps, step_text
-from kdsweep.deploy.tables import change, ends, plain_table, score
+from kdsweep.deploy.tables import change, ends, plain_table, score, scored_text
 
 _NAMES = {
     "miou": "mIoU",
+    "miou_seen": "  over all seen",
     "pixel_accuracy": "pixel accuracy",
     "boundary_f": "boundary F",
     "ece": "calibration ECE",
@@ -38,6 +39,8 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
         style="dim",
     )
     console.print(head)
+    said = scored_text(facts)
+    _say(console, f"{said[0].upper()}{said[1:]}.", "dim")
     if facts["split"] == "test":
         _say(console, "This is the test split: score it once, when nothing is left to choose.")
     if facts["postprocess"] != "none":
@@ -51,12 +54,14 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     _show_classes(evaluation, console)
     if console.width >= _WIDE:
         _show_reliability(evaluation, console)
-    interval = facts["interval"]
+    interval, px = facts["interval"], facts["boundary_tolerance_px"]
     _say(
         console,
         f"Intervals are {100 * LEVEL:.0f} %, {interval['method']} ({interval['num_resamples']} "
         f"resamples, seed {interval['seed']}). Boundaries may be "
-        f"{facts['boundary_tolerance_px']:.1f} px apart (0.75 % of the diagonal).",
+        + ("" if px is None else f"{px:.1f} px apart (")
+        + "0.75 % of the diagonal"
+        + (" apart." if px is None else ")."),
         "dim",
     )
     for note in evaluation.notes:
@@ -126,8 +131,9 @@ def _show_scores(evaluation: Evaluation, console: Console) -> None:
     if without is not None:
         columns += ["without", "difference", ("95 %", "left")]
     table = plain_table(*columns)
+    differs = _differs(evaluation)
     for name, shown in _NAMES.items():
-        if name in evaluation.scores:
+        if name in evaluation.scores and (differs or name != "miou_seen"):
             found = evaluation.scores[name]
             row = [shown, score(found.value), ends(found)]
             if without is not None and differences is not None:
@@ -136,7 +142,20 @@ def _show_scores(evaluation: Evaluation, console: Console) -> None:
                 row.append(ends(gain, signed=True))
             table.add_row(*row)
     console.print(table)
+    if differs:
+        _say(
+            console,
+            "Over all seen: mmseg and torchmetrics also count, with an IoU of 0, classes that are "
+            "predicted here and have no label.",
+            "dim",
+        )
     console.print()
+
+
+def _differs(evaluation: Evaluation) -> bool:
+    """Return whether a class that is predicted and has no label would make another mIoU."""
+    found = [evaluation.scores, *([evaluation.without] if evaluation.without else [])]
+    return any(one["miou"].value != one["miou_seen"].value for one in found)
 
 
 def _show_classes(evaluation: Evaluation, console: Console) -> None:
@@ -151,7 +170,7 @@ def _show_classes(evaluation: Evaluation, console: Console) -> None:
     console.print(table)
     absent = len(evaluation.classes) - len(shown)
     if absent:
-        _say(console, f"{absent} classes are neither in labels nor in predictions.", "dim")
+        _say(console, f"{absent} classes have no label in these frames and do not count.", "dim")
     console.print()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kdsweep.config.metrics import LABELLED, SEEN, MiouOver, counts
 from kdsweep.data.sources.lyft import HOOD_TOP
 from kdsweep.deploy.boundary import boundary_f
 from kdsweep.deploy.calibration import calibration_bins, calibration_error
@@ -82,16 +83,18 @@ class FrameCounts:
             weights_RN: How often each frame counts, a row for each set of scores.
 
         Returns:
-            Of each score an array of (R,), NaN where it is not defined: ``miou``,
-            ``pixel_accuracy``, ``boundary_f`` (mean over a frame's classes, then over frames),
-            ``ece``, the challenge's scores, and by class ``iou/NAME`` and ``boundary_f/NAME``
-            (mean over the frames that have the class).
+            Of each score an array of (R,), NaN where it is not defined: ``miou`` (over the
+            classes that are labelled in the row's frames), ``miou_seen`` (over those that are
+            labelled or predicted there), ``pixel_accuracy``, ``boundary_f`` (mean over a frame's
+            classes, then over frames), ``ece``, the challenge's scores, and by class
+            ``iou/NAME`` and ``boundary_f/NAME`` (mean over the frames that have the class).
         """
         confusion_RKK = weighted_sums(self._confusions, weights_RN)
         right_R = np.trace(confusion_RKK, axis1=-2, axis2=-1)
         iou_RK = class_ious(confusion_RKK)
         found = {
             "miou": mean_of_defined(iou_RK),
+            "miou_seen": mean_of_defined(class_ious(confusion_RKK, SEEN)),
             "pixel_accuracy": _ratio(right_R, confusion_RKK.sum((-2, -1))),
         }
         boundary_NK = np.array(self._boundaries)
@@ -114,14 +117,15 @@ def confusion(labels_HW: np.ndarray, predicted_HW: np.ndarray, num_classes: int)
     """Confusion matrix of a frame, int64; void is left out."""
     valid_HW = labels_HW != VOID
     cells = labels_HW[valid_HW].astype(np.int64) * num_classes + predicted_HW[valid_HW]
-    counts = np.bincount(cells, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def class_ious(confusion_RKK: np.ndarray) -> np.ndarray:
-    """IoU of each class; NaN where it is neither in labels nor in predictions."""
+def class_ious(confusion_RKK: np.ndarray, over: MiouOver = LABELLED) -> np.ndarray:
+    """IoU of each class; NaN where it does not count."""
     hits_RK = np.diagonal(confusion_RKK, axis1=-2, axis2=-1)
-    return _ratio(hits_RK, confusion_RKK.sum(-1) + confusion_RKK.sum(-2) - hits_RK)
+    labelled_RK, predicted_RK = confusion_RKK.sum(-1), confusion_RKK.sum(-2)
+    counted_RK = counts(labelled_RK, predicted_RK, over)
+    return np.where(counted_RK, _ratio(hits_RK, labelled_RK + predicted_RK - hits_RK), np.nan)
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from kdsweep.deploy.choosing import ChosenStudent, TrialProgress
 from kdsweep.deploy.export_check import ExportCheck, Written
 from kdsweep.deploy.onnx_writing import OPSET
 from kdsweep.deploy.quantizing import CALIBRATION_FRAMES
-from kdsweep.deploy.tables import milliseconds
+from kdsweep.deploy.tables import milliseconds, scored_text
 from kdsweep.deploy.test_split_log import score_of_training, scorings
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger.events import Stop
@@ -61,7 +61,7 @@ def model_card(
         _head(card, written),
         _data(card, data, written),
         _recipe(card, job, progress),
-        _scores(card, chosen, check, written, claims),
+        _scores(card, job, chosen, check, written, claims),
         _costs(chosen, check, written),
         _limits(card, data, job, check, progress, claims),
         _provenance(card, check),
@@ -134,6 +134,11 @@ def _recipe(card: Card, job: Job, progress: TrialProgress | None) -> list[str]:
     epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
     if progress is not None and progress.epochs < train.epochs:
         epochs = f"{progress.epochs} of {train.epochs} epochs"
+    if job.data.crop is not None:
+        size = "{}×{}".format(*job.data.crop)
+        taught += " On crops of {} from frames scaled by {:g} to {:g}.".format(
+            size, *job.data.crop_scale
+        )
     lines = [
         taught,
         f"Distillation: {terms or 'none'}.",
@@ -168,12 +173,18 @@ def _option(value: Any) -> str:
 
 
 def _scores(
-    card: Card, chosen: ChosenStudent, check: ExportCheck, written: Written, claims: Sequence[str]
+    card: Card,
+    job: Job,
+    chosen: ChosenStudent,
+    check: ExportCheck,
+    written: Written,
+    claims: Sequence[str],
 ) -> list[str]:
     lines = [
         "## Scores",
         "",
-        f"On {check.num_frames} validation frames, with 95 % intervals from resampling frames:",
+        f"On {check.num_frames} validation frames at the size above, labels and all, with 95 % "
+        "intervals from resampling frames:",
         "",
         "| | mIoU | 95 % |",
         "| --- | ---: | --- |",
@@ -190,8 +201,8 @@ def _scores(
     ]
     for name, iou, colour in zip(card.classes, check.ious, card.palette, strict=True):
         lines.append(f"| {name} | {_with_interval(iou, ' | ')} | `#{bytes(colour).hex()}` |")
-    if test := _test_score(card, chosen):
-        lines += ["", test]
+    for said in _test_scores(card, job, chosen):
+        lines += ["", said]
     lines += ["", *(f"- {claim}" for claim in claims)] if claims else []
     return lines
 
@@ -204,25 +215,40 @@ def _with_interval(found: Estimate, between: str) -> str:
     return f"{found.value:.4f}{between}{interval}"
 
 
-def _test_score(card: Card, chosen: ChosenStudent) -> str | None:
-    """Return what the student scored on the test split, if it was scored."""
+def _test_scores(card: Card, job: Job, chosen: ChosenStudent) -> list[str]:
+    """Return what the student scored on the test split and how, a sentence for each way."""
     home = chosen.folder.evaluation
-    try:
-        found = json.loads(home.scores("test").read_text(encoding="utf-8"))
-        if found["epoch"] == card.epoch:
+    lines = []
+    for native, windows in ((False, False), (True, False), (True, True)):
+        try:
+            file = home.scores("test", native=native, windows=windows)
+            found = json.loads(file.read_text(encoding="utf-8"))
+            how = scored_text({"image_size": card.image_size, **found})
+            if found["epoch"] == card.epoch:
+                miou = Estimate(
+                    *(float(found["scores"]["miou"][k]) for k in ("value", "low", "high"))
+                )
+                lines.append(
+                    f"Test split, {found['num_frames']} frames, in PyTorch, {how}: "
+                    f"mIoU {_with_interval(miou, ', 95 % ')}."
+                )
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # never scored, or by a file that says nothing to rely on
+    if lines:
+        try:
             times = len(scorings(home))
-            looks = "once" if times == 1 else f"{times} times, for this student or others"
-            miou = Estimate(*(float(found["scores"]["miou"][k]) for k in ("value", "low", "high")))
-            return (
-                f"Test split, {found['num_frames']} frames, in PyTorch: mIoU "
-                f"{_with_interval(miou, ', 95 % ')}. It was looked at {looks}."
-            )
-    except (OSError, ValueError, KeyError, TypeError, ExperimentError):
-        pass  # never scored, or by a file that says nothing to rely on
+        except ExperimentError:
+            return lines
+        looks = "once" if times == 1 else f"{times} times, for this student or others"
+        return [*lines[:-1], f"{lines[-1]} It was looked at {looks}."]
     trial = score_of_training(chosen)
     if trial is None:
-        return None
-    return f"Test split, in PyTorch: mIoU {trial:.4f}, scored once, at the end of the training."
+        return []
+    said = scored_text({"protocol": job.train.validate_at, "image_size": card.image_size})
+    return [
+        f"Test split, in PyTorch, {said}: mIoU {trial:.4f}, scored once, at the end of the "
+        "training."
+    ]
 
 
 def _costs(chosen: ChosenStudent, check: ExportCheck, written: Written) -> list[str]:

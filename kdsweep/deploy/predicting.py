@@ -13,6 +13,7 @@ import numpy as np
 from kdsweep.data.pictures import FrameError
 from kdsweep.deploy.inputs import Input, find_inputs, frame_rate, read_frames
 from kdsweep.deploy.model import DeployedModel
+from kdsweep.deploy.windows import Windows, require_size
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.training.samples import colourize, label_png
 
@@ -42,6 +43,7 @@ def predict(
     out: Path | str,
     *,
     overlay: bool = False,
+    windows: Windows | None = None,
     begin: Callable[[list[Input]], None] = lambda found: None,
     advance: Callable[[Input], None] = lambda given: None,
 ) -> Predicted:
@@ -57,11 +59,13 @@ def predict(
         out: Folder to write; new or empty.
         overlay: Whether to write pictures (JPEG) and videos (MP4) with the classes' colours laid
             over them too (``overlays/``).
+        windows: Look at pictures at their own resolution in windows, instead of resizing them.
         begin: Called with the inputs that were found.
         advance: Called after each frame.
 
     Raises:
-        ConfigError: There is nothing to predict on, or the folder holds something.
+        ConfigError: There is nothing to predict on, the folder holds something, or the student does
+            not take windows of this size.
         KdsweepError: The folder cannot be written.
     """
     out = Path(out)
@@ -76,13 +80,15 @@ def predict(
     if not found:
         reasons = "".join(f"\n  {problem}" for problem in problems)
         raise ConfigError(f"there is nothing to predict on{reasons}")
+    if windows is not None:
+        require_size(model.logits, windows)
     begin(found)
     num_frames = 0
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / CLASSES).write_text(_classes_json(model), encoding="utf-8")
         for given in found:
-            writer = _Writer(model, given, out, overlay)
+            writer = _Writer(model, given, out, overlay, windows)
             try:
                 for image_HWC in read_frames(given):
                     writer.write(image_HWC)
@@ -114,15 +120,23 @@ def overlaid(image_HWC: np.ndarray, labels_HW: np.ndarray, palette_KC: np.ndarra
 class _Writer:
     """Writes what belongs to one input."""
 
-    def __init__(self, model: DeployedModel, given: Input, out: Path, overlay: bool) -> None:
+    def __init__(
+        self,
+        model: DeployedModel,
+        given: Input,
+        out: Path,
+        overlay: bool,
+        windows: Windows | None,
+    ) -> None:
         self._model, self._given, self._overlay = model, given, overlay
+        self._windows = windows
         self._palette = np.array(model.card.palette, np.uint8)
         self._masks, self._overlays = out / MASKS, out / OVERLAYS
         self._video: Any = None
         self._count = 0
 
     def write(self, image_HWC: np.ndarray) -> None:
-        labels_HW = self._model(image_HWC)
+        labels_HW = self._model(image_HWC, self._windows)
         name = self._given.name
         if self._given.is_video:
             name = f"{name}/{self._count:06d}"

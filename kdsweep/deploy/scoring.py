@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsweep.config.metrics import NATIVE, Protocol
 from kdsweep.deploy import test_split_log
 from kdsweep.deploy.choosing import choose_student
-from kdsweep.deploy.evaluation import Evaluation, evaluate_student
+from kdsweep.deploy.evaluation import Evaluation, evaluate_student, protocol_of
 from kdsweep.deploy.search import Choice, Say, Search, read_choice, search_postprocessing
 from kdsweep.deploy.steps import parse_steps, views_of
 from kdsweep.deploy.trained_student import (
@@ -18,6 +19,7 @@ from kdsweep.deploy.trained_student import (
     open_student,
     open_teacher,
 )
+from kdsweep.deploy.windows import Windows
 from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def score(
     out: Path | None = None,
     device: str = "auto",
     accept_changed_data: bool = False,
+    protocol: Protocol | None = None,
+    windows: Windows | None = None,
     warn: Callable[[str], None],
 ) -> Scored:
     """Score a student on a split and write the scores.
@@ -78,6 +82,8 @@ def score(
         out: Folder of the files; ``evaluation`` in the experiment if left out.
         device: Where to run.
         accept_changed_data: Whether to score on other data than the student was trained on.
+        protocol: The size to score at; that of the student's validation if left out.
+        windows: Look at images at their own resolution in windows.
         warn: Told when the test split has been scored before, when ``auto`` is none, or of other
             weights, and when its data are others, or not known.
 
@@ -96,16 +102,24 @@ def score(
     if choice is not None:
         _about(choice, student, warn)
     student.split(split)
+    protocol = protocol_of(student, protocol, steps, windows)
     network = _teacher_for(steps, student, teacher)
     if split == "test":
         before = test_split_log.scorings(home)
         said = test_split_log.warning(before, test_split_log.score_of_training(chosen))
         if said is not None:
             warn(said)
-    found = evaluate_student(student, split, steps=steps, teacher=network)
+    found = evaluate_student(
+        student, split, steps=steps, teacher=network, protocol=protocol, windows=windows
+    )
     if split == "test":
         test_split_log.record(home, found)
-    place = home.scores(split, postprocessed=bool(steps))
+    place = home.scores(
+        split,
+        postprocessed=bool(steps),
+        native=protocol == NATIVE,
+        windows=windows is not None,
+    )
     return Scored(found, tuple(found.write(place if out is None else out / place.name)))
 
 

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table
 
+from kdsweep.config.metrics import RESIZED
 from kdsweep.deploy.bootstrap import Estimate
+from kdsweep.deploy.windows import Windows
 
 _MISSING = "–"
+
+
+def scored_text(facts: Mapping[str, Any]) -> str:
+    """Where predictions and labels were compared, and how images were looked at.
+
+    Args:
+        facts: Of an evaluation, as its JSON has them; those of before were all resized.
+    """
+    if facts.get("protocol", RESIZED) == RESIZED:
+        return "whole images, scored at {}×{} (protocol resized)".format(*facts["image_size"])
+    looked = "whole images, logits enlarged"
+    if facts.get("window") is not None:
+        looked = str(Windows(tuple(facts["window"]), tuple(facts["stride"])))
+    size = facts.get("scored_size")
+    there = "" if size is None else ", {}×{}".format(*size)
+    return f"{looked}, scored at the labels' own size{there} (protocol native)"
 
 
 def plain_table(*columns: str | tuple[str, str]) -> Table:

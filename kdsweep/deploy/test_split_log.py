@@ -9,6 +9,7 @@ from typing import Any
 from kdsweep.config.metrics import TEST_MIOU
 from kdsweep.deploy.choosing import ChosenStudent
 from kdsweep.deploy.evaluation import Evaluation
+from kdsweep.deploy.tables import scored_text
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger import iter_ledger
 from kdsweep.ledger.atomic import write_json
@@ -42,6 +43,7 @@ def record(folder: EvaluationFolder, evaluation: Evaluation) -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "student": folder.stem,
         "postprocess": evaluation.facts["postprocess"],
+        "scored": scored_text(evaluation.facts),
         "miou": evaluation.scores["miou"].to_json()["value"],
     }
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ Shape legend: B batch, C colour channels, K classes, H W image size, h w size of
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdsweep.data import EvalLoader, Split
 from kdsweep.deploy.trained_student import TrainedStudent
 from kdsweep.models import SegmentationNetwork
 
@@ -74,29 +72,6 @@ class FramePredictor:
         return probabilities_HWK, 1000 * (time.perf_counter() - begun)
 
 
-def plain_predictions(
-    student: TrainedStudent, split: Split
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Predictions of a split as validation makes them: same batches, same precision.
-
-    Yields:
-        Of each frame its number, labels (uint8, H×W) and the probability of each (float32).
-    """
-    with torch.inference_mode():
-        for images_BHWC, _, indices_B in EvalLoader(split, student.batch_size):
-            with _precision(student):
-                logits_BKHW = student.network(images_BHWC.to(student.device)).logits_BKHW
-            labels_BHW = logits_BKHW.argmax(1)
-            sure_BHW = logits_BKHW.float().softmax(1).gather(1, labels_BHW[:, None])[:, 0]
-            rows = zip(
-                indices_B.tolist(),
-                labels_BHW.to(torch.uint8).cpu().numpy(),
-                sure_BHW.cpu().numpy(),
-                strict=True,
-            )
-            yield from rows
-
-
 def _mean_of_views(
     network: SegmentationNetwork, image_1CHW: Tensor, views: Views, student: TrainedStudent
 ) -> Tensor:
@@ -119,7 +94,7 @@ def _mean_of_views(
             view_1Chw = view_1Chw.clamp(0, 255).to(torch.uint8)
         for mirrored in (False, True) if views.flip else (False,):
             seen_1Chw = view_1Chw.flip(3) if mirrored else view_1Chw
-            with _precision(student):
+            with precision(student):
                 logits_1Khw = network(seen_1Chw.permute(0, 2, 3, 1)).logits_BKHW
             told_1Khw = logits_1Khw.float().softmax(1)
             if mirrored:
@@ -130,7 +105,8 @@ def _mean_of_views(
     return torch.stack(found).mean(0)
 
 
-def _precision(student: TrainedStudent) -> AbstractContextManager[object]:
+def precision(student: TrainedStudent) -> AbstractContextManager[object]:
+    """Return the precision of its forward passes, as a context."""
     if student.autocast is None:
         return nullcontext()
     return torch.autocast(student.device.type, dtype=student.autocast)

@@ -87,9 +87,13 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
         controls: ``shared``, ``paired`` or ``none``.
         num_controls: Controls there will be, as far as that can be told.
         data: What is known of the data, for reports.
+        miou_over: The classes that count in mIoU (:data:`~kdsweep.config.metrics.MiouOver`); empty
+            where the line does not tell, being older than the choice.
+        protocol: The size at which all trials are scored
+            (:data:`~kdsweep.config.metrics.Protocol`); likewise.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"static_costs"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"static_costs", "miou_over", "protocol"})
 
     schema: int = 1
     name: str | None = None
@@ -109,6 +113,8 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     num_controls: int = 0
     students_per_teacher: int = 1
     data: dict[str, Any] = {}
+    miou_over: str = ""
+    protocol: str = ""
 
 
 class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):

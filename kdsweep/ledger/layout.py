@@ -33,14 +33,24 @@ class EvaluationFolder:
     path: Path
     stem: str
 
-    def scores(self, split: str, *, postprocessed: bool = False) -> Path:
+    def scores(
+        self,
+        split: str,
+        *,
+        postprocessed: bool = False,
+        native: bool = False,
+        windows: bool = False,
+    ) -> Path:
         """The scores on a split as JSON; a CSV lies beside it.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             postprocessed: Whether they are those with post-processing.
+            native: Whether they are those at the size of the label files.
+            windows: Whether images were looked at in windows.
         """
-        end = "-postprocessed" if postprocessed else ""
+        ends = {"-postprocessed": postprocessed, "-native": native, "-windows": windows}
+        end = "".join(text for text, there in ends.items() if there)
         return self.path / f"{self.stem}-{split}{end}.json"
 
     @property

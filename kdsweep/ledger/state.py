@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from kdsweep.config.architectures import architecture_key
-from kdsweep.config.metrics import Metric, metric_of
+from kdsweep.config.metrics import RESIZED, SEEN, Metric, metric_of
 from kdsweep.config.objectives import front
 from kdsweep.ledger.events import (
     AnyEpoch,
@@ -110,6 +110,16 @@ class Sweep:
             self.apply(event)
 
     # -- what was asked for ----------------------------------------------------------------------
+
+    @property
+    def miou_over(self) -> str:
+        """The classes that count in mIoU; a sweep keeps to those it began with."""
+        return self.header.miou_over or SEEN
+
+    @property
+    def protocol(self) -> str:
+        """The size at which all trials are scored."""
+        return self.header.protocol or RESIZED
 
     @property
     def metrics(self) -> tuple[str, ...]:

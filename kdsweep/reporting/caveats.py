@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from kdsweep.config.metrics import TEST_MIOU, metric_of
+from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import names_of
@@ -16,6 +16,11 @@ _NO_CONTROLS = "No controls: whether the teachers helped cannot be told from thi
 _SEEDS = "Differences no larger than those between seeds show nothing"
 _SHARED = "control is shared: it was trained once, at the middle of the search space's ranges"
 _MIXED = "gain mixes the teacher's effect with that of other hyperparameters"
+_OF_SEEN = (
+    "mIoU counts the classes in labels or predictions, as kdsweep did when this experiment began: "
+    "one pixel predicted as a class that no label has brings in an IoU of 0. Since 29 November "
+    "2026 labels alone say which classes count, so newer experiments compare with it roughly."
+)
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
@@ -31,6 +36,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
     bounds = bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected)
     if summary.best is None:
         return bounds
+    old = [_OF_SEEN] if summary.miou_over == SEEN else []
     if not results.confirmation.empty:
         num_jobs = results.confirmation["job"].nunique()
         several = [
@@ -47,6 +53,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             "validation: at each one's best epoch, chosen on these frames, which flatters both "
             "alike; test: those epochs' students on the test split, scored once.",
             *(several if num_jobs > 1 else []),
+            *old,
         ]
     found = [
         "Each value is one training with one seed, at its best epoch on the validation split. "
@@ -74,7 +81,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
         found.append("Trials that were stopped early count with what they had reached by then.")
     if not results.front.empty:
         found += _of_front(summary.metrics)
-    return [*found, *bounds]
+    return [*found, *old, *bounds]
 
 
 def data_notes(summary: Summary) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdsweep.config.metrics import metric_of
+from kdsweep.config.metrics import SEEN, metric_of
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.trials import FINAL
@@ -56,6 +56,8 @@ class Compared(Record):
         hours, gpu_hours: Used so far.
         data: Source, image size, classes, numbers of frames, and ``fingerprints`` (not in
             old ledgers).
+        miou_over: The classes that count in mIoU.
+        protocol: The size at which its trials are scored.
     """
 
     path: str
@@ -79,6 +81,8 @@ class Compared(Record):
     hours: float
     gpu_hours: float
     data: ComparedData
+    miou_over: str
+    protocol: str
 
 
 def compare(paths: Sequence[Path | str]) -> list[Compared]:
@@ -117,7 +121,10 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
     data = found[0].data
     size = "×".join(map(str, data.image_size)) if data.image_size else "unknown"
     state = "different states of " if len(_states_of_data(found)) > 1 else ""
-    title = f"{formats.counted(len(found), 'experiment')} on {state}{data.source}, {size} pixels"
+    title = (
+        f"{formats.counted(len(found), 'experiment')} on {state}{data.source}, {size} pixels, "
+        f"scored at {formats.scored_at(found[0].protocol)}"
+    )
     print_table(console, title, columns)
     for remark in remarks(found):
         print_bullet(console, remark)
@@ -131,6 +138,12 @@ def remarks(found: Sequence[Compared]) -> list[str]:
         if len(numbers) > 1:
             shown = ", ".join(f"{Path(o.path).name}: {o.data[key]}" for o in found)
             said.append(f"Not the same number of {what} frames ({shown}).")
+    if len({one.miou_over for one in found}) > 1:
+        old = ", ".join(Path(one.path).name for one in found if one.miou_over == SEEN)
+        said.append(
+            "Not the same classes count in mIoU: until 29 November 2026 also those that are "
+            f"predicted but in no label ({old})."
+        )
     if len({allowed(one.constraints) for one in found}) > 1:
         shown = ", ".join(
             f"{Path(one.path).name}: {allowed(one.constraints) or 'none'}" for one in found
@@ -222,6 +235,8 @@ def _compared(folder: Path, results: Results) -> Compared:
         hours=summary.hours,
         gpu_hours=summary.gpu_hours,
         data=ComparedData(**{each.name: data.get(each.name) for each in fields(ComparedData)}),
+        miou_over=summary.miou_over,
+        protocol=summary.protocol,
     )
 
 
@@ -229,6 +244,7 @@ _MUST_AGREE = {
     "the metric differs": lambda one: ", ".join(one.metrics),
     "the data set differs": lambda one: one.data.source,
     "the image size differs": lambda one: "×".join(map(str, one.data.image_size or ["unknown"])),
+    "one is scored at the labels' own size, another at its images'": lambda one: one.protocol,
     "the classes differ": lambda one: ", ".join(map(str, one.data.classes or ["unknown"])),
 }
 

@@ -32,6 +32,16 @@ _PAUSE_REASONS = {
 }
 
 
+def scored_at(protocol: str) -> str:
+    """The size at which a sweep's trials are scored, after the size of its images."""
+    return "the labels' own size" if protocol == metrics.NATIVE else "this size"
+
+
+def of_protocol(protocol: str | None) -> str:
+    """Return what to say beside scores at the labels' own size; nothing of the others."""
+    return f", scored at {scored_at(metrics.NATIVE)}" if protocol == metrics.NATIVE else ""
+
+
 def score(value: Any) -> str:
     """Return an mIoU or IoU: ``0.623``."""
     return number(value, ".3f")

@@ -203,4 +203,5 @@ def _on(results: Results) -> str:
     size = data.get("image_size")
     source = f", {data['source']}" if data.get("source") else ""
     pixels = f" at {formats.frame_size(size)}" if size else ""
-    return f"{source}{pixels}, validation split"
+    scored = formats.of_protocol(results.summary.protocol)
+    return f"{source}{pixels}{scored}, validation split"

@@ -156,7 +156,8 @@ def _claims_of(experiment: Experiment) -> ConfirmedBy:
         first = str(error) if isinstance(error, KdsweepError) else repr(error)
         return ConfirmedBy(path, first.split("\n")[0], "damaged", [])
     summary, claims = results.summary, claims_in(results.confirmation)
-    return ConfirmedBy(path, None, summary.state, claims, summary.data.get("other_data", []))
+    other_data = summary.data.get("other_data", [])
+    return ConfirmedBy(path, None, summary.state, claims, summary.protocol, other_data)
 
 
 def results_from_events(

@@ -52,15 +52,17 @@ class ConfirmedBy(Record):
         error: Why it cannot be read, if it cannot.
         state: As in :class:`Summary`, or ``damaged``.
         claims: Rows of its confirmation.
+        protocol: As in :class:`Summary`; ``None`` if it cannot be read.
         other_data: How its data differ from those of the sweep, where that was accepted.
     """
 
-    left_out_if_empty = frozenset({"other_data"})
+    left_out_if_empty = frozenset({"protocol", "other_data"})
 
     experiment: str
     error: str | None
     state: str
     claims: list[Claim]
+    protocol: str | None = None
     other_data: list[str] = field(default_factory=list)
 
     @property
@@ -102,6 +104,8 @@ class Summary(Record):
         parts: Changes of the data that were accepted: ``time, before, now, differences`` and
             ``num_trials`` before it, which none of the other fields but the times counts.
         notice: What has to be known of the data before a number is quoted.
+        miou_over: The classes that count in mIoU, ``labelled`` or ``seen``.
+        protocol: The size at which all trials are scored, ``resized`` or ``native``.
     """
 
     left_out_if_empty = frozenset({"parts"})
@@ -145,6 +149,8 @@ class Summary(Record):
     data: dict[str, Any]
     parts: list[dict[str, Any]]
     notice: str | None
+    miou_over: str
+    protocol: str
 
     @property
     def metric_name(self) -> str:
@@ -225,6 +231,8 @@ def summarize(
         data=data,
         parts=parts_of(sweep),
         notice=data.get("notice") if data.get("embedded", True) else None,
+        miou_over=sweep.miou_over,
+        protocol=sweep.protocol,
     )
 
 

@@ -129,6 +129,7 @@ def _print_head(results: Results, console: Console) -> None:
             parts.append(f"{data['num_train']} training, {data.get('num_val')} validation frames")
         if data.get("image_size"):
             parts.append(f"{formats.frame_size(data['image_size'])} (height × width)")
+            parts.append(f"scored at {formats.scored_at(summary.protocol)}")
         parts += [f"fingerprint {short[-4:]}" for short in data.get("shorts", ())]
         print_text(console, f"data: {', '.join(parts)}")
     if summary.notice:
@@ -210,6 +211,7 @@ def _print_confirmed_by(results: Results, console: Console) -> None:
     for link in results.summary.confirmed_by:
         where = formats.short_path(Path(link.experiment))
         line = f"Confirmed with fresh seeds in {where} {link.remark}".rstrip()
+        line += formats.of_protocol(link.protocol)
         print_text(console, line, style="bold", wrap=False)
         if link.other_data:
             print_bullet(console, f"on other data ({'; '.join(link.other_data)})")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from kdsweep.config import Job, JobList
+from kdsweep.config.metrics import NATIVE, RESIZED
 from kdsweep.errors import ConfigError
 from kdsweep.ledger import Experiment, iter_ledger
 from kdsweep.ledger.events import decode_progress
@@ -14,7 +15,9 @@ from kdsweep.ledger.trials import Trial, best_first
 from kdsweep.sweep.run import read_space
 
 
-def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
+def jobs_to_confirm(
+    experiment: Path | str, *, top: int, seeds: int, protocol: str | None = None
+) -> JobList:
     """The best jobs of a sweep, to be run with :func:`~kdsweep.sweep.run.run_sweep`.
 
     Each is trained at full length, without early stopping, in one cohort with its control (the
@@ -27,11 +30,16 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
             those with a teacher only, and none that costs more than the sweep allows. Trials of one
             job count once, also where they had different seeds.
         seeds: How many seeds of each.
+        protocol: The size to score at; that of the sweep if left out.
 
     Raises:
         ExperimentError: There is no such experiment.
-        ConfigError: It has no trial that could be confirmed.
+        ConfigError: It has no trial that could be confirmed, or there is no such protocol.
     """
+    if protocol not in (None, RESIZED, NATIVE):
+        raise ConfigError(
+            "no such protocol", path=("protocol",), value=protocol, allowed=[RESIZED, NATIVE]
+        )
     opened = Experiment.open(experiment)
     sweep = Sweep(iter_ledger(opened.ledger, decode_progress))
     space = read_space(opened)
@@ -62,7 +70,7 @@ def jobs_to_confirm(experiment: Path | str, *, top: int, seeds: int) -> JobList:
     metric = space.sweep.score
     return JobList(
         name=f"{space.name}-confirm"[:80],
-        jobs={f"trial {t.number:04d}": _job(sweep, t) for t in best},
+        jobs={f"trial {t.number:04d}": _job(sweep, t, protocol) for t in best},
         seeds=tuple(seed for seed, _ in zip(fresh, range(seeds), strict=False)),
         sweep=space.sweep.model_copy(
             update={
@@ -93,5 +101,9 @@ def _without_seed(sweep: Sweep, trial: Trial) -> str:
     return json.dumps({**job, "name": None, "train": train}, sort_keys=True)
 
 
-def _job(sweep: Sweep, trial: Trial) -> Job:
-    return Job.model_validate_json(json.dumps(sweep.job_to_run(trial.number)))
+def _job(sweep: Sweep, trial: Trial, protocol: str | None) -> Job:
+    job = Job.model_validate_json(json.dumps(sweep.job_to_run(trial.number)))
+    if protocol is None:
+        return job
+    train = job.train.model_copy(update={"validate_at": protocol})
+    return job.model_copy(update={"train": train})

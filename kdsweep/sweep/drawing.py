@@ -160,11 +160,11 @@ class Drawing:
 
     def _control_of(self, job: Job, cohort: int) -> int | None:
         """The control in a cohort that is a job's as well: siblings may differ in losses only."""
-        wanted = job.as_control().model_dump(mode="json")
+        wanted = job.as_control()
         if cohort not in self._sweep.trials:
             return None
         for trial in self._sweep.cohort(cohort):
-            if trial.is_control and trial.job == wanted:
+            if trial.is_control and _same(trial.job, wanted):
                 return trial.number
         return None
 
@@ -201,6 +201,11 @@ class Drawing:
             rides_with=rides_with,
             drawn_with=drawn_with,
         )
+
+
+def _same(stored: Mapping[str, Any], job: Job) -> bool:
+    """Return whether a job of the ledger, which an older version may have written, is this one."""
+    return Job.model_validate_json(json.dumps(stored)) == job
 
 
 def _is_reciprocal(job: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from kdsweep.config import Job, JobList, Space
+from kdsweep.config.metrics import LABELLED
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.ledger.events import (
@@ -474,6 +475,8 @@ class Driver:
                 num_controls=num_trials if sweep.controls == "paired" else self._drawing.num_shared,
                 students_per_teacher=self._students_per_teacher,
                 data=data,
+                miou_over=LABELLED,
+                protocol=self.space.jobs_to_check()[0].train.validate_at,
             )
         )
 

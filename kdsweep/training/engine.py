@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdsweep.config.metrics import LABELLED, SEEN, MiouOver
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import SegmentationNetwork
 from kdsweep.training.evaluation import Evaluation, Predictions, evaluate
@@ -62,6 +63,9 @@ class Engine:
         accumulate: Batches per optimiser step.
         device: Where to train; the networks are moved there.
         keep: Validation frames whose latest predictions are kept in :attr:`predictions`.
+        over: The classes that count in mIoU.
+        native: Labels of the validation frames at their own size, which are scored against where
+            they are given (see :func:`~kdsweep.training.evaluation.evaluate`).
 
     Attributes:
         confusions: Confusion matrix of each network's latest validation, by the names that
@@ -81,6 +85,8 @@ class Engine:
         accumulate: int = 1,
         device: torch.device | str = "cpu",
         keep: Collection[int] = (),
+        over: MiouOver = LABELLED,
+        native: Iterable[np.ndarray] | None = None,
     ) -> None:
         self.teacher = teacher
         self.students = list(students)
@@ -95,6 +101,8 @@ class Engine:
         self._accumulate = accumulate
         self._device = torch.device(device)
         self._keep = frozenset(keep)
+        self._over = over
+        self._native = native
         for learner in self._all():
             learner.to(self._device)
         settings.supervised.to(self._device)
@@ -262,19 +270,39 @@ class Engine:
             settings=self._settings,
             keep=self._keep,
             compare_with=None if self.teacher is None else TEACHER,
+            over=self._over,
+            native=self._native,
         )
         self.predictions = found.predictions
         self.confusions = {name: score.confusion_KK for name, score in found.scores.items()}
         return found
 
-    def score(self, network: SegmentationNetwork, frames: Iterable[Batch]) -> Scores:
-        """Scores of a network on any frames, in the precision of the validation."""
+    @property
+    def over(self) -> MiouOver:
+        """The classes that count in mIoU."""
+        return self._over
+
+    def score(
+        self,
+        network: SegmentationNetwork,
+        frames: Iterable[Batch],
+        native: Iterable[np.ndarray] | None = None,
+    ) -> Scores:
+        """Scores of a network on any frames, in the precision of the validation.
+
+        Args:
+            network: The network.
+            frames: The frames.
+            native: Their labels at their own size, to score against these.
+        """
         found = evaluate(
             {"network": network},
             frames,
             num_classes=self._num_classes,
             device=self._device,
             settings=self._settings,
+            over=self._over,
+            native=native,
         )
         return found.scores["network"]
 
@@ -310,6 +338,7 @@ class Engine:
         """Everything that the next epoch depends on; random streams depend on the epoch alone."""
         return {
             "epochs_done": self.epochs_done,
+            "miou_over": self._over,
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "students": [student.state_dict() for student in self.students],
         }
@@ -321,6 +350,8 @@ class Engine:
         for student, saved in zip(self.students, state["students"], strict=True):
             student.load_state_dict(saved)
         self.epochs_done = int(state["epochs_done"])
+        # Checkpoints that do not tell were written when these were the classes.
+        self._over = state.get("miou_over", SEEN)
 
 
 def _metrics(learner: Learner, values: dict[str, float], score: Scores) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdsweep.config.metrics import LABELLED, SEEN, MiouOver, counts
 from kdsweep.labels import VOID
 
 _COPIES = 32
@@ -22,7 +23,7 @@ class Scores:
 
     Attributes:
         miou: Mean IoU over the classes that counted; NaN if none did.
-        ious: IoU of each class; ``None`` where a class is absent from labels and predictions.
+        ious: IoU of each class; ``None`` where a class did not count.
         num_classes: Classes that counted.
         pixel_accuracy: Share of labelled pixels predicted right; NaN without labelled pixels.
         seed_compat_iou: Mean over frames of each frame's own mean IoU. It is what the notebook
@@ -46,10 +47,17 @@ class SegmentationScore:
     Args:
         num_classes: K.
         device: Where the counts live.
+        over: The classes that count.
     """
 
-    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        device: torch.device | str = "cpu",
+        over: MiouOver = LABELLED,
+    ) -> None:
         self.num_classes = num_classes
+        self._over = over
         self.confusion_KK = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
         self._frame_iou_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._num_frames = torch.zeros((), dtype=torch.int64, device=device)
@@ -67,10 +75,10 @@ class SegmentationScore:
         labels_BHW = torch.where(labels_BHW == VOID, k, labels_BHW.long())
         frame_B11 = torch.arange(num_frames, device=labels_BHW.device).view(-1, 1, 1)
         cell_BHW = (frame_B11 * (k + 1) + labels_BHW) * k + predictions_BHW.long()
-        counts = _count(cell_BHW.flatten(), num_frames * (k + 1) * k)
-        confusion_BKK = counts.view(num_frames, k + 1, k)[:, :k]
+        found = _count(cell_BHW.flatten(), num_frames * (k + 1) * k)
+        confusion_BKK = found.view(num_frames, k + 1, k)[:, :k]
         self.confusion_KK += confusion_BKK.sum(0)
-        iou_BK, counted_BK = _ious(confusion_BKK)
+        iou_BK, counted_BK = _ious(confusion_BKK, SEEN)  # as the notebook had it
         counted_B = counted_BK.sum(1)
         mean_B = torch.where(counted_BK, iou_BK, 0.0).sum(1) / counted_B.clamp(min=1)
         self._frame_iou_sum += mean_B.sum()
@@ -78,7 +86,7 @@ class SegmentationScore:
 
     def compute(self) -> Scores:
         """The scores of all frames so far."""
-        iou_K, counted_K = _ious(self.confusion_KK)
+        iou_K, counted_K = _ious(self.confusion_KK, self._over)
         ious = [
             value if counted else None
             for value, counted in zip(iou_K.tolist(), counted_K.tolist(), strict=True)
@@ -113,8 +121,9 @@ def count_without_waiting(cells: Tensor, num_cells: int) -> Tensor:
     return counts.view(_COPIES, num_cells).sum(0)
 
 
-def _ious(confusion: Tensor) -> tuple[Tensor, Tensor]:
+def _ious(confusion: Tensor, over: MiouOver) -> tuple[Tensor, Tensor]:
     """IoU of each class and which classes counted, for matrices of shape (..., K, K)."""
     hits = confusion.diagonal(dim1=-2, dim2=-1).double()
-    union = confusion.sum(-1) + confusion.sum(-2) - hits
-    return hits / union.clamp(min=1), union > 0
+    labelled, predicted = confusion.sum(-1), confusion.sum(-2)
+    union = labelled + predicted - hits
+    return hits / union.clamp(min=1), counts(labelled, predicted, over)

@@ -18,8 +18,8 @@ class EpochReport:
     Attributes:
         epoch: Number of finished epochs, from 1.
         metrics: Flat numbers by key, for example ``student/miou``.
-        classes: IoU of each class by network (``student``, ``teacher``); ``None`` where a class is
-            absent from both labels and predictions.
+        classes: IoU of each class by network (``student``, ``teacher``); ``None`` where a class did
+            not count.
         seconds: Wall-clock time of the epoch, validation included.
     """
 

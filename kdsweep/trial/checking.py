@@ -68,7 +68,8 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
         role, model = network
         if model is None:
             return
-        key = (model.model_dump_json(), job.data.image_size, job.train.batch_size)
+        sizes = (job.data.image_size, job.data.train_size)
+        key = (model.model_dump_json(), *sizes, job.train.batch_size)
         try:
             if key not in known:
                 known[key] = _inspect(job, model)
@@ -103,16 +104,19 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         options=model.options,
         image_size=job.data.image_size,
     )
-    height, width = job.data.image_size
     stride = network.stride
-    if height % stride or width % stride:
-        near = [max(stride, round(side / stride) * stride) for side in (height, width)]
-        raise ConfigError(
-            f"{model.arch} with encoder {model.encoder} needs sizes that are multiples of {stride}",
-            path=("data", "image_size"),
-            value=[height, width],
-            hint=f"image_size: [{near[0]}, {near[1]}]",
-        )
+    for name, size in (("image_size", job.data.image_size), ("crop", job.data.train_size)):
+        if any(side % stride for side in size):
+            near = [max(stride, round(side / stride) * stride) for side in size]
+            raise ConfigError(
+                f"{model.arch} with encoder {model.encoder} needs sizes that are multiples of "
+                f"{stride}",
+                path=("data", name),
+                value=list(size),
+                hint=f"{name}: [{near[0]}, {near[1]}]",
+            )
+    height, width = job.data.train_size
+    trained = "image_size" if job.data.crop is None else "crop"
     try:
         with torch.no_grad():
             shape = (job.train.batch_size, height, width, 3)
@@ -126,7 +130,7 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         raise ConfigError(
             f"{model.arch} with encoder {model.encoder} cannot train on batches of "
             f"{job.train.batch_size} images of {height}×{width}: {reason}",
-            path=("data", "image_size"),
+            path=("data", trained),
             value=[height, width],
             hint=hint,
         ) from error

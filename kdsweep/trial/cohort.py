@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kdsweep.config.distill import TEACHER_KEYS
+from kdsweep.config.metrics import LABELLED, NATIVE, MiouOver
 from kdsweep.data import (
     EvalLoader,
     SegmentationData,
@@ -19,6 +20,7 @@ from kdsweep.data import (
     TrainLoader,
     class_frequencies,
 )
+from kdsweep.data.augment.draws import RandomCrop
 from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
 from kdsweep.errors import ConfigError
 from kdsweep.models import (
@@ -55,6 +57,7 @@ class Cohort:
         loader: Makes the training batches.
         frames: Serves a split as it is, for scoring.
         compilation: How its networks are compiled.
+        is_native: Whether frames are scored at the size of their label files.
     """
 
     engine: Engine
@@ -63,10 +66,15 @@ class Cohort:
     loader: TrainLoader
     frames: Callable[[Split], EvalLoader]
     compilation: Compilation
+    is_native: bool = False
 
-    def score(self, network: SegmentationNetwork, split: Split) -> Scores:
-        """Scores of a network on a split, in the precision of the validation."""
-        return self.engine.score(network, self.frames(split))
+    def score_test(self, network: SegmentationNetwork) -> Scores | None:
+        """Score a network on the test split, if there is one, as the validation does."""
+        test = self.data.test
+        if test is None:
+            return None
+        native = self.data.native["test"].labels if self.is_native else None
+        return self.engine.score(network, self.frames(test), native)
 
     def close(self) -> None:
         """End loader processes, and give back what compiled networks hold beyond their weights."""
@@ -75,7 +83,11 @@ class Cohort:
 
 
 def build_cohort(
-    jobs: Sequence[Job], data: SegmentationData, *, device: torch.device | str = "cpu"
+    jobs: Sequence[Job],
+    data: SegmentationData,
+    *,
+    device: torch.device | str = "cpu",
+    over: MiouOver = LABELLED,
 ) -> Cohort:
     """Build the networks of jobs that share a teacher, and the engine that trains them together.
 
@@ -86,6 +98,7 @@ def build_cohort(
             ``train.student``, the losses in ``distill``, and whether there is a teacher.
         data: Opened from the jobs' data section.
         device: Where to train.
+        over: The classes that count in mIoU.
 
     Raises:
         ConfigError: The jobs do not agree, or ask for what the networks do not have.
@@ -114,7 +127,9 @@ def build_cohort(
         workers=workers,
         pin_memory=pin,
         device=augmenting_device(jobs[0], device),
+        crop=random_crop(jobs[0]),
     )
+    is_native = train.validate_at == NATIVE
     # Without gradients twice the frames fit.
     served = partial(EvalLoader, batch_size=2 * train.batch_size, pin_memory=pin)
     engine = Engine(
@@ -134,8 +149,10 @@ def build_cohort(
         accumulate=train.accumulate,
         device=device,
         keep=sample_frames,
+        over=over,
+        native=data.native["val"].labels if is_native else None,
     )
-    return Cohort(engine, data, sample_frames, loader, served, compilation)
+    return Cohort(engine, data, sample_frames, loader, served, compilation, is_native)
 
 
 def _prepare(device: torch.device) -> None:
@@ -351,7 +368,13 @@ def augmenting_device(job: Job, device: torch.device) -> torch.device | None:
     if job.data.augment_on == "auto":
         on_device = device.type == "cuda"
     by_name = isinstance(job.data.augment, str) and job.data.augment != "none"
-    return device if on_device and by_name else None
+    return device if on_device and (by_name or job.data.crop is not None) else None
+
+
+def random_crop(job: Job) -> RandomCrop | None:
+    """Return how a job's crops are drawn; ``None`` where it trains on whole frames."""
+    data = job.data
+    return None if data.crop is None else RandomCrop(data.crop, data.crop_scale)
 
 
 def _num_workers(job: Job, device: torch.device) -> int:

@@ -91,8 +91,9 @@ class CohortCheckpoint:
 _LATER = {
     "data": {
         *("classes", "image_bits", "images", "masks", "image_suffix", "mask_suffix", "pairs"),
-        "skip_unlabelled",
-    }
+        *("skip_unlabelled", "crop", "crop_scale"),
+    },
+    "train": {"validate_at"},
 }
 
 

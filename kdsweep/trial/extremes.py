@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -59,16 +60,19 @@ class _Sizes:
         student = self.macs(job.student, job.data)
         teacher = 0 if job.teacher is None else self.macs(job.teacher, job.data)
         taught = {"online": _TRAINED, "ema": _TRAINED + _RUN, "frozen": _RUN}[distill.teacher]
-        epoch = counts.num_train * (taught * teacher + _TRAINED * student)
+        # Crops cost as much less than whole frames as they have fewer pixels.
+        share = math.prod(job.data.train_size) / math.prod(job.data.image_size)
+        num_train = share * counts.num_train
+        epoch = num_train * (taught * teacher + _TRAINED * student)
         epoch += counts.num_val * _RUN * (teacher + student)
-        head_start = distill.head_start_epochs * counts.num_train * _TRAINED * teacher
+        head_start = distill.head_start_epochs * num_train * _TRAINED * teacher
         return float(job.train.epochs * epoch + head_start)
 
     def pixels(self, data: DataConfig) -> int:
         """Pixels of an epoch."""
-        height, width = data.image_size
         counts = self._frames(data)
-        return height * width * (_TRAINED * counts.num_train + _RUN * counts.num_val)
+        trained = math.prod(data.train_size) * _TRAINED * counts.num_train
+        return trained + math.prod(data.image_size) * _RUN * counts.num_val
 
     def macs(self, model: ModelConfig, data: DataConfig) -> int:
         """Multiply-accumulate operations of a network on one frame."""

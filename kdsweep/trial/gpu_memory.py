@@ -91,7 +91,7 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
         for learner in engine.students:
             learner.to(meta)
         engine.settings.supervised.to(meta)
-        shape_BHW = (min(job.train.batch_size, counts.num_train), *job.data.image_size)
+        shape_BHW = (min(job.train.batch_size, counts.num_train), *job.data.train_size)
         activations = activation_bytes(engine, shape_BHW, meta)
         if teacher is not None and teacher.in_head_start:
             teacher.head_start_done = teacher.head_start_epochs

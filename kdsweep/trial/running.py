@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdsweep.config.metrics import MIOU
+from kdsweep.config.metrics import LABELLED, MIOU, MiouOver
 from kdsweep.data import open_data
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import choose_device
@@ -73,6 +73,7 @@ def run_jobs(
     keep_checkpoints: int = 2,
     metric: str = MIOU,
     score_test: bool = False,
+    miou_over: MiouOver = LABELLED,
     leaving: Callable[[], Collection[int]] = tuple,
 ) -> Generator[dict[int, EpochOutcome]]:
     """Train jobs that share a teacher in one cohort, going on from its last checkpoint.
@@ -93,6 +94,8 @@ def run_jobs(
         metric: Key of the report that says which epoch is best (higher is better).
         score_test: Score each best student on the test split, if there is one, after the last
             epoch; its report then has ``test/miou`` and the like.
+        miou_over: The classes that count in mIoU, in a cohort that begins; one that goes on keeps
+            to those it began with, so that all its epochs compare.
         leaving: Asked after each epoch which jobs end there, by their place in ``jobs``.
 
     Yields:
@@ -134,7 +137,12 @@ def run_jobs(
             if not students:
                 return
     places = list(students)
-    cohort = build_cohort([jobs[place] for place in places], open_data(jobs[0].data), device=chosen)
+    cohort = build_cohort(
+        [jobs[place] for place in places],
+        open_data(jobs[0].data),
+        device=chosen,
+        over=miou_over,
+    )
     for student in students.values():
         student.judge_anew(cohort.data)
     try:

@@ -28,7 +28,7 @@ from kdsweep.training.learner import Learner
 from kdsweep.training.report import EpochReport
 from kdsweep.training.step_cost import StepCost
 from kdsweep.training.teacher import Teacher
-from kdsweep.trial.cohort import Cohort
+from kdsweep.trial.cohort import Cohort, random_crop
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
 from kdsweep.trial.extremes import smallest_and_largest
 from kdsweep.trial.machine import this_machine
@@ -182,7 +182,7 @@ def _timed(
                 teacher.head_start_done = teacher.head_start_epochs - 1
                 next(first.engine.head_start())
             head_start_s = scale * min(first.step_s)
-    shape_BHW = (num_frames, *job.data.image_size)
+    shape_BHW = (num_frames, *job.data.train_size)
     # The first time warms up.
     pair_val_s, student_val_s = min(end.frame_s), min(alone_end.frame_s)
     student_save_s = _save(job, alone.engine, scratch)
@@ -272,7 +272,12 @@ class _Epochs:
         self._num_batches = min(job.train.accumulate, 2)
         self._device = device
         self._loader = TrainLoader(
-            data.train, num_frames, job.data.augment, seed=0, device=cohort.loader.device
+            data.train,
+            num_frames,
+            job.data.augment,
+            seed=0,
+            device=cohort.loader.device,
+            crop=random_crop(job),
         )
         frames = Split(data.val.images_NHWC[val], data.val.labels_NHW[val], data.val.names[val])
         self._num_val = len(frames)

@@ -72,7 +72,8 @@ class StudentFolder:
             self._best = value
             student = cohort.engine.students[place]
             confusions = _of_one(cohort.engine.confusions, place)
-            save_trained(self.folder.best, self.job, student, cohort.data, report, confusions)
+            over = cohort.engine.over
+            save_trained(self.folder.best, self.job, student, cohort.data, report, confusions, over)
             self._save_samples(cohort, place)
 
     def judge_anew(self, data: SegmentationData) -> None:
@@ -89,12 +90,12 @@ class StudentFolder:
 
         Its network has done its work: the checkpoint of this epoch is never trained on.
         """
-        test = cohort.data.test
-        if test is None or self._best == -float("inf"):
+        if cohort.data.test is None or self._best == -float("inf"):
             return report
         network = cohort.engine.students[place].network
         network.load_state_dict(load_file(self.folder.best / WEIGHTS))
-        scores = cohort.score(network, test)
+        scores = cohort.score_test(network)
+        assert scores is not None
         metrics = {
             TEST_MIOU: scores.miou,
             "test/pixel_accuracy": scores.pixel_accuracy,

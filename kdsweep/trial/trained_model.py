@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from kdsweep.config.metrics import MIOU
+from kdsweep.config.metrics import MIOU, MiouOver
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.atomic import new_directory
 from kdsweep.ledger.layout import CARD, CONFUSION, WEIGHTS
@@ -41,6 +41,7 @@ def save_trained(
     data: SegmentationData,
     report: EpochReport,
     confusions: Mapping[str, np.ndarray],
+    over: MiouOver,
 ) -> None:
     """Put a student in a folder, replacing the one that is there.
 
@@ -52,6 +53,7 @@ def save_trained(
         report: Of the epoch that it has reached.
         confusions: By network (``student``, ``teacher``) the confusion matrix of that epoch on the
             validation split: pixels by label and prediction.
+        over: The classes that count in mIoU.
     """
     network = student.network
     card = {
@@ -63,6 +65,8 @@ def save_trained(
         "std": [1.0 / (255.0 * s) for s in network.scale_C11.flatten().tolist()],
         "epoch": report.epoch,
         "miou": report.metrics.get(MIOU),
+        "miou_over": over,
+        "protocol": job.train.validate_at,
         "source": job.data.source,
         "notice": data.notice,
         "data": None if data.identity is None else data.identity.name,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from kdsweep.config.metrics import RESIZED
 from kdsweep.data import FrameCounts, SegmentationData, Split
 from kdsweep.trial.cohort import Cohort, build_cohort
 
@@ -46,6 +47,7 @@ def _plain(job: Job) -> Job:
             "teacher": job.train.teacher.model_copy(update=same_rate),
             "student": job.train.student.model_copy(update=same_rate),
             "compile": False,
+            "validate_at": RESIZED,  # noise has no files, and so no other size
         }
     )
     return job.model_copy(

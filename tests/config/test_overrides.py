@@ -139,6 +139,8 @@ def test_data_keeps_what_all_sources_share(file: Path) -> None:
         "classes": None,
         "accept": [],
         "image_bits": 8,
+        "crop": None,
+        "crop_scale": [0.5, 2.0],
         "augment": "light",
         "augment_on": "auto",
         "num_classes": None,

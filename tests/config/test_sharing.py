@@ -132,3 +132,10 @@ def test_a_number_of_students_is_positive_or_auto(value):
     with pytest.raises(ConfigError) as refused:
         make_space(sweep={"students_per_teacher": value})
     assert refused.value.path == ("sweep", "students_per_teacher")
+
+
+def test_a_sweep_scores_all_its_trials_at_one_size():
+    assert make_space(train={"epochs": 3, "validate_at": "native"}).jobs_to_check()[0]
+    with pytest.raises(ConfigError, match="cannot be ranked") as refused:
+        make_space(train={"epochs": 3, "validate_at": {"values": ["native", "resized"]}})
+    assert refused.value.path == ("train", "validate_at")

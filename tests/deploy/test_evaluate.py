@@ -96,6 +96,25 @@ def test_scores_are_scikit_learns(student: TrainedStudent) -> None:
     assert found.scores["ece"].value == pytest.approx(sum(gaps) / len(sure), abs=1e-5)
 
 
+def test_both_definitions_of_miou_are_told_where_they_differ(student: TrainedStudent) -> None:
+    def text(of: TrainedStudent) -> str:
+        console = Console(width=100, record=True, file=io.StringIO())
+        found = evaluate_student(of, num_resamples=10)
+        assert {"miou", "miou_seen"} <= set(found.to_json()["scores"])
+        show_evaluation(found, console)
+        return console.export_text()
+
+    assert "mmseg" not in text(student)
+    labels = student.data.val.labels_NHW
+    known = replace(student.data.val, labels_NHW=np.where(labels == 1, 255, labels))
+    blind = replace(student, data=replace(student.data, val=known))
+    assert (evaluate_student(blind, num_resamples=2).confusion.sum(1) == 0)[1]
+    shown = text(blind)
+    assert "over all seen" in shown
+    assert "mmseg" in shown
+    assert "1 classes have no label" in shown
+
+
 def test_with_post_processing_both_are_scored_on_the_same_frames(student: TrainedStudent) -> None:
     plain = evaluate_student(student, num_resamples=100)
     found = evaluate_student(student, steps=parse_steps("majority:2"), num_resamples=100)

@@ -214,7 +214,10 @@ def test_the_card_says_what_was_cut_short_and_scored_on_test(
     text = (done.folder / "MODEL_CARD.md").read_text()
     assert f"trained for {said}" in text
     assert "2 of 4 epochs in batches" in text
-    assert "9 frames, in PyTorch: mIoU 0.5000, 95 % 0.4000 to 0.6250" in text
+    how = (
+        "9 frames, in PyTorch, whole images, scored at 64×64 (protocol resized): mIoU 0.5000, 95 % "
+    )
+    assert f"{how}0.4000 to 0.6250" in text
     assert "looked at 2 times" in text
     if stop == "constraint":
         with pytest.raises(ExperimentError, match="within the sweep's constraints"):

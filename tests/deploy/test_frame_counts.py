@@ -54,6 +54,17 @@ def test_scores_are_scikit_learns_on_any_weighting_of_the_frames() -> None:
     assert "lyft/score" not in scores
 
 
+def test_a_class_without_labels_counts_only_as_mmseg_and_torchmetrics_have_it() -> None:
+    given = [(labels.clip(0, 1), predicted, sure) for labels, predicted, sure in frames(3)]
+    scores = counted(given).scores(np.ones((1, 3)))
+    labels, predicted = (np.concatenate([frame[i].ravel() for frame in given]) for i in (0, 1))
+    ious = jaccard_score(labels, predicted, average=None)
+    assert (ious[2:] == 0).all()
+    assert scores["miou_seen"][0] == pytest.approx(ious.mean())
+    assert scores["miou"][0] == pytest.approx(ious[:2].mean())
+    assert np.isnan(scores["iou/c"][0])
+
+
 def test_the_challenges_score_is_that_of_road_with_lines_and_of_vehicles_without_hood() -> None:
     given = frames(4, len(CLASSES))
     whole = counted(given, classes=CLASSES).scores(np.ones((1, 4)))

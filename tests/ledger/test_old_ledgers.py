@@ -86,7 +86,12 @@ def text(drawn):
 def test_a_report_says_what_it_said(sweeps, name):
     results = load(sweeps / name)
     was = expected(name)
-    assert differences(was["report"], as_json(to_json(results), sweeps)) == []
+    now = as_json(to_json(results), sweeps)
+    assert now["summary"].pop("miou_over") == "seen"  # told since, and as it was then
+    assert now["summary"].pop("protocol") == "resized"
+    for link in now["summary"]["confirmed_by"]:
+        assert link.pop("protocol") == "resized"
+    assert differences(was["report"], now) == []
     assert was["epochs"] == results.epochs.to_csv(index=False)
 
 
@@ -123,7 +128,10 @@ def test_a_driver_would_go_on_as_it_did(sweeps, name):
     assert was["rungs"] == rungs
 
 
-NEW_DATA_KEYS = {"classes": None, "accept": [], "image_bits": 8}
+NEW_DATA_KEYS = {
+    **{"classes": None, "accept": [], "image_bits": 8},
+    **{"crop": None, "crop_scale": [0.5, 2.0]},
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,4 +146,17 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
             assert now["tracking"].pop(tracker) is None
         for job in now["jobs"].values():
             assert [job["data"].pop(key) for key in NEW_DATA_KEYS] == list(NEW_DATA_KEYS.values())
+            assert job["train"].pop("validate_at") == "resized"
     assert expected(name)["confirm"] == now
+
+
+def test_jobs_of_a_cheap_sweep_can_be_confirmed_at_the_size_that_papers_print(sweeps):
+    path = sweeps / "20261122-141503-front"
+    asis = jobs_to_confirm(path, top=3, seeds=2)
+    native = jobs_to_confirm(path, top=3, seeds=2, protocol="native")
+    assert [job.train.validate_at for job in native.jobs.values()] == ["native"] * len(asis.jobs)
+    for name, job in native.jobs.items():
+        train = job.train.model_copy(update={"validate_at": "resized"})
+        assert job.model_copy(update={"train": train}) == asis.jobs[name]
+    with pytest.raises(KdsweepError, match="no such protocol"):
+        jobs_to_confirm(path, top=3, seeds=2, protocol="paper")

@@ -107,6 +107,11 @@ def test_a_failure_that_is_tried_again_waits_and_one_that_is_not_has_failed():
     assert [event.failure for event in told.sweep.failures] == ["oom", "crash"]
 
 
+def test_an_old_sweep_goes_on_with_the_classes_it_counted():
+    assert Sweep([SweepEvent()]).miou_over == "seen"
+    assert Sweep([SweepEvent(miou_over="labelled")]).miou_over == "labelled"
+
+
 def test_a_sweep_stands_where_its_last_lines_say():
     assert Sweep().standing(None) == "empty"
     assert Sweep([SweepEvent(time=5.0)]).standing(None) == "not started"

@@ -42,6 +42,7 @@ class Story:
     def sweep(self, **fields: Any) -> "Story":
         given = {"schema": 1, "name": "tiny", "metric": "student/miou", "mode": "max"}
         plan = {"sampler": "tpe", "scheduler": "asha", "epochs": 3, "seed": 0, "trials": 4}
+        plan["miou_over"] = "labelled"
         return self.add("sweep", **{**given, **plan, "num_controls": 1, "data": DATA, **fields})
 
     def session(self, gpus: float = 0.5, pid: int | None = None, **fields: Any) -> "Story":

@@ -8,7 +8,8 @@ from experiments_on_disk import shown, write
 from rich.cells import cell_len
 
 from kdsweep.errors import ExperimentError
-from kdsweep.reporting import compare, render_comparison
+from kdsweep.reporting import compare, load, render_comparison
+from kdsweep.reporting.caveats import notes
 
 DATA = {"source": "roadscenes", "embedded": True, "notice": None, "image_size": None,
         "classes": ["road", "car", "pole"], "num_train": 96, "num_val": 48}  # fmt: skip
@@ -66,6 +67,16 @@ def test_a_comparison_fits_and_says_what_to_keep_in_mind(tmp_path, mixed, small,
     assert "shared control" in flat
 
 
+def test_an_old_experiment_is_marked_wherever_its_numbers_stand(tmp_path, mixed, small):
+    new, old = write(tmp_path, mixed, "new"), write(tmp_path, small(miou_over=""), "old")
+    said = "classes in labels or predictions"
+    assert said in " ".join(notes(load(old.path), brief=True))
+    assert said not in " ".join(notes(load(new.path)))
+    text = " ".join(shown(render_comparison, compare([new.path, old.path])).split())
+    assert "Not the same classes count in mIoU: until 29 November 2026" in text
+    assert f"({old.path.name})" in text
+
+
 @pytest.mark.parametrize(
     ("header", "what"),
     [
@@ -73,6 +84,7 @@ def test_a_comparison_fits_and_says_what_to_keep_in_mind(tmp_path, mixed, small,
         ({"data": {**DATA, "source": "camvid"}}, "the data set differs"),
         ({"data": {**DATA, "image_size": [64, 96]}}, "the image size differs"),
         ({"data": {**DATA, "classes": ["road", "car"]}}, "the classes differ"),
+        ({"protocol": "native"}, "one is scored at the labels' own size, another at its images'"),
     ],
 )
 def test_other_scores_are_not_compared(tmp_path, mixed, small, header, what):

@@ -28,13 +28,18 @@ from kdsweep.reporting import (
     write_page,
 )
 from kdsweep.reporting.next_steps import next_commands
+from kdsweep.reporting.papers import paper_tables
 
 CLAIM = "+2.5 mIoU points, 95 % interval 0.4 to 4.6, 4 seeds"
 
 
-def confirmation(story: Any, gains: list[float], job: str, *, ended: bool = True) -> Any:
+def confirmation(
+    story: Any, gains: list[float], job: str, *, ended: bool = True, protocol: str = ""
+) -> Any:
     """A confirmation of one job: for each seed a student and the control that rides along."""
-    story.sweep(trials=len(gains), num_controls=len(gains), epochs=1, name="again").session()
+    asked = {"trials": len(gains), "num_controls": len(gains), "protocol": protocol}
+    asked["data"] = {"source": "camvid", "embedded": False, "image_size": [64, 96]}
+    story.sweep(**asked, epochs=1, name="again").session()
     for seed, gain in enumerate(gains):
         number = 2 * seed
         story.trial(number, control=number + 1, params={"job": job, "train.seed": seed + 1})
@@ -77,7 +82,7 @@ def test_a_sweep_says_what_its_confirmations_allow_to_claim(source: Any, confirm
     assert [row["split"] for row in link["claims"]] == ["validation", "test"]
     assert {row["claim"] for row in link["claims"]} == {CLAIM}
     (said,) = json.loads(json.dumps(results.summary.to_json()))["confirmed_by"]
-    assert list(said) == ["experiment", "error", "state", "claims"]
+    assert list(said) == ["experiment", "error", "state", "claims", "protocol"]
     assert said["claims"] == to_json(load(made.path))["confirmation"]
     for draw in (render, render_best):
         for width in (80, 200):
@@ -87,6 +92,20 @@ def test_a_sweep_says_what_its_confirmations_allow_to_claim(source: Any, confirm
     commands = [command for command, _ in next_commands(results)]
     assert f"kdsweep report {made.path}" in commands
     assert not any(command.startswith("kdsweep confirm") for command in commands)
+
+
+def test_the_size_that_was_scored_at_stands_where_the_numbers_do(
+    source: Any, confirm: Any, tmp_path: Path
+) -> None:
+    made = confirm(source, (0.01, 0.03, 0.02, 0.04), protocol="native")
+    scored = "scored at the labels' own size"
+    text = " ".join(shown(render, load(source.path), width=200).split())
+    assert f"Confirmed with fresh seeds in {made.path}, {scored}" in text
+    assert scored in words(write_page(load(source.path), tmp_path / "page"))
+    native = load(made.path)
+    assert scored in " ".join(shown(render, native, width=200).split())
+    assert all(scored in table.caption for table in paper_tables(native))
+    assert scored in words(write_page(native, tmp_path / "native"))
 
 
 def test_the_pages_link_each_other(source: Any, confirm: Any) -> None:

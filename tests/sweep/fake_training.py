@@ -133,6 +133,7 @@ def run_jobs(
     num_threads,
     metric,
     score_test=False,
+    miou_over="labelled",
     leaving=tuple,
 ):
     """Jobs in step; one that diverges or whose step fails leaves, any other fault ends all."""

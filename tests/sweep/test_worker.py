@@ -69,7 +69,8 @@ def payload(number, **options):
         "kind": "trial", "runner": "fake_training", "cpus": 1, "gpus": 0, "device": "cpu",
         "title": f"{number:04d} a trial", "attempt": 1, "folders": [str(parent / str(number))],
         "cohort_dir": str(parent / str(number)), "trials": [number], "stop_signal": "",
-        "jobs": [job], "metric": "student/miou", "score_test": False})}
+        "jobs": [job], "metric": "student/miou", "score_test": False,
+        "miou_over": "labelled"})}
 
 def step(trial):
     result = json.loads(trial.step()["payload"])

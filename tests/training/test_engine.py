@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from toy_task import ALL, KL, NUM_CLASSES, Memory, engine, same, timeless, weights
 
 from kdsweep.errors import NonFiniteLossError
 from kdsweep.training.engine import Engine
+from kdsweep.training.evaluation import evaluate
 
 
 def test_reports_carry_what_people_ask_for_and_training_learns() -> None:
@@ -117,3 +121,69 @@ def test_stored_trace() -> None:
 
 
 STORED_TRACE = [2.64742, 2.27459]
+
+
+def test_a_training_keeps_to_the_classes_that_it_began_with() -> None:
+    begun = engine([None], teacher=False)
+    next(iter(begun.epochs()))
+    state = begun.state_dict()
+    old = {key: value for key, value in state.items() if key != "miou_over"}
+    # A class that no label has, and that is predicted everywhere.
+    absent = torch.full((1, 32, 32), NUM_CLASSES - 1)
+    image = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    frames = [(image, torch.zeros_like(absent), torch.tensor([0]))]
+
+    class Stubborn(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> object:
+            logits = torch.nn.functional.one_hot(absent, NUM_CLASSES).permute(0, 3, 1, 2)
+            return SimpleNamespace(logits_BKHW=logits)
+
+    counted = []
+    for saved in (state, old):
+        resumed = engine([None], teacher=False)
+        resumed.load_state_dict(saved)
+        counted.append(resumed.score(Stubborn(), frames).num_classes)  # type: ignore[arg-type]
+    assert counted == [1, 2]
+
+
+def test_scores_at_the_labels_own_size_are_those_of_enlarged_logits() -> None:
+    rng = torch.Generator().manual_seed(0)
+    sizes = [(48, 40), (20, 33), (48, 40), (32, 32), (64, 50)]
+    native = [
+        torch.randint(0, NUM_CLASSES, size, generator=rng).to(torch.uint8).numpy() for size in sizes
+    ]
+    for labels in native:
+        labels[:3] = 255
+    images = torch.randint(0, 256, (5, 32, 32, 3), generator=rng).to(torch.uint8)
+    small = torch.zeros(5, 32, 32, dtype=torch.uint8)
+    frames = [(images[:3], small[:3], torch.arange(3)), (images[3:], small[3:], torch.arange(3, 5))]
+    made = engine([None])
+    network, teacher = made.students[0].network, made.teacher.learner.network  # type: ignore[union-attr]
+    found = evaluate(
+        {"student": network, "teacher": teacher},
+        frames,  # type: ignore[arg-type]
+        num_classes=NUM_CLASSES,
+        device=torch.device("cpu"),
+        settings=made.settings,
+        keep=(4,),
+        compare_with="teacher",
+        native=native,
+    )
+    confusion, equal, labelled = np.zeros((NUM_CLASSES, NUM_CLASSES), int), 0, 0
+    with torch.no_grad():
+        for image, labels in zip(images, native, strict=True):
+            ours, theirs = (
+                torch.nn.functional.interpolate(
+                    one(image[None]).logits_BKHW, labels.shape, mode="bilinear"
+                )
+                .argmax(1)[0]
+                .numpy()
+                for one in (network, teacher)
+            )
+            known = labels != 255
+            np.add.at(confusion, (labels[known], ours[known]), 1)
+            equal += (ours == theirs)[known].sum()
+            labelled += known.sum()
+    assert found.scores["student"].confusion_KK.tolist() == confusion.tolist()
+    assert found.agreement["student"] == pytest.approx(equal / labelled)
+    assert found.predictions["student"][4].shape == (32, 32)

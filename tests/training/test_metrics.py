@@ -99,3 +99,30 @@ def test_counts_are_integers_that_do_not_saturate() -> None:
 def test_counting_without_waiting_counts_the_same() -> None:
     cells = torch.randint(0, 40, (1001,), generator=torch.Generator().manual_seed(0))
     assert count_without_waiting(cells, 50).tolist() == cells.bincount(minlength=50).tolist()
+
+
+def test_a_class_that_no_label_has_is_an_error_of_the_true_class_only() -> None:
+    labels = torch.zeros(1, 2, 10, dtype=torch.long)
+    labels[:, 1] = 1
+    predictions = labels.clone()
+    predictions[0, 0, 0] = 2  # one pixel of class 2, which no label has
+    ours, theirs = SegmentationScore(4), SegmentationScore(4, over="seen")
+    mmseg = MulticlassJaccardIndex(4, average="macro", ignore_index=VOID)
+    for counter in (ours, theirs, mmseg):
+        counter.update(predictions, labels)
+    found = ours.compute()
+    assert found.ious == [0.9, 1.0, None, None]
+    assert (found.miou, found.num_classes) == (pytest.approx(0.95), 2)
+    assert theirs.compute().ious == [0.9, 1.0, 0.0, None]
+    assert theirs.compute().miou == pytest.approx(float(mmseg.compute()), rel=1e-6)
+
+
+def test_the_classes_that_count_are_those_of_the_labels_whatever_is_predicted() -> None:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (2, 5, 5), generator=rng)
+    counted = set()
+    for _ in range(5):
+        counter = SegmentationScore(6)
+        counter.update(torch.randint(0, 6, (2, 5, 5), generator=rng), labels)
+        counted.add(tuple(value is not None for value in counter.compute().ious))
+    assert counted == {(True,) * 3 + (False,) * 3}

@@ -15,6 +15,7 @@ from torch import Tensor
 from kdsweep.data.augment.draws import (
     GRAIN_TILE_SIGMA,
     FrameChange,
+    RandomCrop,
     draw_change,
     frame_numbers,
     gaussian_kernel,
@@ -62,11 +63,20 @@ class BatchDrawer:
         preset: Its name.
         image_size: (height, width) of the frames.
         seed: First part of every frame's seed.
+        crop: Crops that take the frames' place, if any.
     """
 
-    def __init__(self, preset: str, image_size: tuple[int, int], seed: int) -> None:
+    def __init__(
+        self,
+        preset: str,
+        image_size: tuple[int, int],
+        seed: int,
+        crop: RandomCrop | None = None,
+    ) -> None:
         self._preset = preset_named(preset)
-        self._size = image_size
+        self._frame_size = image_size
+        self._size = image_size if crop is None else crop.size
+        self._crop = crop
         self._seed = seed
         # One size for all kernels of a preset: sums are then the same whatever else is in a batch.
         self._kernel_size = _largest_kernel(self._preset)
@@ -79,13 +89,13 @@ class BatchDrawer:
             indices: Numbers of the frames in their split.
         """
         frames: dict[str, list[int]] = {}
-        if self._preset is None:
+        if self._preset is None and self._crop is None:
             return Draws(torch.empty(0), frames, [])
         rows, kernels, corners = [], [], []
         for place, index in enumerate(indices):
             numbers = frame_numbers(self._seed, epoch, index)
-            change = draw_change(self._preset, self._size, numbers)
-            rows.append(_row(change, self._size))
+            change = draw_change(self._preset, self._frame_size, numbers, self._crop)
+            rows.append(_row(change, self._frame_size, self._size))
             for step in _steps(change):
                 frames.setdefault(step, []).append(place)
             if change.kernel is not None:
@@ -96,12 +106,12 @@ class BatchDrawer:
         return Draws(torch.from_numpy(flat.astype(np.float32)), frames, corners)
 
 
-def _row(change: FrameChange, image_size: tuple[int, int]) -> list[float]:
-    height, width = image_size
+def _row(change: FrameChange, frame_size: tuple[int, int], size: tuple[int, int]) -> list[float]:
+    height, width = size
     scale = 1.0 if change.scale is None else change.scale
     grain = 0.0 if change.grain is None else change.grain.sigma / GRAIN_TILE_SIGMA
     return [
-        *_affine(change, image_size),
+        *_affine(change, frame_size),
         *(round(width * scale) / width, round(height * scale) / height, 1 / scale),
         *(change.exposure or (1.0, 0.0)),
         1.0 if change.gamma is None else change.gamma,
@@ -115,6 +125,7 @@ def _steps(change: FrameChange) -> list[str]:
     """Names of the steps that change something about a frame."""
     concerned = {
         "rotation": change.degrees != 0,
+        "window": change.window is not None,
         "coarse": change.scale is not None,
         "exposure": change.exposure is not None,
         "gamma": change.gamma is not None,

@@ -38,6 +38,31 @@ class Crop(NamedTuple):
     height: int
 
 
+class RandomCrop(NamedTuple):
+    """How crops of a scaled frame are drawn.
+
+    Attributes:
+        size: (height, width) of a crop.
+        scale: Least and greatest factor of the frame's size.
+    """
+
+    size: tuple[int, int]
+    scale: Span
+
+
+class Window(NamedTuple):
+    """What a crop shows of a frame, in pixels of the frame; it may reach beyond.
+
+    Attributes:
+        left, top: Its corner.
+        step: From one of the crop's pixels to the next.
+    """
+
+    left: float
+    top: float
+    step: float
+
+
 class Grain(NamedTuple):
     """Where a tile of noise is cut, and the noise's standard deviation in grey levels."""
 
@@ -54,6 +79,7 @@ class FrameChange:
         flip: Left and right are swapped.
         degrees: Rotation about the middle, counter-clockwise.
         crop: What is scaled to the whole frame.
+        window: What is scaled to a crop of a size of its own, in place of ``crop``.
         exposure: Factor of all grey levels, and what is added as a share of their mean.
         gamma: Exponent of grey levels between 0 and 1.
         shift: Added to red, green and blue.
@@ -67,6 +93,7 @@ class FrameChange:
     flip: bool = False
     degrees: float = 0.0
     crop: Crop | None = None
+    window: Window | None = None
     exposure: Span | None = None
     gamma: float | None = None
     shift: tuple[int, int, int] | None = None
@@ -77,18 +104,29 @@ class FrameChange:
     grain: Grain | None = None
 
 
-def draw_change(preset: Preset, image_size: tuple[int, int], numbers: random.Random) -> FrameChange:
+def draw_change(
+    preset: Preset | None,
+    image_size: tuple[int, int],
+    numbers: random.Random,
+    crop: RandomCrop | None = None,
+) -> FrameChange:
     """Draw what is done to a frame.
 
     Args:
-        preset: What may be done.
+        preset: What may be done; nothing if left out.
         image_size: (height, width) of the frame.
         numbers: Of the frame.
+        crop: Crops to draw in place of the preset's own.
     """
+    window = None if crop is None else _draw_window(crop, image_size, numbers)
+    if preset is None:
+        return FrameChange(window=window)
     change = FrameChange(flip=numbers.random() < FLIP)
     if preset.rotation is not None and numbers.random() < preset.rotation[0]:
         change.degrees = numbers.uniform(-preset.rotation[1], preset.rotation[1])
-    if preset.crop is not None and numbers.random() < CROP:
+    if window is not None:
+        change.window = window
+    elif preset.crop is not None and numbers.random() < CROP:
         change.crop = _draw_crop(preset.crop, image_size, numbers)
     probability, limit = preset.exposure
     if numbers.random() < probability:
@@ -114,6 +152,16 @@ def _draw_crop(least: float, image_size: tuple[int, int], numbers: random.Random
             left = int((width - crop_width + 1) * numbers.random())
             return Crop(left, top, crop_width, crop_height)
     return Crop(0, 0, width, height)
+
+
+def _draw_window(crop: RandomCrop, image_size: tuple[int, int], numbers: random.Random) -> Window:
+    """Draw a scale, then a place: anywhere inside of the frame, or around one that is smaller."""
+    step = 1 / numbers.uniform(*crop.scale)
+    top, left = (
+        (side - step * cut) * numbers.random()
+        for side, cut in zip(image_size, crop.size, strict=True)
+    )
+    return Window(left, top, step)
 
 
 def _draw_cast(change: FrameChange, cast: Cast, numbers: random.Random) -> None:
@@ -177,9 +225,17 @@ def _draw_motion(lengths: tuple[int, int], numbers: random.Random) -> np.ndarray
 
 
 def origin_matrix(change: FrameChange, image_size: tuple[int, int]) -> np.ndarray:
-    """Return the 3×3 matrix from a pixel's column and row to those of where it comes from."""
+    """Return the 3×3 matrix from a pixel's column and row to those of where it comes from.
+
+    Args:
+        change: What is done.
+        image_size: (height, width) of the frame that it is done to.
+    """
     height, width = image_size
     matrix = np.eye(3)
+    if change.window is not None:
+        left, top, step = change.window
+        matrix[:2] = [[step, 0, left + (step - 1) / 2], [0, step, top + (step - 1) / 2]]
     if change.crop is not None:
         left, top, crop_width, crop_height = change.crop
         across, down = crop_width / width, crop_height / height

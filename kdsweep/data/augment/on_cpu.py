@@ -8,6 +8,7 @@ import numpy as np
 from kdsweep.data.augment.draws import (
     GRAIN_TILE_SIGMA,
     FrameChange,
+    RandomCrop,
     draw_change,
     frame_numbers,
     grain_tile,
@@ -28,18 +29,27 @@ class Augmenter:
         preset: Its name.
         image_size: (height, width) of the frames.
         seed: First part of every frame's seed.
+        crop: Crops that take the frames' place, if any.
 
     Raises:
         ValueError: There is no such preset.
     """
 
-    def __init__(self, preset: str, image_size: tuple[int, int], seed: int) -> None:
+    def __init__(
+        self,
+        preset: str,
+        image_size: tuple[int, int],
+        seed: int,
+        crop: RandomCrop | None = None,
+    ) -> None:
         # One thread per process: frames are small, and the cores belong to training.
         cv2.setNumThreads(0)
         self._preset = preset_named(preset)
-        self._size = image_size
+        self._frame_size = image_size
+        self._size = image_size if crop is None else crop.size
+        self._crop = crop
         self._seed = seed
-        self._tile_TTC = grain_tile(image_size) if self._preset and self._preset.flaw else None
+        self._tile_TTC = grain_tile(self._size) if self._preset and self._preset.flaw else None
 
     def __call__(
         self, image_HWC: np.ndarray, labels_HW: np.ndarray, epoch: int, index: int
@@ -52,10 +62,14 @@ class Augmenter:
             epoch: Number of the epoch.
             index: Number of the frame in its split.
         """
-        if self._preset is None:
+        if self._preset is None and self._crop is None:
             return image_HWC, labels_HW
-        change = draw_change(self._preset, self._size, frame_numbers(self._seed, epoch, index))
-        image_HWC, labels_HW = _moved(image_HWC, labels_HW, change)
+        numbers = frame_numbers(self._seed, epoch, index)
+        change = draw_change(self._preset, self._frame_size, numbers, self._crop)
+        if change.window is None:
+            image_HWC, labels_HW = _moved(image_HWC, labels_HW, change)
+        else:
+            image_HWC, labels_HW = _cut(image_HWC, labels_HW, change, self._size)
         image_HWC = _recoloured(image_HWC, change)
         if change.kernel is not None and change.kernel.ndim == 1:
             image_HWC = cv2.sepFilter2D(image_HWC, -1, change.kernel, change.kernel)
@@ -98,6 +112,21 @@ def _moved(
         labels_HW = cv2.resize(
             labels_HW[part], (width, height), interpolation=cv2.INTER_NEAREST_EXACT
         )
+    return image_HWC, labels_HW
+
+
+def _cut(
+    image_HWC: np.ndarray, labels_HW: np.ndarray, change: FrameChange, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flip, rotate, scale and cut in one resampling; beyond the frame there is void and black."""
+    matrix, target = origin_matrix(change, labels_HW.shape)[:2], size[::-1]
+    nearest, linear = (how | cv2.WARP_INVERSE_MAP for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR))
+    inside_HW = cv2.warpAffine(np.ones_like(labels_HW), matrix, target, flags=nearest)
+    labels_HW = cv2.warpAffine(labels_HW, matrix, target, flags=nearest, borderValue=VOID)
+    image_HWC = cv2.warpAffine(
+        image_HWC, matrix, target, flags=linear, borderMode=cv2.BORDER_REPLICATE
+    )
+    image_HWC[inside_HW == 0] = 0
     return image_HWC, labels_HW
 
 

@@ -48,7 +48,7 @@ class DeviceAugmenter:
     host.
 
     Args:
-        image_size: (height, width) of the frames.
+        image_size: (height, width) of what is made: the frames', or that of crops.
     """
 
     def __init__(self, image_size: tuple[int, int]) -> None:
@@ -73,7 +73,9 @@ class DeviceAugmenter:
         numbers = draws.numbers.to(images_BHWC.device, non_blocking=True)
         end = len(images_BHWC) * NUM_VALUES
         values_BP = numbers[:end].view(-1, NUM_VALUES)
-        images_BCHW, labels_BHW = _moved(images_BHWC, labels_BHW, values_BP, draws.frames)
+        images_BCHW, labels_BHW = _moved(
+            images_BHWC, labels_BHW, values_BP, draws.frames, self._size
+        )
         images = list(images_BCHW)
 
         def apply(step: str, change: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -111,14 +113,18 @@ class DeviceAugmenter:
 
 
 def _moved(
-    images_BHWC: Tensor, labels_BHW: Tensor, values_BP: Tensor, frames: dict[str, list[int]]
+    images_BHWC: Tensor,
+    labels_BHW: Tensor,
+    values_BP: Tensor,
+    frames: dict[str, list[int]],
+    size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
     """Flip, rotation, crop and loss of resolution.
 
     Returns:
         float32 grey levels of shape (B, C, H, W), and labels of type uint8.
     """
-    height, width = labels_BHW.shape[1:]
+    height, width = size
     affine_BP = values_BP[:, AFFINE]
     columns_BW = torch.arange(width, device=values_BP.device, dtype=torch.float32)[None]
     rows_BH = torch.arange(height, device=values_BP.device, dtype=torch.float32)[None]
@@ -137,7 +143,7 @@ def _moved(
         torch.float32, memory_format=torch.contiguous_format
     )
     pixels_BCHW = _sample(pixels_BCHW, image_grid_BHW2, "bilinear").round_()
-    if "rotation" in frames:
+    if "rotation" in frames or "window" in frames:
         moved_BHW.masked_fill_(_is_outside(grid_BHW2), VOID)
         pixels_BCHW.masked_fill_(_is_outside(image_grid_BHW2)[:, None], 0.0)
     return pixels_BCHW, moved_BHW

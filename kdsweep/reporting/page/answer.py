@@ -90,7 +90,8 @@ def sentences(results: Results, metric: str) -> list[str]:
     found = [
         *compromises(results),
         f"{searched} {best.student}{teacher} in trial {best.number}: {metric} "
-        f"{formats.score(best.value)} on the validation split at epoch {best.best_epoch}.",
+        f"{formats.score(best.value)} on the validation split at epoch {best.best_epoch}"
+        f"{formats.of_protocol(results.summary.protocol)}.",
     ]
     test = score_on_test(results, best.number)
     if test is not None:

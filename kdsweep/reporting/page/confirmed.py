@@ -47,7 +47,7 @@ def related(results: Results, page: str, report: Path | None) -> list[Related]:
         found.append(Related("These jobs were found by", source.name, address))
     for link in summary.confirmed_by:
         path = Path(link.experiment)
-        remark = link.remark
+        remark = f"{link.remark}{formats.of_protocol(link.protocol)}"
         lines = [printable(claim.sentence) for claim in link.claims]
         if link.error is not None:
             lines.append(link.error)

@@ -39,7 +39,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("experiment", summary.experiment),
         ("command", shlex.join(environment.get("command") or [])),
         ("started", environment.get("time")),
-        ("data", _data_text(data)),
+        ("data", _data_text(data, summary.protocol)),
         ("data fingerprint", ", ".join(data.get("fingerprints", ()))),
         ("sampler", summary.sampler),
         ("scheduler", summary.scheduler),
@@ -89,7 +89,7 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _data_text(data: dict[str, Any]) -> str | None:
+def _data_text(data: dict[str, Any], protocol: str) -> str | None:
     if not data.get("source"):
         return None
     counts = [
@@ -106,6 +106,7 @@ def _data_text(data: dict[str, Any]) -> str | None:
         parts.append(f"{', '.join(counts)} frames")
     if data.get("image_size"):
         parts.append(f"{formats.frame_size(data['image_size'])} (height × width)")
+        parts.append(f"scored at {formats.scored_at(protocol)}")
     if data.get("classes"):
         parts.append(f"{len(data['classes'])} classes")
     return "; ".join(parts)

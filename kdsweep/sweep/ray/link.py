@@ -115,6 +115,7 @@ class Link:
             "device": self.plan.device,
             "metric": self.driver.space.sweep.score,
             "score_test": self.driver.space.score_test,
+            "miou_over": self.driver.sweep.miou_over,
         }
 
     @property

@@ -147,6 +147,7 @@ class KdsweepTrial(Trainable):
                 num_threads=payload["cpus"],
                 metric=payload["metric"],
                 score_test=payload["score_test"],
+                miou_over=payload["miou_over"],
                 leaving=leaving,
             )
             with contextlib.closing(cohort):
