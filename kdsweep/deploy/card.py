@@ -20,7 +20,7 @@ from kdsweep.labels import VOID
 _LONGEST_SIDE = 16384
 # Metadata of files that other programs read too; each value is JSON.
 _IN_METADATA = ("classes", "palette", "image_size", "mean", "std", "model", "provenance", "notice")
-_LATER = ("data",)  # files of earlier versions do without
+_LATER = ("data", "image_bits")  # files of earlier versions do without
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -51,6 +51,7 @@ class Card(BaseModel):
         classes: Class names by id.
         palette: RGB colour of each class.
         image_size: Height and width of the images it was trained on.
+        image_bits: Bits of a channel that its images held; 8 but for those of some cameras.
         mean: What is taken from RGB pixels on a scale of 0 to 1.
         std: What they are divided by afterwards.
         model: Its network.
@@ -70,6 +71,7 @@ class Card(BaseModel):
     classes: tuple[Name, ...] = Field(min_length=1, max_length=VOID)
     palette: tuple[tuple[Channel, Channel, Channel], ...]
     image_size: tuple[Side, Side]
+    image_bits: Annotated[int, Field(ge=8, le=16)] = 8
     mean: tuple[Share, Share, Share]
     std: tuple[Spread, Spread, Spread]
     model: ModelConfig

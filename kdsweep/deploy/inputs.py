@@ -67,8 +67,12 @@ def find_inputs(given: Sequence[Path]) -> tuple[list[Input], list[FrameError]]:
     return found, problems
 
 
-def read_frames(given: Input) -> Iterator[np.ndarray]:
-    """The frames of an input, uint8 RGB, one at a time.
+def read_frames(given: Input, image_bits: int = 8) -> Iterator[np.ndarray]:
+    """Yield the frames of an input, uint8 RGB.
+
+    Args:
+        given: The input.
+        image_bits: Bits of a channel of pictures of 16 bits (``data.image_bits``).
 
     Raises:
         FrameError: The file cannot be decoded; a cut video after the frames that it has.
@@ -76,7 +80,7 @@ def read_frames(given: Input) -> Iterator[np.ndarray]:
     if given.is_video:
         yield from _video_frames(given.path)
     else:
-        yield read_rgb(given.path)
+        yield read_rgb(given.path, image_bits)
 
 
 def count_frames(given: Input) -> int | None:

@@ -90,7 +90,7 @@ def predict(
         for given in found:
             writer = _Writer(model, given, out, overlay, windows)
             try:
-                for image_HWC in read_frames(given):
+                for image_HWC in read_frames(given, model.card.image_bits):
                     writer.write(image_HWC)
                     num_frames += 1
                     advance(given)

@@ -61,6 +61,7 @@ def save_trained(
         "classes": list(data.classes),
         "palette": np.asarray(data.palette).tolist(),
         "image_size": list(job.data.image_size),
+        "image_bits": job.data.image_bits,
         "mean": [m / 255.0 for m in network.shift_C11.flatten().tolist()],
         "std": [1.0 / (255.0 * s) for s in network.scale_C11.flatten().tolist()],
         "epoch": report.epoch,
