@@ -118,6 +118,8 @@ def _show(look: Look, console: Console) -> None:
     most = sorted(sizes, key=lambda size: -sizes[size])[:3]
     text = ", ".join(f"{sizes[size]} of {size[1]}×{size[0]}" for size in most)
     print_(f"frames: {text}" + (f", … ({len(sizes)} sizes)" if len(sizes) > 3 else ""))
+    if health.data.identity is not None:
+        print_(f"fingerprint: {health.data.identity.short}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("class", overflow="fold")
     for name in _splits(look):
@@ -204,6 +206,7 @@ def _as_json(look: Look) -> dict[str, Any]:
     return {
         "path": str(health.data.source_path),
         "layout": look.layout,
+        "fingerprint": getattr(health.data.identity, "fingerprint", None),
         "masks": look.values.modes,
         "classes": list(health.data.classes),
         "splits": {
