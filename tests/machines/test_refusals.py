@@ -178,7 +178,7 @@ def test_workers_of_a_joined_cluster_that_are_nice_are_named(root, place):
         "    '--temp-dir=/tmp/kds-t', '--include-dashboard=false', '--num-cpus=2'],\n"
         "    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
         "import socket, time\n"
-        "for _ in range(300):\n"
+        "for _ in range(900):\n"
         "    try: socket.create_connection(('127.0.0.1', 6399), 1).close(); break\n"
         "    except OSError: time.sleep(0.2)\n"
         "time.sleep(5)\n"
@@ -192,7 +192,7 @@ def test_workers_of_a_joined_cluster_that_are_nice_are_named(root, place):
     command = [sys.executable, "-c", script, *FAKE, "run", write_space(place)]
     home = place / "home"
     home.mkdir()
-    done = run([*command, "--address", "127.0.0.1:6399"], place, alone, HOME=home)
+    done = run([*command, "--address", "127.0.0.1:6399"], place, alone, timeout=400, HOME=home)
     assert done.code == 0, (done.out, done.err)
     host = socket.gethostname()
     assert done.out.count(f"warning: workers on {host} run at niceness 15") == 1
