@@ -249,7 +249,7 @@ def _placed(
 
     Its memory order counts too.
     """
-    mean, std = pixel_statistics(model.encoder, model.encoder_weights)
+    mean, std = pixel_statistics(model.encoder, model.encoder_weights, model.encoder_pixels)
     network.shift_C11.copy_(255.0 * torch.tensor(mean).view(-1, 1, 1))
     network.scale_C11.copy_((1.0 / (255.0 * torch.tensor(std))).view(-1, 1, 1))
     channels_last = job.train.channels_last is not False

@@ -56,8 +56,9 @@ def save_trained(
         over: The classes that count in mIoU.
     """
     network = student.network
+    model = job.student.model_copy(update={"encoder_weights": job.student.weights_name})
     card = {
-        "model": job.student.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
         "classes": list(data.classes),
         "palette": np.asarray(data.palette).tolist(),
         "image_size": list(job.data.image_size),
