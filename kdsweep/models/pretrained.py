@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
+
+import torch
+from huggingface_hub import try_to_load_from_cache
 
 from kdsweep.config.model import PACKAGE, WEIGHTS_SUFFIXES, PixelsConfig
 from kdsweep.errors import ConfigError, WeightsError
@@ -120,6 +123,27 @@ def fetch_weights(encoder: str, weights: str) -> None:
             timm.create_model(encoder.removeprefix("tu-"), pretrained=True)
         else:
             smp.encoders.get_encoder(encoder, weights=weights)
+
+
+def are_here(encoder: str, weights: str) -> bool:
+    """Return whether published weights can be had without a network."""
+    if weights_file(encoder, weights) is not None:
+        return True
+    if not encoder.startswith("tu-"):
+        settings = smp.encoders.encoders[encoder]["pretrained_settings"][weights]
+        repository, revision = settings["repo_id"], settings["revision"]
+        names = ["model.safetensors"]
+    else:
+        known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        repository, _, revision = (known.hf_hub_id or "").partition("@")
+        names = [known.hf_hub_filename or "model.safetensors", "pytorch_model.bin"]
+        if not repository:  # a few models have an address only
+            cache = Path(torch.hub.get_dir()) / "checkpoints"
+            return bool(known.url) and (cache / PurePath(known.url).name).is_file()
+    return any(
+        isinstance(try_to_load_from_cache(repository, name, revision=revision or None), str)
+        for name in names
+    )
 
 
 def pixel_statistics(
