@@ -192,6 +192,8 @@ def open_teacher(
     if frozen and distill.checkpoint is not None:
         if (Path(distill.checkpoint) / WEIGHTS).is_file():
             return _named_teacher(student, Path(distill.checkpoint)), distill.checkpoint
+        if Path(distill.checkpoint).exists():
+            return None, f"the teacher's checkpoint {distill.checkpoint} is not one of kdsweep's"
         return None, f"the teacher's checkpoint is not at {distill.checkpoint} any more"
     for saved in CheckpointFolder(student.folder.cohort).newest_first():
         state = load_state(saved)

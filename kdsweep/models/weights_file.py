@@ -66,7 +66,15 @@ class Fit:
         return f"{len(self.tensors)} of {self.wanted} tensors match{lacking} (sha256 {self.digest})"
 
 
-def fit_file(encoder: nn.Module, encoder_name: str, file: Path, value: str) -> Fit:
+def fit_file(
+    encoder: nn.Module,
+    encoder_name: str,
+    file: Path,
+    value: str,
+    *,
+    least: float = _LEAST_SHARE,
+    what: str = "encoder",
+) -> Fit:
     """Read a file of weights and find the encoder's tensors in it.
 
     Args:
@@ -74,6 +82,8 @@ def fit_file(encoder: nn.Module, encoder_name: str, file: Path, value: str) -> F
         encoder_name: For the error message.
         file: ``.safetensors``, or what ``torch.save`` wrote.
         value: What the user wrote in ``encoder_weights``.
+        least: Share of its tensors that must be in the file.
+        what: What the encoder is called, if it is more than that.
 
     Raises:
         ConfigError: The file cannot be read, or its weights are not this encoder's.
@@ -84,14 +94,14 @@ def fit_file(encoder: nn.Module, encoder_name: str, file: Path, value: str) -> F
     found = _find(_with_timm_names(stored, own), set(wanted), value)
     pairs = {wanted[plain]: tensor for plain, tensor in found.items()}
     missing = tuple(name for name in own if name not in pairs)
-    if len(pairs) < _LEAST_SHARE * len(own):
+    if len(pairs) < least * len(own):
         raise ConfigError(
-            f"these weights do not fit encoder {encoder_name}: {len(pairs)} of its {len(own)} "
+            f"these weights do not fit {what} {encoder_name}: {len(pairs)} of its {len(own)} "
             f"tensors are in the file; it lacks {_some(missing)}, and has {_some(tuple(stored))}",
             path=_PLACE,
             value=value,
             allowed=f"weights of {encoder_name}, as torchvision, timm or segmentation-models-"
-            f"pytorch name them, with {_LEAST_SHARE:.0%} of its tensors or more",
+            f"pytorch name them, with {least:.0%} of its tensors{' or more' if least < 1 else ''}",
         )
     misshapen = [
         f"{name} {_shape(pairs[name])} instead of {_shape(own[name])}"
@@ -100,7 +110,7 @@ def fit_file(encoder: nn.Module, encoder_name: str, file: Path, value: str) -> F
     ]
     if misshapen:
         raise ConfigError(
-            f"{len(misshapen)} tensors of these weights have other shapes than encoder "
+            f"{len(misshapen)} tensors of these weights have other shapes than {what} "
             f"{encoder_name}: {_some(misshapen)}",
             path=_PLACE,
             value=value,

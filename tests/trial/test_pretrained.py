@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from tiny_job import SMALL, make_job
 
 from kdsweep.config import load_space
 from kdsweep.config.job import Job
@@ -15,7 +16,6 @@ from kdsweep.errors import ConfigError
 from kdsweep.ledger import TrialFolder
 from kdsweep.sweep.preview import preview
 from kdsweep.trial import check_job, prepare_one, run_job, weights_notes
-from tests.tiny_job import SMALL, make_job
 
 GREY = {"mean": [0.4, 0.5, 0.6], "std": [0.5, 0.25, 0.5]}
 
