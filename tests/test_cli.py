@@ -164,6 +164,8 @@ def test_validate_looks_for_the_data_and_decodes_none(
     assert "layout:  PATH is the folder that holds" in done.stderr
     done = kdsweep("validate", file, *gone, "--skip-data")
     assert (done.returncode, done.stdout) == (0, f"{file}: valid, one job (data not looked for)\n")
+    done = kdsweep("validate", file, "--set", "student.encoder_weights=imagenet", "--skip-data")
+    assert re.search(r"\n  weights: \S+ from imagenet: ", done.stdout)
     # A search space may leave open where the data are.
     done = kdsweep("validate", file, "--set", "data={source: camvid, image_size: [32, 32]}")
     assert (done.returncode, done.stderr) == (0, "")

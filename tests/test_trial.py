@@ -17,6 +17,7 @@ from tiny_job import SMALL, make_job
 
 from kdsweep.config import load_job
 from kdsweep.config.job import Job
+from kdsweep.config.model import PixelsConfig
 from kdsweep.errors import CheckpointError, ConfigError, DataError
 from kdsweep.ledger import TrialFolder
 from kdsweep.models import build_network
@@ -194,6 +195,9 @@ def test_checkpoints_of_another_job_are_refused(job: Job, tiny_data: Path, tmp_p
 def test_checkpoints_of_before_keys_came_are_of_the_same_job(job: Job) -> None:
     first = "f75d9f8ea1afb3293fe28825d4242a47b0923412e773901a34fb9de40f58e3b4"
     assert fingerprint(job) == first
+    grey = PixelsConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    other = job.student.model_copy(update={"encoder_pixels": grey})
+    assert fingerprint(job.model_copy(update={"student": other})) != first
 
 
 def test_data_that_nothing_new_should_be_trained_on(tiny_data: Path, tmp_path: Path) -> None:

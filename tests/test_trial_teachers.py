@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file
 from tiny_job import SMALL, make_job
 
 from kdsweep.config.job import Job
@@ -90,6 +93,66 @@ def test_a_checkpoint_must_be_the_teachers(
                 num_threads=1,
             )
         )
+
+
+@pytest.fixture(scope="module")
+def saved_models(trained_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same teacher as segmentation-models-pytorch saves it, and as torch does."""
+    folder = tmp_path_factory.mktemp("saved")
+    model = smp.Unet("resnet18", encoder_weights=None, classes=3, **SMALL)
+    weights = load_file(trained_teacher / "student.safetensors")
+    model.load_state_dict({k.removeprefix("model."): t for k, t in weights.items()}, strict=False)
+    model.save_pretrained(folder / "model")
+    torch.save({"state_dict": model.state_dict()}, folder / "model.pth")
+    return [folder / "model", folder / "model.pth"]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["folder", "file"])
+def test_a_model_from_elsewhere_teaches(
+    which: int, job: Job, trained_teacher: Path, saved_models: list[Path], tmp_path: Path
+) -> None:
+    frozen = taught_by(job, teacher="frozen", checkpoint=str(saved_models[which]))
+    check_job(frozen)
+    prepare([frozen])
+    card = json.loads((trained_teacher / "student.json").read_text())
+    first = next(run_job(frozen, TrialFolder(tmp_path / "t"), device="cpu", num_threads=1))
+    # What it is worth stands in the first report: a frozen teacher is scored as it came.
+    assert first.metrics["teacher/miou"] == pytest.approx(card["miou"])
+
+
+def test_a_model_from_elsewhere_must_be_the_teachers(
+    job: Job, saved_models: list[Path], tiny_data: Path, tmp_path: Path
+) -> None:
+    folder, file = map(str, saved_models)
+
+    def refusal(checkpoint: str, teacher: dict[str, Any]) -> str:
+        other = make_job(tiny_data, tmp_path, teacher=teacher)
+        with pytest.raises(ConfigError) as caught:
+            prepare([taught_by(other, teacher="frozen", checkpoint=checkpoint)])
+        assert caught.value.path == ("distill", "checkpoint")
+        return str(caught.value)
+
+    def unet(encoder: str = "resnet18", **options: Any) -> dict[str, Any]:
+        return {"encoder": encoder, "options": SMALL | options}
+
+    assert "its encoder_name is 'resnet18', the teacher's 'resnet34'" in refusal(
+        folder, unet("resnet34")
+    )
+    assert "its decoder_interpolation is 'nearest', the teacher's 'bilinear'" in refusal(
+        folder, unet(decoder_interpolation="bilinear")
+    )
+    assert "its _model_class is 'Unet', the teacher's 'Linknet'" in refusal(
+        folder, {"arch": "linknet", "encoder": "resnet18", "options": {"encoder_depth": 3}}
+    )
+    assert "do not fit network resnet34" in refusal(file, unet("resnet34"))
+    model = smp.Unet("resnet18", encoder_weights=None, classes=5, **SMALL)
+    model.save_pretrained(tmp_path / "five")
+    assert "its classes is 5, the teacher's 3" in refusal(str(tmp_path / "five"), unet())
+    said = refusal(str(tmp_path / "five" / "model.safetensors"), unet())
+    assert "segmentation_head.0.weight 5×8×3×3 instead of 3×8×3×3" in said
+    (tmp_path / "five" / "config.json").write_text("{")
+    assert "config.json of this model cannot be read" in refusal(str(tmp_path / "five"), unet())
+    assert "no such file" in refusal(str(tmp_path / "gone.pth"), unet())
 
 
 def test_a_head_start_goes_on_where_it_was_cut(

@@ -63,6 +63,7 @@ def train(
     show = _EpochLines(loaded, terminal()) if not (quiet or as_json) else None
     if show:
         notices = [data_facts["notice"]] if data_facts["notice"] else []
+        notices += [f"weights: {note}" for note in data_facts.get("weights", ())]
         for text in [*notices, *(f"data: {remark}" for remark in data_facts["remarks"])]:
             show.console.print(text, style="yellow", markup=False)
     tracker = open_job_tracker(folder, say_warning) if wandb else NullTracker()
@@ -128,7 +129,7 @@ def validate(
     Looks for the frames of the data too, where a folder is given, and decodes none of them.
     """
     from kdsweep.config import load_space
-    from kdsweep.trial import check_jobs
+    from kdsweep.trial import check_jobs, weights_notes
 
     num_bad = 0
     for file in files:
@@ -137,6 +138,7 @@ def validate(
             try:
                 jobs = space.jobs_to_check()
                 check_jobs(jobs)
+                weights = weights_notes(jobs)
                 frames = "data not looked for" if skip_data else _frames(jobs)
             except ConfigError as error:
                 raise space.locate(error) from None
@@ -148,6 +150,8 @@ def validate(
             say_error(DataError(f"{file}: {error}"))
         else:
             print(f"{file}: valid, {_extent(space.num_points())} ({frames})")
+            for note in weights:
+                print(f"  weights: {note}")
     raise typer.Exit(ConfigError.exit_code if num_bad else 0)
 
 

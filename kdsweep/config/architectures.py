@@ -15,6 +15,7 @@ from kdsweep.errors import ConfigError
 
 # Turns a job into that of a student on its own.
 NO_TEACHER: dict[str, Any] = {"teacher": None, "distill": {}}
+_COST_NOTHING = ("encoder_weights", "encoder_pixels")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def architecture_key(job: Job | Mapping[str, Any]) -> str:
         job: The job, or the same as plain JSON.
     """
     plain = job.model_dump(mode="json") if isinstance(job, Job) else job
-    student = {key: v for key, v in plain["student"].items() if key != "encoder_weights"}
+    student = {key: v for key, v in plain["student"].items() if key not in _COST_NOTHING}
     return json.dumps([student, *plain["data"]["image_size"]], sort_keys=True)
 
 

@@ -53,7 +53,9 @@ class DistillConfig(_Losses):
             ``ema`` the running average of its weights, ``frozen`` a teacher that has stopped
             training (after ``head_start_epochs``, or the one in ``checkpoint``).
         checkpoint: A trained teacher to begin with: the ``best`` folder of a trial whose student
-            it was. ``null`` begins with the weights of ``teacher.encoder_weights``.
+            it was, a folder that ``save_pretrained`` of segmentation-models-pytorch wrote, or a
+            file with such a model's ``state_dict``. ``null`` begins with the weights of
+            ``teacher.encoder_weights``.
         ema_decay: Share of the old average kept at each step, for ``teacher: ema``.
         head_start_epochs: Epochs that the teacher trains alone before its students begin; they
             come on top of ``train.epochs``.

@@ -15,6 +15,7 @@ from kdsweep.config.checking import FindingsError, check
 from kdsweep.config.document import Document, read_document
 from kdsweep.config.grammar import is_range
 from kdsweep.config.job import Job, folder_name
+from kdsweep.config.model import PACKAGE, WEIGHTS_SUFFIXES
 from kdsweep.config.overrides import place_at, set_data, set_value
 from kdsweep.config.schema_node import SchemaNode
 from kdsweep.config.sweep import ResourcesConfig, SweepConfig
@@ -121,8 +122,9 @@ def open_document(
     if "name" not in document.tree:
         name = folder_name(Path(document.file).stem) if document.file else default_name
         document.tree = {"name": name, **document.tree}
-    if "data" in document.tree:
-        document.tree["data"] = _complete(document, document.tree["data"], ("data",))
+    for section in ("data", "teacher", "student"):
+        if section in document.tree:
+            document.tree[section] = _complete(document, document.tree[section], (section,))
     _refuse_blanks(document, keys)
     return document
 
@@ -138,6 +140,7 @@ def located(document: Document, errors: Sequence[ConfigError]) -> ConfigError:
 
 
 _PATHS = (["data", "path"], ["data", "cache"], ["data", "pairs"], ["distill", "checkpoint"])
+_WEIGHTS = (["teacher", "encoder_weights"], ["student", "encoder_weights"])
 _PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -156,7 +159,10 @@ def _complete(document: Document, value: Any, path: ConfigPath) -> Any:
     keys = [part for part in path if part not in ("values", "value") and isinstance(part, str)]
     if keys == ["data", "augment"] and value.endswith(_PIPELINE_SUFFIXES):
         return _read_pipeline(document, value, path)
-    return _path_in(document, value, path) if keys in _PATHS else value
+    is_file = keys in _PATHS or (
+        keys in _WEIGHTS and value.endswith(WEIGHTS_SUFFIXES) and not value.startswith(PACKAGE)
+    )
+    return _path_in(document, value, path) if is_file else value
 
 
 def _path_in(document: Document, value: str, path: ConfigPath) -> str:

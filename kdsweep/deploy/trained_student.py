@@ -192,6 +192,8 @@ def open_teacher(
     if frozen and distill.checkpoint is not None:
         if (Path(distill.checkpoint) / WEIGHTS).is_file():
             return _named_teacher(student, Path(distill.checkpoint)), distill.checkpoint
+        if Path(distill.checkpoint).exists():
+            return None, f"the teacher's checkpoint {distill.checkpoint} is not one of kdsweep's"
         return None, f"the teacher's checkpoint is not at {distill.checkpoint} any more"
     for saved in CheckpointFolder(student.folder.cohort).newest_first():
         state = load_state(saved)
@@ -249,7 +251,7 @@ def _placed(
 
     Its memory order counts too.
     """
-    mean, std = pixel_statistics(model.encoder, model.encoder_weights)
+    mean, std = pixel_statistics(model.encoder, model.encoder_weights, model.encoder_pixels)
     network.shift_C11.copy_(255.0 * torch.tensor(mean).view(-1, 1, 1))
     network.scale_C11.copy_((1.0 / (255.0 * torch.tensor(std))).view(-1, 1, 1))
     channels_last = job.train.channels_last is not False

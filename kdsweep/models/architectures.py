@@ -32,6 +32,12 @@ def option_names(arch: str) -> list[str]:
     return sorted(set(parameters) - _OWN_ARGUMENTS - _UNSUPPORTED_OPTIONS)
 
 
+def option_defaults(arch: str) -> dict[str, Any]:
+    """Defaults of the options that architecture ``arch`` takes."""
+    parameters = inspect.signature(ARCHITECTURES[arch].__init__).parameters
+    return {name: parameters[name].default for name in option_names(arch)}
+
+
 def check_encoder_name(encoder: str) -> None:
     """Refuse an encoder that neither segmentation-models-pytorch nor timm has.
 

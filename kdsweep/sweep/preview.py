@@ -97,6 +97,7 @@ class Preview:
         epochs: Fewest and most epochs of a trial.
         rungs: Epochs at which ASHA may stop the longest trials; none without it.
         data: The data sets.
+        weights: Pretrained weights that it needs, and whether they are on this machine.
         ranges: The ranges, in the order of the file.
         machine: The machine that it is planned for.
         resources: Trials at a time, and what each gets.
@@ -113,6 +114,7 @@ class Preview:
     epochs: tuple[int, int]
     rungs: tuple[int, ...]
     data: tuple[DataRow, ...]
+    weights: tuple[str, ...]
     ranges: tuple[RangeRow, ...]
     machine: Machine
     resources: Plan
@@ -149,6 +151,7 @@ class Preview:
             "max_hours": sweep.max_hours,
             "max_gpu_hours": sweep.max_gpu_hours,
             "data": [asdict(row) for row in self.data],
+            "weights": list(self.weights),
             "ranges": [asdict(row) for row in self.ranges],
             "machine": asdict(self.machine),
             "resources": asdict(self.resources),
@@ -202,11 +205,13 @@ def preview(
     """
     from kdsweep.config import distinct_data
     from kdsweep.data import count_frames
-    from kdsweep.trial import check_jobs
+    from kdsweep.trial import check_jobs, weights_notes
     from kdsweep.trial.machine import this_machine
 
     try:
-        check_jobs(space.jobs_to_check())
+        to_check = space.jobs_to_check()
+        check_jobs(to_check)
+        weights = weights_notes(to_check)
         corners = list(space.corners())
         configs = distinct_data(corners)
         counts = [count_frames(config) for config in configs]
@@ -257,6 +262,7 @@ def preview(
             DataRow(count.name, config.image_size, count.num_train, count.num_val, count.notice)
             for count, config in zip(counts, configs, strict=True)
         ),
+        weights=tuple(weights),
         ranges=tuple(range_row(range_, shared) for range_, shared in space.ranges()),
         machine=machine,
         resources=resources,

@@ -65,6 +65,8 @@ def _show_sweep(preview: Preview, console: Console) -> None:
             f"data: {row.source}, {row.num_train} training, {row.num_val} validation frames, "
             f"{height}×{width} pixels (height × width)",
         )
+    for note in preview.weights:
+        _say(console, f"weights: {note}")
     for notice in dict.fromkeys(row.notice for row in preview.data if row.notice):
         _say(console, f"Note: {notice}", "yellow")
     console.print()

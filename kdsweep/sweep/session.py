@@ -183,6 +183,8 @@ class SweepSession:
                     ledger.append(extension)
                 found.keep(experiment)
                 self._introduce(experiment, joined, found)
+                for note in data.get("weights", ()):
+                    self._progress.note(f"weights:    {note}")
                 for remark in remarks:
                     self._progress.note(f"data:       {remark}")
                 if preflight.warning:

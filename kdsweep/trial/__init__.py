@@ -5,7 +5,14 @@ job in a folder (``run_jobs`` several that share a teacher) and can be ended and
 time.
 """
 
-from kdsweep.trial.checking import check_job, check_jobs, prepare, prepare_one, static_costs
+from kdsweep.trial.checking import (
+    check_job,
+    check_jobs,
+    prepare,
+    prepare_one,
+    static_costs,
+    weights_notes,
+)
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import fingerprint
 from kdsweep.trial.gpu_memory import check_memory
@@ -30,4 +37,5 @@ __all__ = [
     "run_jobs",
     "static_costs",
     "tracked",
+    "weights_notes",
 ]

@@ -22,9 +22,11 @@ from kdsweep.errors import ConfigError, DataError, check_all
 from kdsweep.ledger import TrialFolder
 from kdsweep.models import (
     SegmentationNetwork,
+    are_here,
     check_taps,
     fetch_weights,
     inspect_network,
+    inspect_weights,
 )
 from kdsweep.models.inference_cost import static_cost
 from kdsweep.trial.cohort import class_weights
@@ -193,6 +195,42 @@ def prepare_one(job: Job, folder: TrialFolder) -> dict[str, Any]:
     return found
 
 
+def weights_notes(jobs: Iterable[Job], *, files_alone: bool = False) -> list[str]:
+    """Return which pretrained weights jobs begin with, and whether this machine has them.
+
+    Args:
+        jobs: The jobs, which were checked.
+        files_alone: Leave out what is not read from a file, but fetched.
+    """
+    notes: dict[tuple[str, str], str | None] = {}
+    for job in jobs:
+        for model in (job.teacher, job.student):
+            if model is None or model.encoder_weights is None:
+                continue
+            key = (model.encoder, model.encoder_weights)
+            if key not in notes:
+                notes[key] = _weights_note(job, model, files_alone)
+    return [note for note in dict.fromkeys(notes.values()) if note is not None]
+
+
+def _weights_note(job: Job, model: ModelConfig, files_alone: bool) -> str | None:
+    assert model.encoder_weights is not None
+    fit = inspect_weights(
+        model.arch,
+        model.encoder,
+        num_classes=2,
+        encoder_weights=model.encoder_weights,
+        options=model.options,
+        image_size=job.data.image_size,
+    )[1]
+    said = f"{model.encoder} from {model.weights_name}"
+    if fit is not None:
+        return f"{said}: {fit}"
+    here = are_here(model.encoder, model.encoder_weights)
+    told = f"{said}: {'here' if here else 'not on this machine, fetched before training'}"
+    return None if files_alone else told
+
+
 def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
     """Do once what all trials would do: build decode caches, fetch pretrained weights.
 
@@ -200,10 +238,10 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         jobs: Jobs that together show every data set and encoder of a sweep; at least one.
 
     Returns:
-        What the ledger keeps of the first job's data: source, classes, palette, sizes; and of all
-        data ``caveats`` for reports. Beside it, not for the ledger: ``remarks`` to be said now,
-        ``refusal``, why nothing new should be trained on them, and ``identities``, what the data
-        of each section are, as JSON.
+        What the ledger keeps of the first job's data: source, classes, palette, sizes; of all
+        data ``caveats`` for reports; and ``weights``, what was found in files of weights. Beside
+        it, not for the ledger: ``remarks`` to be said now, ``refusal``, why nothing new should be
+        trained on them, and ``identities``, what the data of each section are, as JSON.
 
     Raises:
         DataError: A data set is missing or damaged.
@@ -235,6 +273,7 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
     for encoder, weights in sorted(wanted):
         assert weights is not None
         fetch_weights(encoder, weights)
+    notes = weights_notes(jobs, files_alone=True)
     first = opened[jobs[0].data.model_dump_json()]
     sections = {job.data.model_dump_json(): job.data for job in jobs}
     looks = [(look_through(opened[key]), sections[key].accept) for key in opened]
@@ -253,4 +292,5 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         "num_test": 0 if first.test is None else len(first.test),
         "image_size": list(jobs[0].data.image_size),
         "identities": identities,
+        **({"weights": notes} if notes else {}),
     }

@@ -205,6 +205,7 @@ def _network(
         model.encoder,
         num_classes,
         encoder_weights=model.encoder_weights,
+        encoder_pixels=model.encoder_pixels,
         options=model.options,
         image_size=job.data.image_size,
         taps=sorted(taps),

@@ -18,6 +18,7 @@ from kdsweep.config.metrics import MIOU, MiouOver
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.atomic import new_directory
 from kdsweep.ledger.layout import CARD, CONFUSION, WEIGHTS
+from kdsweep.trial.foreign_teacher import check_foreign, is_foreign, load_foreign
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +57,9 @@ def save_trained(
         over: The classes that count in mIoU.
     """
     network = student.network
+    model = job.student.model_copy(update={"encoder_weights": job.student.weights_name})
     card = {
-        "model": job.student.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
         "classes": list(data.classes),
         "palette": np.asarray(data.palette).tolist(),
         "image_size": list(job.data.image_size),
@@ -93,6 +95,10 @@ def check_checkpoint(job: Job, classes: Sequence[str] | None = None) -> None:
     """
     if job.teacher is None or job.distill.checkpoint is None:
         return
+    if is_foreign(job.distill.checkpoint):
+        num_classes = None if classes is None else len(classes)
+        check_foreign(job, job.teacher, job.distill.checkpoint, num_classes)
+        return
     card = _read_card(job.distill.checkpoint)
     model = card["model"]
     wanted = job.teacher.model_dump(mode="json")
@@ -120,12 +126,16 @@ def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelC
 
     Args:
         network: The network, built from ``model``.
-        checkpoint: Folder that :func:`save_trained` wrote.
+        checkpoint: Folder that :func:`save_trained` wrote, or a model of
+            segmentation-models-pytorch.
         model: For the error message.
 
     Raises:
         ConfigError: The weights cannot be read, or are not of this network.
     """
+    if is_foreign(checkpoint):
+        load_foreign(network.get_submodule("model"), checkpoint, model)
+        return
     try:
         weights: dict[str, Tensor] = load_file(Path(checkpoint) / WEIGHTS)
         network.load_state_dict(weights)

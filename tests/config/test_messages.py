@@ -40,7 +40,7 @@ space.yaml:14: swep: unknown key
             """\
 space.yaml:7: student.lr: unknown key
   value:   'lr'
-  allowed: arch, encoder, encoder_weights, options
+  allowed: arch, encoder, encoder_weights, encoder_pixels, options
   try:     `lr` belongs at train.lr or train.teacher.lr or train.student.lr""",
             id="a key in the wrong section",
         ),
@@ -158,7 +158,7 @@ space.yaml:13: train.compile: not one of the allowed names
             """\
 space.yaml:6: student.values[0]: not a mapping
   value:   'resnet18'
-  allowed: a mapping with the keys arch, encoder, encoder_weights, options
+  allowed: a mapping with the keys arch, encoder, encoder_weights, encoder_pixels, options
   try:     did you mean {encoder: resnet18}?""",
             id="an encoder for a network",
         ),

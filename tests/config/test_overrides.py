@@ -205,6 +205,27 @@ def test_folders_become_absolute(
     assert load_space(job).tree["data"]["path"] == {"values": [os.path.abspath("a"), "/b"]}
 
 
+def test_files_of_weights_become_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    file = tmp_path / "sub" / "space.yaml"
+    file.write_text(
+        "data: {source: lyft, image_size: [64, 96], path: /x}\n"
+        "teacher: {values: [{encoder_weights: a.pth}, {encoder_weights: imagenet}]}\n"
+        "student: {encoder_weights: {values: [null, ../b.pt, 'package:c.bin', /d.safetensors]}}\n"
+        "train: {epochs: 1}\n"
+    )
+    tree = load_space(file).tree
+    teachers = [choice["encoder_weights"] for choice in tree["teacher"]["values"]]
+    assert teachers == [str(tmp_path / "sub" / "a.pth"), "imagenet"]
+    students = tree["student"]["encoder_weights"]["values"]
+    assert students == [None, str(tmp_path / "b.pt"), "package:c.bin", "/d.safetensors"]
+    named = load_job(job, ["student.encoder_weights=w.pth"])
+    assert named.student.encoder_weights == str(tmp_path / "w.pth")
+
+
 def test_a_job_file_locates_later_errors(tmp_path: Path, job: dict[str, Any]) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(

@@ -286,6 +286,7 @@ def test_resolved_pins_the_defaults_also_of_sub_trees() -> None:
         "arch": "unet",
         "encoder": "a",
         "encoder_weights": None,
+        "encoder_pixels": None,
         "options": {},
     }
     assert space.resolved()["labels"] == {"student": ["{encoder: a}", "{encoder: b}"]}
