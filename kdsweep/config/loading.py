@@ -122,7 +122,7 @@ def open_document(
     if "name" not in document.tree:
         name = folder_name(Path(document.file).stem) if document.file else default_name
         document.tree = {"name": name, **document.tree}
-    for section in ("data", "teacher", "student"):
+    for section in ("data", "teacher", "student", "distill"):
         if section in document.tree:
             document.tree[section] = _complete(document, document.tree[section], (section,))
     _refuse_blanks(document, keys)

@@ -205,6 +205,15 @@ def test_folders_become_absolute(
     assert load_space(job).tree["data"]["path"] == {"values": [os.path.abspath("a"), "/b"]}
 
 
+def test_a_teachers_checkpoint_becomes_absolute(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "data: {source: lyft, image_size: [64, 96]}\nteacher: {}\nstudent: {}\n"
+        "distill: {teacher: frozen, checkpoint: best, pixel_kl: {weight: 1}}\ntrain: {epochs: 1}\n"
+    )
+    assert load_job(file).distill.checkpoint == str(tmp_path / "best")
+
+
 def test_files_of_weights_become_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, Any]
 ) -> None:
