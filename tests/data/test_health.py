@@ -324,12 +324,19 @@ def test_the_command(
     assert (code, found["masks"], found["data"]["source"]) == (0, {"colour": 10}, "folder")
     # Colours that published data sets agree on have names.
     assert {"road", "car", "sky"} == set(found["classes"])
+    (root / "classes.yaml").symlink_to(root / "none" / "classes.yaml")
+    assert call("--write")[0] != 0  # it cannot be written
+    assert not (tmp_path / "data.yaml").exists()
+    (root / "classes.yaml").unlink()
     code, text = call("--write", "--image-size", "32,64")
     assert code == 0
     assert "there is no classes.yaml" in text
     assert (root / "classes.yaml").is_file()
     again, _ = call("--write")
     assert again != 0  # data.yaml is there: nothing is overwritten
+    for sheet in ("sheet.txt", "none/sheet.png"):
+        code, text = call("--sheet", sheet)
+        assert (code != 0, text) == (True, "")  # refused before anything is looked at
     job = tmp_path / "job.yaml"
     job.write_text((tmp_path / "data.yaml").read_text() + "student: {}\ntrain: {epochs: 1}\n")
     from kdsweep.config import load_job
