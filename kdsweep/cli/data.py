@@ -68,6 +68,8 @@ def data_command(
 
     if (images is None) != (masks is None):
         raise ConfigError("--images and --masks go together", hint="name both folders")
+    if sheet is not None:
+        _check_sheet(sheet)
     folders = {"images": images, "masks": masks} if images and masks else None
     with nullcontext() if as_json else export_progress(terminal()) as progress:
         look = look_at_folder(path, _size(image_size), folders, progress)
@@ -80,7 +82,10 @@ def data_command(
     if sheet is not None:
         from kdsweep.data.sheet import write_sheet
 
-        num_frames = write_sheet(look.health, sheet)
+        try:
+            num_frames = write_sheet(look.health, sheet)
+        except OSError as error:
+            raise ConfigError(f"{sheet} cannot be written: {error.strerror}") from None
         if not as_json:
             print(f"{sheet}: {num_frames} frames")
     if any(finding.problem for finding in look.health.findings):
@@ -94,6 +99,14 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if len(sides) != 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
         raise ConfigError("not a size", value=text, allowed="HEIGHT,WIDTH in pixels: 256,512")
     return int(sides[0]), int(sides[1])
+
+
+def _check_sheet(path: Path) -> None:
+    """Refuse before the look what would fail after it."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError("not a picture", path=("--sheet",), value=str(path), allowed="FILE.png")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--sheet: no folder {path.parent}")
 
 
 def _splits(look: Look) -> list[SplitName]:
@@ -181,11 +194,12 @@ def _write(look: Look, *, quiet: bool) -> None:
     from kdsweep.data.look import write_rows
 
     root = Path(look.section["path"])
-    files = {Path("data.yaml"): f"data:\n{_yaml(look)}"}
+    files = {}
     if look.table is not None:
         files[root / "classes.yaml"] = dump_yaml(look.table)
     if look.rows:
         files[root / "pairs.csv"] = write_rows(look.rows)
+    files[Path("data.yaml")] = f"data:\n{_yaml(look)}"
     there = [path for path in files if path.exists()]
     if there:
         raise ConfigError(

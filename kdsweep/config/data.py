@@ -306,7 +306,7 @@ class FolderData(BaseDataConfig):
         image_suffix, mask_suffix: What the names of images or masks have beyond those of their
             partners: ``_mask`` for ``0001.jpg`` and ``0001_mask.png``.
         pairs: A CSV file with the columns ``image`` and ``mask``, paths in ``path``, and perhaps
-            ``split`` (train, val, test) and ``part``; it takes the place of the folders.
+            ``split`` (train, val, test); it takes the place of the folders.
         skip_unlabelled: Leave out images without a mask, which are an error else.
         split: ``auto`` takes folders called train, val and test (or the column of ``pairs``) as
             they are, and else holds out blocks of frames such that no split lacks a class, where

@@ -89,7 +89,7 @@ def cached_splits(
                 break
             _release(entry.folder)  # it was removed before it was held
     num_files = 2 * sum(len(entry.frames) for entry in entries)
-    problems.raise_if_any(num_files, "repair, fetch again or remove these files, then run again")
+    problems.raise_if_any(num_files, source.repair)
     return {entry.name: _opened(entry.folder) for entry in entries}
 
 

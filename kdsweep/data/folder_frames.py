@@ -122,7 +122,7 @@ def _listed(file: Path, root: Path, *, skip: bool) -> FolderFrames:
     if not {"image", "mask"} <= set(columns):
         raise DataError(
             f"folder: {file} has the columns {', '.join(map(str, columns)) or '(none)'}\n"
-            "  allowed: image, mask, and perhaps split (train, val or test)"
+            "  allowed: image, mask, and perhaps split (train, val or test), with commas between"
         )
     num_left_out = 0
     for line, row in enumerate(rows, 2):
@@ -130,7 +130,10 @@ def _listed(file: Path, root: Path, *, skip: bool) -> FolderFrames:
         if not mask and skip:
             num_left_out += 1
             continue
-        paths = root / image, root / mask
+        if not image or not mask:
+            problems.add(file, f"line {line} names no {'mask' if image else 'image'}")
+            continue
+        paths = _below(root, image), _below(root, mask)
         missing = [path for path in paths if not path.is_file()]
         for path in missing:
             problems.add(path, f"named in line {line} of {file.name}, but is not there")
@@ -151,3 +154,9 @@ def _listed(file: Path, root: Path, *, skip: bool) -> FolderFrames:
     if num_left_out:
         found.remarks.append(f"left out: {num_left_out} images without a mask")
     return found
+
+
+def _below(root: Path, name: str) -> Path:
+    """A path as a list has it, which may come from Windows."""
+    path = root / name
+    return path if path.exists() else root / name.replace("\\", "/")

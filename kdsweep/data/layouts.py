@@ -108,7 +108,7 @@ def _two_folders(root: Path, name: str, images: str, masks: str) -> Layout:
                 section[key] = ending
                 break
     rows = list(_voc_rows(root, images, masks)) if "VOC" in name else []
-    if rows:
+    if {"train", "val"} <= {split for _, _, split in rows}:
         return Layout(name, {"source": "folder"}, rows)
     return Layout(name, section)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from pydantic import TypeAdapter
 
 from kdsweep.config.data import DataConfig
@@ -16,11 +15,12 @@ from kdsweep.data.cache import writing_cache
 from kdsweep.data.classes_file import classes_file
 from kdsweep.data.dataset import open_data
 from kdsweep.data.fingerprint import default_cache, fingerprint
+from kdsweep.data.guessed_classes import listed
 from kdsweep.data.health import Health, look_through
 from kdsweep.data.layouts import Layout, Row, recognise
 from kdsweep.data.mask_values import MaskValues, look_at
 from kdsweep.data.pairing import picture_files
-from kdsweep.data.pictures import FrameError, needed_bits
+from kdsweep.data.pictures import FrameError, first_size, needed_bits
 from kdsweep.data.source import Progress, build_source
 from kdsweep.errors import DataError
 
@@ -78,17 +78,22 @@ def look_at_folder(
     if is_own:
         masks = _masks(root, layout)
         try:
-            values = look_at(masks)
+            values = look_at(masks, every=classes_file(root) is None)
         except FrameError as error:
             raise DataError(f"{error}") from None
         if classes_file(root) is None:
             table = values.table()
+            if not table["names"]:
+                raise DataError(
+                    f"folder: no labelled pixel in {len(masks)} masks of {root}: "
+                    f"they hold nothing but {listed(sorted(values.ids)) or 'black'}, which is void"
+                )
             section["classes"] = _as_classes(table)
     section["image_size"] = list(image_size or (_STRIDE, _STRIDE))
     frames = build_source(_config(section), default_cache(), None).splits()
     images = [frame.image for split in frames.values() for frame in split]
-    if image_size is None:
-        section["image_size"] = list(_image_size(images[0]))
+    if image_size is None and (size := first_size(images)) is not None:
+        section["image_size"] = list(_image_size(size))
     if (bits := needed_bits(images)) > 8:
         section["image_bits"] = bits
     data = open_data(_config(section), progress)
@@ -140,10 +145,8 @@ def _as_classes(table: dict[str, Any]) -> dict[str, Any]:
     return members if void is None else {**members, "void": void}
 
 
-def _image_size(image: Path) -> tuple[int, int]:
+def _image_size(size: tuple[int, int]) -> tuple[int, int]:
     """A size of the shape of an image, which networks of stride 32 take."""
-    with Image.open(image) as picture:
-        width, height = picture.size
-    scale = min(1.0, _LONG_SIDE / max(width, height))
-    tall, wide = (max(1, int(side * scale / _STRIDE)) * _STRIDE for side in (height, width))
+    scale = min(1.0, _LONG_SIDE / max(size))
+    tall, wide = (max(1, int(side * scale / _STRIDE)) * _STRIDE for side in size)
     return tall, wide

@@ -70,13 +70,17 @@ class MaskValues:
         return {"names": by_id, "void": VOID}
 
 
-def look_at(masks: Sequence[Path]) -> MaskValues:
-    """Return what masks hold; of many, so many evenly spaced ones are looked at.
+def look_at(masks: Sequence[Path], *, every: bool = False) -> MaskValues:
+    """Return what masks hold.
+
+    Args:
+        masks: Mask files.
+        every: Look at every one, as a table of classes must; else at some evenly spaced ones.
 
     Raises:
         FrameError: A file cannot be read.
     """
-    chosen = evenly_spaced(masks, _LOOKED_AT)
+    chosen = masks if every else evenly_spaced(masks, _LOOKED_AT)
     modes: Counter[str] = Counter()
     ids = np.zeros(256, np.int64)
     colours: Counter[int] = Counter()
@@ -88,8 +92,7 @@ def look_at(masks: Sequence[Path]) -> MaskValues:
         if palette is not None:
             palettes.append(palette)
         if values.ndim == 3 and not (values == values[..., :1]).all():
-            found, counts = np.unique(packed(values), return_counts=True)
-            colours.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+            colours.update(_counted(packed(values)))
         else:
             ids += np.bincount(values.reshape(*values.shape[:2], -1)[..., 0].ravel(), minlength=256)
     alike = all((palettes[0][: len(p)] == p[: len(palettes[0])]).all() for p in palettes[1:])
@@ -98,8 +101,7 @@ def look_at(masks: Sequence[Path]) -> MaskValues:
         for path in chosen:
             values, palette = read_mask(path), mask_palette(path)
             if palette is not None and values.ndim == 2:
-                found, counts = np.unique(packed(palette[values]), return_counts=True)
-                colours.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+                colours.update(_counted(packed(palette[values])))
     return MaskValues(
         modes=dict(modes),
         ids={} if colours else {int(v): int(ids[v]) for v in np.flatnonzero(ids)},
@@ -107,6 +109,15 @@ def look_at(masks: Sequence[Path]) -> MaskValues:
         palette=palettes[0] if palettes else None,
         alike=alike,
     )
+
+
+def _counted(colours_HW: np.ndarray) -> dict[int, int]:
+    """Pixels of each packed colour; runs are sorted instead of pixels, which are far more."""
+    flat = colours_HW.ravel()
+    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
+    found, place = np.unique(flat[starts], return_inverse=True)
+    counts = np.bincount(place, np.diff(np.append(starts, flat.size))).astype(np.int64)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _mode(path: Path, values: np.ndarray) -> str:

@@ -6,7 +6,7 @@ for cut JPEG files and writes its complaints to the terminal. Both are equally f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -44,7 +44,7 @@ def read_rgb(path: Path, bits: int = 8, *, turned: bool = True) -> np.ndarray:
             ``bits`` does not say how many.
     """
     with _decoding(path) as picture:
-        if picture.mode.startswith("I") or _png_kind(path)[0] == 16:
+        if picture.mode.startswith("I") or _stored_bits(path, picture) == 16:
             image = _deep_rgb(path, bits)
         elif picture.mode in _RGB_MODES:
             image = np.asarray(picture.convert("RGB"))
@@ -76,18 +76,32 @@ def _deep_rgb(path: Path, bits: int) -> np.ndarray:
 def needed_bits(images: Sequence[Path]) -> int:
     """Return the bits of a channel that images of 16 bits use at most; 8 if the first has no more.
 
-    Raises:
-        FrameError: One of them cannot be read.
+    What cannot be read is left out here, and named with all others where frames are decoded.
     """
-    if not images or _png_kind(images[0])[0] != 16:
+    first = next(filter(None, map(_size_and_bits, images)), None)
+    if first is None or first[1] != 16:
         return 8
     highest = 0
     for path in images:
-        found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-        if found is None:
-            raise FrameError(path, "cannot be decoded")
-        highest = max(highest, int(found.max()))
+        if _size_and_bits(path) is not None:
+            found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+            highest = max(highest, 0 if found is None else int(found.max()))
     return max(8, highest.bit_length())
+
+
+def first_size(images: Iterable[Path]) -> tuple[int, int] | None:
+    """Return (height, width) of the first picture that can be opened."""
+    found = next(filter(None, map(_size_and_bits, images)), None)
+    return None if found is None else found[0]
+
+
+def _size_and_bits(path: Path) -> tuple[tuple[int, int], int] | None:
+    """(height, width) and bits of a channel as stored; ``None`` if it is no picture."""
+    try:
+        with _decoding(path, load=False) as picture:
+            return (picture.height, picture.width), _stored_bits(path, picture)
+    except FrameError:
+        return None
 
 
 def exif_turn(picture: Image.Image) -> int:
@@ -106,7 +120,7 @@ def is_turned(path: Path) -> bool:
         return exif_turn(picture) in _TURNS
 
 
-_ORIENTATION = 0x0112
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 # What brings a picture upright, by its EXIF orientation.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda image: image[:, ::-1],
@@ -132,7 +146,7 @@ def read_mask(path: Path) -> np.ndarray:
         depth, kind = _png_kind(path)
         if picture.mode.startswith("I"):
             return _small_ids(path, np.asarray(picture))
-        if depth == 16:
+        if _stored_bits(path, picture) == 16:
             raise FrameError(path, "has 16 bits a channel; masks must have 8")
         if picture.mode == "L" and kind == 0 and depth in (2, 4):
             # Pillow stretches them to 0 … 255, as for a photograph.
@@ -166,6 +180,12 @@ def mask_palette(path: Path) -> np.ndarray | None:
             return np.frombuffer(bytes(stored.palette), np.uint8).reshape(-1, 3)  # not decoded
         colours = picture.getpalette()
         return None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
+
+
+def _stored_bits(path: Path, picture: Image.Image) -> int:
+    """Bits of a channel in a PNG or TIFF file, of which Pillow may keep the upper 8; else 0."""
+    tags = getattr(picture, "tag_v2", {})
+    return max(_png_kind(path)[0], *tags.get(_BITS_PER_SAMPLE, (0,)))
 
 
 def _png_kind(path: Path) -> tuple[int, int]:

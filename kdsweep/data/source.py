@@ -48,6 +48,7 @@ class Source(ABC):
         published: Where the data set can be had, in words for an error message; empty for a
             user's own data.
         layout: The folder that is expected, as a text tree.
+        repair: What to do about files that cannot be used.
         root: The folder.
         classes: Class names by id.
         palette: RGB colour of each class, uint8.
@@ -62,6 +63,7 @@ class Source(ABC):
     name: ClassVar[str]
     published: ClassVar[str] = ""
     layout: ClassVar[str]
+    repair: ClassVar[str] = "repair, fetch again or remove these files, then run again"
 
     embedded: ClassVar[bool] = False
     notice: ClassVar[str | None] = None

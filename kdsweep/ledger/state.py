@@ -93,6 +93,8 @@ class Sweep:
         self.rungs = Rungs(self.header.grace_period, self.header.reduction_factor)
         self.sessions: list[Session] = []
         self.parts: list[PartEvent] = []
+        # Lines of an extension or a new part, its first trials too, come before their session.
+        self._is_between = False
         self.failures: list[FailEvent] = []
         self.rejected: list[RejectedEvent] = []
         self.ending: str | None = None
@@ -369,15 +371,16 @@ class Sweep:
                     self.header, trials=event.trials, num_controls=event.num_controls
                 )
                 self.ending, self.is_extended = None, True
-                return  # written between sessions, whose time it is not
+                self._is_between = True
             case PartEvent():
                 self._begin_part(event)
-                return
+                self._is_between = True
             case SessionEvent():
                 # A killed driver leaves running trials behind; what they did after the last line
                 # that is known of them is not known, so their time ends there.
                 self.interrupt()
                 self.ending, self.is_extended = None, False
+                self._is_between = False
                 self.sessions.append(Session(event, now, now))
             case PauseEvent():
                 self._end_attempts(now)
@@ -387,7 +390,7 @@ class Sweep:
             case _:
                 # A newer version may add events; what this one knows of the sweep stays true.
                 pass
-        if self.sessions:
+        if self.sessions and not self._is_between:
             self.sessions[-1].end = now
 
     def interrupt(self) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import make_data
 import numpy as np
 import pytest
@@ -214,6 +215,74 @@ def test_splits_above_the_folders(
     }
 
 
+@pytest.fixture
+def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDSWEEP_CACHE", str(cache))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_table_names_what_any_mask_holds(tmp_path: Path) -> None:
+    for number in range(401):
+        mask = np.zeros((4, 4, 3), np.uint8)
+        mask[0] = (9, 8, 7)
+        mask[1, number % 4] = (number // 256, number % 256, 1)  # a colour of its own
+        if number > 150:
+            mask[1] = 0
+        make_data.save(tmp_path / f"images/{number}.png", make_data.picture(number, (4, 4)))
+        make_data.save(tmp_path / f"masks/{number}.png", mask)
+    look = look_at_folder(tmp_path, (32, 32))
+    assert len(look.values.colours) == 2 + 151
+    assert look.values.colours[(9, 8, 7)] == 401 * 4
+    assert look.values.colours[(0, 150, 1)] == 1
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_masks_of_void_alone_are_named(tmp_path: Path) -> None:
+    root = make_data.folder(tmp_path, STEMS)
+    for stem in STEMS:
+        make_data.save(root / "masks" / f"{stem}.png", np.full(make_data.SIZE, 255, np.uint8))
+    with pytest.raises(DataError, match=r"no labelled pixel in 10 masks .* nothing but 255"):
+        look_at_folder(root)
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("deep", [False, True])
+def test_empty_images_are_named_together(tmp_path: Path, deep: bool) -> None:
+    root = make_data.folder(tmp_path, STEMS)
+    for number, stem in enumerate(STEMS):
+        image = make_data.picture(number)[..., 0].astype(np.uint16) << 3
+        path = root / "images" / f"{stem}.jpg"
+        if deep:
+            path.unlink()
+            path = make_data.save(path.with_suffix(".png"), image)
+        if number in (0, 4):
+            path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"(?s)2 of 20 files.*f00.*is an empty file.*f04"):
+        look_at_folder(root)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_bits_of_tiff_images_are_found(tmp_path: Path) -> None:
+    root = make_data.folder(tmp_path, STEMS)
+    for number, stem in enumerate(STEMS):
+        (root / "images" / f"{stem}.jpg").unlink()
+        deep = make_data.picture(number).astype(np.uint16) << 4
+        assert cv2.imwrite(str(root / "images" / f"{stem}.tif"), deep)
+    assert look_at_folder(root).section["image_bits"] == 12
+
+
+def test_lists_without_validation_are_no_split(tmp_path: Path) -> None:
+    root = make_data.folder(tmp_path, STEMS)
+    (root / "images").rename(root / "JPEGImages")
+    (root / "masks").rename(root / "SegmentationClass")
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("\n".join(STEMS[:7]))
+    assert recognise(root).rows == []
+    (lists / "val.txt").write_text("\n".join(STEMS[7:]))
+    assert [row[2] for row in recognise(root).rows] == ["train"] * 7 + ["val"] * 3
+
+
 def test_what_is_no_data_set_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     with pytest.raises(DataError, match=r"there: *notes"):
@@ -255,12 +324,19 @@ def test_the_command(
     assert (code, found["masks"], found["data"]["source"]) == (0, {"colour": 10}, "folder")
     # Colours that published data sets agree on have names.
     assert {"road", "car", "sky"} == set(found["classes"])
+    (root / "classes.yaml").symlink_to(root / "none" / "classes.yaml")
+    assert call("--write")[0] != 0  # it cannot be written
+    assert not (tmp_path / "data.yaml").exists()
+    (root / "classes.yaml").unlink()
     code, text = call("--write", "--image-size", "32,64")
     assert code == 0
     assert "there is no classes.yaml" in text
     assert (root / "classes.yaml").is_file()
     again, _ = call("--write")
     assert again != 0  # data.yaml is there: nothing is overwritten
+    for sheet in ("sheet.txt", "none/sheet.png"):
+        code, text = call("--sheet", sheet)
+        assert (code != 0, text) == (True, "")  # refused before anything is looked at
     job = tmp_path / "job.yaml"
     job.write_text((tmp_path / "data.yaml").read_text() + "student: {}\ntrain: {epochs: 1}\n")
     from kdsweep.config import load_job

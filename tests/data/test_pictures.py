@@ -30,10 +30,13 @@ def test_pictures_of_all_modes_become_rgb(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [(), (3,), (4,)])
-def test_sixteen_bits_say_how_many_they_hold(tmp_path: Path, channels: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_say_how_many_they_hold(
+    tmp_path: Path, channels: tuple[int, ...], suffix: str
+) -> None:
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 64  # to 4032: 12 bits
     deep = np.broadcast_to(deep.reshape(8, 8, *[1] * len(channels)), (8, 8, *channels))
-    path = tmp_path / "a.png"
+    path = tmp_path / f"a{suffix}"
     assert cv2.imwrite(str(path), deep)
     with pytest.raises(FrameError, match=r"values up to 4032, .*`image_bits: 12`"):
         read_rgb(path)

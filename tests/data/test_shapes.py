@@ -231,6 +231,11 @@ def test_a_list_of_pairs(tmp_path: Path, cache: Path) -> None:
     pairs.write_text("image,mask\nimages/f00.jpg,masks/none.png\nimages/f01.jpg,masks/f01.png")
     with pytest.raises(DataError, match=r"named in line 2 of pairs.csv, but is not there"):
         read(root, cache, pairs=str(pairs))
+    pairs.write_text("image,mask\n" + "\n".join(rows).replace("/", "\\").replace(",train", ""))
+    assert len(labels(read(root, cache, pairs=str(pairs)))) == 10  # as Windows writes paths
+    pairs.write_text("image,mask\nimages/f00.jpg\n")
+    with pytest.raises(DataError, match="line 2 names no mask"):
+        read(root, cache, pairs=str(pairs))
     pairs.write_text("picture,mask\na,b\n")
     with pytest.raises(DataError, match="allowed: image, mask"):
         read(root, cache, pairs=str(pairs))

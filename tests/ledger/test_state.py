@@ -7,6 +7,7 @@ from kdsweep.ledger.events import (
     EpochEvent,
     ExtendEvent,
     FailEvent,
+    PartEvent,
     PauseEvent,
     RejectedEvent,
     SessionEvent,
@@ -226,6 +227,14 @@ def test_after_a_death_time_ends_with_the_last_line():
     trial = told.sweep.trials[0]
     assert (trial.seconds, told.sweep.trial_seconds(0)) == (10.0, 10.0)
     assert told.sweep.hours() == 10.0 / 3600
+
+
+def test_the_pause_before_an_extension_is_no_time_of_a_session():
+    told = Told().trial(0).run(0, [0.1]).tell(DoneEvent)
+    told.tell(ExtendEvent, after=5000.0, trials=2, num_controls=0)
+    told.tell(PartEvent, trials=2, num_controls=0, data=[]).trial(1)
+    told.tell(SessionEvent, session=2).run(1, [0.1])
+    assert told.sweep.hours() == 20.0 / 3600
 
 
 def test_every_line_but_an_extension_says_that_a_session_lives():

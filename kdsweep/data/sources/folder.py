@@ -46,6 +46,10 @@ class FolderSource(Source):
     """
 
     name = "folder"
+    repair = (
+        "repair or remove these files, or say in classes.yaml what values that are missing there "
+        "are (void: [11, 255]), then run again"
+    )
     layout = """
 images/0001.jpg    (subfolders allowed: images/town/0001.jpg with masks/town/0001.png)
 masks/0001.png     8-bit ids, a palette file, or colours listed in classes.yaml
