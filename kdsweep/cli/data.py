@@ -32,7 +32,7 @@ def data_command(
         typer.Option(
             "--image-size",
             metavar="H,W",
-            help="Size that frames are resized to; by the first frame if left out.",
+            help="Size that frames are resized to; by most of the frames if left out.",
             show_default=False,
         ),
     ] = None,

@@ -185,7 +185,10 @@ def _num_outputs(name: str, num_known: int, wanted: int | None) -> int:
 
 def _require_frames(source: Source, name: SplitName, frames: Sequence[Frame]) -> None:
     if not frames:
+        found = {split: len(listed) for split, listed in source.splits().items() if listed}
+        counts = ", ".join(f"{split} has {count}" for split, count in found.items())
         raise DataError(
-            f"{source.name}: no frames in the {name} split of {source.root}\n"
-            f"{expected_layout(type(source))}"
+            f"{source.name}: no frames in the {name} split of {source.root}"
+            + (f" ({counts})" if counts else "")
+            + f"\n{expected_layout(type(source))}"
         )

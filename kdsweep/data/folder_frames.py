@@ -140,8 +140,10 @@ def _listed(file: Path, root: Path, *, skip: bool) -> FolderFrames:
         if split and split not in _SPLITS:
             problems.add(file, f"line {line}: {split!r} is not train, val or test")
         elif not missing:
-            stem = PurePosixPath(image.replace("\\", "/")).with_suffix("").as_posix()
-            name = unicodedata.normalize("NFC", stem)
+            # The same on every machine, so not with the folders above the data set's.
+            inside = paths[0].is_relative_to(root)
+            stem = paths[0].relative_to(root) if inside else PurePosixPath(image.replace("\\", "/"))
+            name = unicodedata.normalize("NFC", stem.with_suffix("").as_posix())
             found.frames.append(Frame(name, *paths))
             if split:
                 found.own_splits[name] = _SPLITS[split]

@@ -20,11 +20,13 @@ from kdsweep.data.health import Health, look_through
 from kdsweep.data.layouts import Layout, Row, recognise
 from kdsweep.data.mask_values import MaskValues, look_at
 from kdsweep.data.pairing import picture_files
-from kdsweep.data.pictures import FrameError, first_size, needed_bits
+from kdsweep.data.pictures import FrameError, needed_bits, usual_size
 from kdsweep.data.source import Progress, build_source
+from kdsweep.data.splitting import evenly_spaced
 from kdsweep.errors import DataError
 
 _LONG_SIDE, _STRIDE = 512, 32
+_SIZED = 25
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def look_at_folder(
 
     Args:
         root: The folder.
-        image_size: (height, width) in pixels that frames are resized to; by the first frame if
+        image_size: (height, width) in pixels that frames are resized to; by most of the frames if
             left out: at most 512, multiples of 32.
         folders: ``images`` and ``masks``, where they are called otherwise than anybody expects.
         progress: Called with what is being done, how many frames are done and how many there are.
@@ -92,7 +94,8 @@ def look_at_folder(
     section["image_size"] = list(image_size or (_STRIDE, _STRIDE))
     frames = build_source(_config(section), default_cache(), None).splits()
     images = [frame.image for split in frames.values() for frame in split]
-    if image_size is None and (size := first_size(images)) is not None:
+    some = evenly_spaced(images, _SIZED)
+    if image_size is None and (size := usual_size(some)) is not None:
         section["image_size"] = list(_image_size(size))
     if (bits := needed_bits(images)) > 8:
         section["image_bits"] = bits

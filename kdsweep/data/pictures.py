@@ -6,6 +6,7 @@ for cut JPEG files and writes its complaints to the terminal. Both are equally f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -89,10 +90,10 @@ def needed_bits(images: Sequence[Path]) -> int:
     return max(8, highest.bit_length())
 
 
-def first_size(images: Iterable[Path]) -> tuple[int, int] | None:
-    """Return (height, width) of the first picture that can be opened."""
-    found = next(filter(None, map(_size_and_bits, images)), None)
-    return None if found is None else found[0]
+def usual_size(images: Iterable[Path]) -> tuple[int, int] | None:
+    """Return the most frequent (height, width) of pictures, of those that can be opened."""
+    found = Counter(seen[0] for seen in map(_size_and_bits, images) if seen is not None)
+    return found.most_common(1)[0][0] if found else None
 
 
 def _size_and_bits(path: Path) -> tuple[tuple[int, int], int] | None:

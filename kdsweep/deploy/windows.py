@@ -35,6 +35,8 @@ class Windows:
 
 
 Numbers = tuple[int, int]
+# Scores of a larger window would not fit into memory.
+_LONGEST_SIDE = 4096
 
 
 def make_windows(size: Numbers | None, stride: Numbers | None = None) -> Windows | None:
@@ -76,12 +78,12 @@ def _numbers(name: str, text: str | None) -> Numbers | None:
         return None
     found = re.fullmatch(r"\s*(\d{1,5})\s*[,x×]\s*(\d{1,5})\s*", text)
     numbers = (int(found[1]), int(found[2])) if found else (0, 0)
-    if 0 in numbers:
+    if not all(1 <= number <= _LONGEST_SIDE for number in numbers):
         raise ConfigError(
             f"no {name}",
             path=(name,),
             value=text,
-            allowed="height and width in pixels, such as 512,1024",
+            allowed=f"height and width in pixels, such as 512,1024, at most {_LONGEST_SIDE} each",
         )
     return numbers
 
