@@ -62,7 +62,9 @@ Classes = Annotated[
     DocInfo("a mapping from names to names, ids or [[r, g, b], …] colours"),
     AfterValidator(_members_of_classes),
 ]
-Problem = Literal["empty_class", "one_class", "mostly_void", "overlap", "differing_palettes"]
+Problem = Literal[
+    "empty_class", "one_class", "mostly_void", "overlap", "differing_palettes", "unknown_ids"
+]
 NumClasses = Annotated[int, Field(ge=2, le=255)]  # ids are bytes, and 255 is void
 ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)]
 CropScale = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)]

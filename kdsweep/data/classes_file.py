@@ -50,12 +50,14 @@ class ClassTable:
         palette: RGB colour of each class, uint8 of (K, 3).
         ids: Class id, or 255 for void, by the id in the files.
         colours: Likewise by the colour in the files; empty where colours were not given.
+        others_are_void: Whether ids and colours that stand for no class are void, and no error.
     """
 
     names: tuple[str, ...]
     palette: np.ndarray
     ids: Mapping[int, int]
     colours: Mapping[Colour, int] = field(default_factory=dict)
+    others_are_void: bool = False
 
     def labels_from(self, mask: np.ndarray) -> np.ndarray:
         """Return class ids of a mask of ids (H, W) or of colours (H, W, 3)."""
@@ -63,7 +65,7 @@ class ClassTable:
             if not self.colours and (mask == mask[..., :1]).all():
                 return self.labels_from(mask[..., 0])
             return self._from_colours(mask)
-        table = np.full(256, -1, np.int16)
+        table = np.full(256, VOID if self.others_are_void else -1, np.int16)
         for file_id, class_id in self.ids.items():
             table[file_id] = class_id
         return lookup(mask, table)
@@ -77,6 +79,8 @@ class ClassTable:
         found = packed(mask)
         position = np.minimum(np.searchsorted(codes, found), len(codes) - 1)
         unknown = codes[position] != found
+        if self.others_are_void:
+            return np.where(unknown, np.uint8(VOID), values[position])
         if unknown.any():
             red, green, blue = mask[unknown][0]
             raise UnknownIdsError(f"holds the colour ({red}, {green}, {blue})")

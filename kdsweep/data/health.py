@@ -129,6 +129,7 @@ def look_through(data: SegmentationData) -> Health:
         *([] if overlaps else _near_duplicates(facts)),
         *_turned(facts),
         *_size_findings(data, counted),
+        *(Finding(caveat, lasting=True) for caveat in data.source.caveats),
         *(Finding(remark) for remark in data.source.remarks),
     ]
     findings.sort(key=lambda finding: finding.problem is None)

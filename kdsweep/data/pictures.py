@@ -113,14 +113,20 @@ def exif_turn(picture: Image.Image) -> int:
         return 1
 
 
-def is_turned(path: Path) -> bool:
-    """Return whether a picture's EXIF note says that it does not lie upright."""
-    if _png_kind(path)[0] and b"eXIf" not in path.read_bytes():
+def is_turned(path: Path, content: bytes) -> bool:
+    """Return whether a picture's EXIF note says that it does not lie upright.
+
+    Args:
+        path: The picture.
+        content: What its file holds.
+    """
+    if content.startswith(_PNG) and b"eXIf" not in content:
         return False  # Pillow would decode the file to find out
     with _decoding(path, load=False) as picture:
         return exif_turn(picture) in _TURNS
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 # What brings a picture upright, by its EXIF orientation.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -193,7 +199,7 @@ def _png_kind(path: Path) -> tuple[int, int]:
     """Bits of a channel and colour type of a PNG file (0 is grey); zeros for other files."""
     with path.open("rb") as stream:
         head = stream.read(26)
-    is_png = head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) == 26
+    is_png = head.startswith(_PNG) and len(head) == 26
     return (head[24], head[25]) if is_png else (0, 0)
 
 

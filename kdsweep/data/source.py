@@ -56,6 +56,7 @@ class Source(ABC):
         notice: What every report on this data must say, if anything.
         image_bits: Bits of a channel of the images that hold something (``data.image_bits``).
         remarks: What should be said once about how the folder was read.
+        caveats: What should be said wherever scores on it stand.
         draws_by_class: Whether :meth:`splits` may decode masks, so that no split lacks a class.
         own_classes: Whether the list of classes is the user's own, so that all should occur.
     """
@@ -70,6 +71,7 @@ class Source(ABC):
 
     image_bits: int = 8
     remarks: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     own_classes: bool = False
     draws_by_class: bool = True
     _merged: np.ndarray | None = None

@@ -120,6 +120,21 @@ def test_masks_of_0_and_255_are_explained(tmp_path: Path, cache: Path) -> None:
     assert set(np.unique(labels(read(root, cache))[STEMS[0]])) == {0, 1}
 
 
+def test_ids_of_no_class_are_void_if_that_is_accepted(tmp_path: Path, cache: Path) -> None:
+    root = make_data.folder(tmp_path, STEMS, classes="names: [road, car]\n")
+    with pytest.raises(DataError, match="holds id 2 outside the 2 classes"):
+        read(root, cache)
+    data = read(root, cache, accept=["unknown_ids"])
+    expected = np.array([0, 1, VOID], np.uint8)[make_data.ids(0, 3)]
+    assert (labels(data)[STEMS[0]] == expected).all()
+    assert data.source is not None
+    assert "void, as was accepted" in data.source.caveats[0]
+    colours = remade_masks(root, lambda number, mask: Image.fromarray(COLOURS[mask]))
+    (colours / "classes.yaml").write_text(f"names: [road]\npalette: [{COLOURS[0].tolist()}]\n")
+    found = labels(read(colours, cache, accept=["unknown_ids"]))[STEMS[0]]
+    assert (found == np.where(make_data.ids(0, 3) == 0, 0, VOID)).all()
+
+
 def test_gaps_between_ids_are_said(tmp_path: Path, cache: Path) -> None:
     def picture(number: int, mask: np.ndarray) -> Image.Image:
         return Image.fromarray(np.array([0, 7, 11], np.uint8)[mask])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
         self._frames, self._own_splits = found.frames, found.own_splits
         masks = [frame.mask for frame in self._frames]
         self._table, remarks = self._classes(config, masks, cache)
+        if "unknown_ids" in config.accept:
+            self._table = replace(self._table, others_are_void=True)
+            self.caveats = ("ids and colours that stand for no class are void, as was accepted",)
         self.own_classes = config.makes_classes or classes_file(root) is not None
         self._difference = find_difference(masks, root)
         if not self._table.colours and "differing_palettes" not in config.accept:
@@ -102,6 +106,7 @@ classes.yaml       names: [road, car, …]   palette: [[128, 64, 128], …]   vo
         return super().options() | {
             "ids": sorted(table.ids.items()),
             "colours": sorted(table.colours.items()),
+            **({"others_are_void": True} if table.others_are_void else {}),
         }
 
     @override
