@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,13 +37,13 @@ def data_command(
             show_default=False,
         ),
     ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option("--images", help="Folder of the images in PATH.", show_default=False),
-    ] = None,
-    masks: Annotated[
-        str | None,
-        typer.Option("--masks", help="Folder of the masks in PATH.", show_default=False),
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="data.KEY=VALUE",
+            help="A key of the section that is known, e.g. data.skip_unlabelled=true.",
+        ),
     ] = None,
     sheet: Annotated[
         Path | None,
@@ -66,13 +67,10 @@ def data_command(
     from kdsweep.data.look import look_at_folder
     from kdsweep.deploy.export_display import export_progress
 
-    if (images is None) != (masks is None):
-        raise ConfigError("--images and --masks go together", hint="name both folders")
     if sheet is not None:
         _check_sheet(sheet)
-    folders = {"images": images, "masks": masks} if images and masks else None
     with nullcontext() if as_json else export_progress(terminal()) as progress:
-        look = look_at_folder(path, _size(image_size), folders, progress)
+        look = look_at_folder(path, _size(image_size), _keys(set_ or ()), progress)
     if as_json:
         print(json.dumps(_as_json(look), ensure_ascii=False))
     else:
@@ -90,6 +88,24 @@ def data_command(
             print(f"{sheet}: {num_frames} frames")
     if any(finding.problem for finding in look.health.findings):
         raise typer.Exit(_REFUSED)
+
+
+def _keys(overrides: Sequence[str]) -> dict[str, Any]:
+    """Keys of the section, with paths absolute as where a job is read."""
+    from kdsweep.config.document import parse_value
+
+    found: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.startswith("data.") or "." in key[5:]:
+            raise ConfigError(
+                "not of the form data.KEY=VALUE",
+                value=text,
+                allowed="for example data.pairs=pairs.csv",
+                file=f"--set {text}",
+            )
+        found[key[5:]] = parse_value(value, f"--set {text}")
+    return found
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

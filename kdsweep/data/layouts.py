@@ -49,8 +49,8 @@ def recognise(root: Path) -> Layout:
         f"  there:   {shown or 'nothing'}\n"
         "  known:   camvid, lyft, cityscapes; images and masks in two folders (images/ masks/, "
         "img_dir/ ann_dir/, JPEGImages/ SegmentationClass/, …), or in two folders of each split\n"
-        "  try:     name the folders (--images, --masks), or list the files (`pairs:` in the "
-        "`data:` section)"
+        "  try:     name the folders (--set data.images=… --set data.masks=…), or list the files "
+        "(--set data.pairs=FILE.csv)"
     )
 
 

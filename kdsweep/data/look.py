@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from kdsweep.config.data import DataConfig
+from kdsweep.config import load_job
+from kdsweep.config.data import DataConfig, FolderData
 from kdsweep.data.cache import writing_cache
 from kdsweep.data.classes_file import classes_file
 from kdsweep.data.dataset import open_data
 from kdsweep.data.fingerprint import default_cache, fingerprint
+from kdsweep.data.folder_frames import find_frames
 from kdsweep.data.guessed_classes import listed
 from kdsweep.data.health import Health, look_through
 from kdsweep.data.layouts import Layout, Row, recognise
 from kdsweep.data.mask_values import MaskValues, look_at
-from kdsweep.data.pairing import picture_files
 from kdsweep.data.pictures import FrameError, needed_bits, usual_size
 from kdsweep.data.source import Progress, build_source
 from kdsweep.data.splitting import evenly_spaced
@@ -27,6 +27,7 @@ from kdsweep.errors import DataError
 
 _LONG_SIDE, _STRIDE = 512, 32
 _SIZED = 25
+_LAYOUT_KEYS = {"images", "masks", "pairs"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Look:
 def look_at_folder(
     root: Path,
     image_size: tuple[int, int] | None = None,
-    folders: dict[str, str] | None = None,
+    keys: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Look:
     """Recognise a folder's layout, decode its frames and look through them.
@@ -62,28 +63,29 @@ def look_at_folder(
         root: The folder.
         image_size: (height, width) in pixels that frames are resized to; by most of the frames if
             left out: at most 512, multiples of 32.
-        folders: ``images`` and ``masks``, where they are called otherwise than anybody expects.
+        keys: Keys of the ``data:`` section that are known, such as ``skip_unlabelled``; with
+            ``images``, ``masks`` or ``pairs`` no layout is looked for.
         progress: Called with what is being done, how many frames are done and how many there are.
 
     Raises:
         DataError: There is no layout that is known, or files cannot be read.
+        ConfigError: A key is unknown, or its value not allowed.
     """
-    root = root.expanduser().resolve()
-    layout = (
-        Layout("named folders", {"source": "folder", **folders}) if folders else recognise(root)
-    )
-    section: dict[str, Any] = {**layout.section, "path": str(root)}
+    root, keys = root.expanduser().resolve(), keys or {}
+    is_named = not _LAYOUT_KEYS.isdisjoint(keys)
+    layout = Layout("as it was named", {"source": "folder"}) if is_named else recognise(root)
+    section: dict[str, Any] = {**layout.section, "path": str(root), **keys}
     is_own = section["source"] == "folder"
     if layout.rows:
         section["pairs"] = str(_kept_rows(layout.rows))
     table = values = None
     if is_own:
-        masks = _masks(root, layout)
+        masks = _masks(root, section)
         try:
             values = look_at(masks, every=classes_file(root) is None)
         except FrameError as error:
             raise DataError(f"{error}") from None
-        if classes_file(root) is None:
+        if classes_file(root) is None and "classes" not in section:
             table = values.table()
             if not table["names"]:
                 raise DataError(
@@ -114,18 +116,20 @@ def write_rows(rows: list[Row]) -> str:
 
 
 def _config(section: dict[str, Any]) -> DataConfig:
-    found: DataConfig = TypeAdapter(DataConfig).validate_python(section)
-    return found
+    """The section, checked as that of a job is."""
+    return load_job({"data": section, "student": {}, "train": {"epochs": 1}}).data
 
 
-def _masks(root: Path, layout: Layout) -> list[Path]:
-    if layout.rows:
-        return [root / mask for _, mask, _ in layout.rows]
-    folder = root / layout.section.get("masks", "masks")
-    found = picture_files(folder) if folder.is_dir() else {}
+def _masks(root: Path, section: dict[str, Any]) -> list[Path]:
+    config = _config({**section, "image_size": [_STRIDE, _STRIDE]})
+    assert isinstance(config, FolderData)
+    for folder in () if config.pairs else (config.images, config.masks):
+        if not (root / folder).is_dir():
+            raise DataError(f"folder: no folder {folder} in {root}")
+    found = [frame.mask for frame in find_frames(config, root).frames]
     if not found:
-        raise DataError(f"folder: no masks in {folder}")
-    return list(found.values())
+        raise DataError(f"folder: no masks in {root}")
+    return found
 
 
 def _kept_rows(rows: list[Row]) -> Path:

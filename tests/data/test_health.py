@@ -343,6 +343,15 @@ def test_the_command(
 
     data = open_data(load_job(job).data)
     assert (data.train.image_size, set(data.classes)) == ((32, 64), {"road", "car", "sky"})
+    code, text = call("--json", "--set", "data.classes={ground: [road], void: [sky]}")
+    assert (code, set(json.loads(text)["classes"])) == (0, {"ground", "car"})
+    pairs = [f"images/{stem}.jpg,masks/{stem}.png" for stem in STEMS]
+    (tmp_path / "some.csv").write_text("\n".join(["image,mask", *pairs[:6]]))
+    code, text = call("--json", "--set", "data.pairs=some.csv")
+    splits = json.loads(text)["splits"]
+    assert sum(split["frames"] for split in splits.values()) == 6
+    wrong, _ = call("--set", "data.skip=true")
+    assert wrong != 0
     (root / "classes.yaml").write_text("names: [a, b]\npalette: [[128, 64, 128], [1, 2, 3]]\n")
     code, _ = call()
     assert code != 0
