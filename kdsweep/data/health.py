@@ -158,7 +158,7 @@ def _class_findings(source: Source, counted: dict[SplitName, SplitHealth]) -> It
     untrained = [name for k, name in enumerate(names) if not train.frames_K[k]]
     if untrained:
         # A published list of classes is as it is; what users list themselves they expect to occur.
-        text = f"no labelled pixel in the {train.num_frames} training frames: {_list(untrained)}"
+        text = f"no labelled pixel in the {_frames(train, 'training')}: {_list(untrained)}"
         if source.own_classes:
             yield Finding(text, "empty_class", source.explain_masks())
         else:
@@ -166,7 +166,7 @@ def _class_findings(source: Source, counted: dict[SplitName, SplitHealth]) -> It
     unseen = [n for k, n in enumerate(names) if train.frames_K[k] and not val.frames_K[k]]
     if unseen:
         yield Finding(
-            f"no labelled pixel in the {val.num_frames} validation frames, so not scored: "
+            f"no labelled pixel in the {_frames(val, 'validation')}, so not scored: "
             f"{_list(unseen)}",
             lasting=True,
         )
@@ -185,6 +185,10 @@ def _class_findings(source: Source, counted: dict[SplitName, SplitHealth]) -> It
             "mostly_void",
             source.explain_masks(),
         )
+
+
+def _frames(split: SplitHealth, name: str) -> str:
+    return f"{split.num_frames} {name} frames" if split.num_frames != 1 else f"only {name} frame"
 
 
 def _overlaps(

@@ -91,7 +91,7 @@ def data_notes(summary: Summary) -> list[str]:
         when = datetime.fromtimestamp(part["time"]).astimezone()
         said.append(
             f"The data changed before the session of {when:%Y-%m-%d %H:%M} "
-            f"({'; '.join(part['differences'])}). None of the {part['num_trials']} trials before "
+            f"({'; '.join(part['differences'])}). None of the {formats.counted(part['num_trials'], 'trial')} before "
             "that is compared with a later one, or stands in a table."
         )
     if summary.data.get("other_data"):

@@ -114,7 +114,7 @@ def test_a_class_that_validation_lacks(tmp_path: Path, cache: Path) -> None:
     Image.fromarray(np.minimum(make_data.ids(2, 3), 1)).save(root / "masks" / "b" / "1.png")
     health = look_through(read(root, cache, split={"train": ["a"], "val": ["b"]}))
     assert problems(health) == []
-    assert "no labelled pixel in the 1 validation frames, so not scored: sky" in health.caveats
+    assert "no labelled pixel in the only validation frame, so not scored: sky" in health.caveats
 
 
 def scene(number: int, size: tuple[int, int] = (60, 80)) -> tuple[np.ndarray, np.ndarray]:
