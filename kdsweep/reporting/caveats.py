@@ -89,9 +89,10 @@ def data_notes(summary: Summary) -> list[str]:
     said = []
     for part in summary.parts:
         when = datetime.fromtimestamp(part["time"]).astimezone()
+        trials = formats.counted(part["num_trials"], "trial")
         said.append(
             f"The data changed before the session of {when:%Y-%m-%d %H:%M} "
-            f"({'; '.join(part['differences'])}). None of the {formats.counted(part['num_trials'], 'trial')} before "
+            f"({'; '.join(part['differences'])}). None of the {trials} before "
             "that is compared with a later one, or stands in a table."
         )
     if summary.data.get("other_data"):
