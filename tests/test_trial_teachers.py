@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tiny_job import SMALL, make_job
 
 from kdsweep.config.job import Job
+from kdsweep.data import open_data
 from kdsweep.errors import ConfigError
 from kdsweep.ledger import TrialFolder
 from kdsweep.training.report import EpochReport
@@ -65,6 +66,20 @@ def test_a_checkpoint_teaches(job: Job, trained_teacher: Path, tmp_path: Path) -
     assert len({r.metrics["teacher/miou"] for r in reports}) == 1
     assert reports[0].metrics["teacher/miou"] == pytest.approx(card["miou"])
     assert "teacher/lr" not in reports[0].metrics
+
+
+def test_a_checkpoint_sees_pixels_as_it_was_trained(
+    job: Job, trained_teacher: Path, tmp_path: Path
+) -> None:
+    mine = shutil.copytree(trained_teacher, tmp_path / "mine")
+    card = json.loads((mine / "student.json").read_text())
+    (mine / "student.json").write_text(json.dumps({**card, "mean": [0.5] * 3, "std": [0.25] * 3}))
+    frozen = taught_by(job, teacher="frozen", checkpoint=str(mine))
+    cohort = build_cohort([frozen], open_data(frozen.data), device="cpu")
+    assert cohort.engine.teacher is not None
+    teacher = cohort.engine.teacher.network
+    assert teacher.shift_C11.flatten().tolist() == [127.5] * 3
+    assert teacher.scale_C11.flatten().tolist() == pytest.approx([1 / 63.75] * 3)
 
 
 def test_a_checkpoint_must_be_the_teachers(

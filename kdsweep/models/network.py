@@ -92,6 +92,23 @@ class SegmentationNetwork(nn.Module):
         images_BCHW = images_BHWC.permute(0, 3, 1, 2).float()
         return images_BCHW.sub_(self.shift_C11).mul_(self.scale_C11)
 
+    def see_pixels_as(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+        """Normalise pixels by other statistics than the encoder's published ones.
+
+        Args:
+            mean: By channel, on a scale of 0 to 1. Nothing changes where it is what it was, to five
+                digits, or not known.
+            std: Likewise.
+        """
+        if mean is None or std is None:
+            return
+        shift_C11 = 255.0 * torch.tensor(mean).view(-1, 1, 1).to(self.shift_C11)
+        scale_C11 = 1.0 / (255.0 * torch.tensor(std).view(-1, 1, 1).to(self.scale_C11))
+        if not torch.allclose(shift_C11, self.shift_C11, rtol=1e-5, atol=1e-5):
+            self.shift_C11.copy_(shift_C11)
+        if not torch.allclose(scale_C11, self.scale_C11, rtol=1e-5):
+            self.scale_C11.copy_(scale_C11)
+
     def forward(self, images_BHWC: Tensor) -> Activations:
         """Run the network.
 

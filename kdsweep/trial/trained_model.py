@@ -122,7 +122,7 @@ def check_checkpoint(job: Job, classes: Sequence[str] | None = None) -> None:
 
 
 def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelConfig) -> None:
-    """Give a network the weights of a checkpoint.
+    """Give a network the weights of a checkpoint, and the statistics of the pixels it has seen.
 
     Args:
         network: The network, built from ``model``.
@@ -139,6 +139,8 @@ def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelC
     try:
         weights: dict[str, Tensor] = load_file(Path(checkpoint) / WEIGHTS)
         network.load_state_dict(weights)
+        card = _read_card(checkpoint)
+        network.see_pixels_as(card.get("mean"), card.get("std"))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
