@@ -65,6 +65,7 @@ def test_what_takes_images_as_they_come_is_told_nothing() -> None:
     assert size_options("tu-swin_tiny_patch4_window7_224", None) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["tu-efficientformerv2_s0", "tu-gcvit_xxtiny"])
 def test_a_student_is_trained_scored_and_loaded(
     encoder: str, tiny_data: Path, tmp_path: Path

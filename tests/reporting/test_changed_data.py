@@ -52,7 +52,7 @@ def test_the_report_says_so_where_the_number_stands(changed):
     text = " ".join(shown(render, results, width=200).split())
     head = text.partition("Best students")[0]
     assert "1 mask changed (a)" in head
-    assert "None of the 1 trials before that is compared with a later one" in head
+    assert "None of the 1 trial before that is compared with a later one" in head
     assert f"fingerprint {identity('04').fingerprint[:4]}" in head
     assert "0.900" not in text
     page = render_page(results)

@@ -178,6 +178,7 @@ def statuses(database):
             return []
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_nothing_that_it_has_told(experiment):
     code = f"""
         import sys, time

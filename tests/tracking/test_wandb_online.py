@@ -206,6 +206,7 @@ def test_a_server_killed_in_mid_sweep_ends_and_loses_nothing(server, experiment)
     assert files_with_the_key(experiment.path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["refuses", "fails", "is slow"])
 def test_a_server_that_is_of_no_use_is_one_warning(server, experiment, trouble):
     server.refuse = {"refuses": 403, "fails": 500}.get(trouble)
