@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +69,7 @@ def data_command(
     if sheet is not None:
         _check_sheet(sheet)
     with nullcontext() if as_json else export_progress(terminal()) as progress:
-        look = look_at_folder(path, _size(image_size), _keys(set_ or ()), progress)
+        look = look_at_folder(path, _size(image_size), set_ or (), progress)
     if as_json:
         print(json.dumps(_as_json(look), ensure_ascii=False))
     else:
@@ -88,24 +87,6 @@ def data_command(
             print(f"{sheet}: {num_frames} frames")
     if any(finding.problem for finding in look.health.findings):
         raise typer.Exit(_REFUSED)
-
-
-def _keys(overrides: Sequence[str]) -> dict[str, Any]:
-    """Keys of the section, with paths absolute as where a job is read."""
-    from kdsweep.config.document import parse_value
-
-    found: dict[str, Any] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.startswith("data.") or "." in key[5:]:
-            raise ConfigError(
-                "not of the form data.KEY=VALUE",
-                value=text,
-                allowed="for example data.pairs=pairs.csv",
-                file=f"--set {text}",
-            )
-        found[key[5:]] = parse_value(value, f"--set {text}")
-    return found
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

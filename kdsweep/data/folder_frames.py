@@ -23,7 +23,7 @@ from kdsweep.data.splitting import natural_order
 from kdsweep.errors import DataError
 
 # What people call the parts of their own split.
-_SPLITS: dict[str, SplitName] = {
+SPLIT_NAMES: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -72,8 +72,8 @@ def find_frames(config: FolderData, root: Path) -> FolderFrames:
     if config.skip_unlabelled:
         left_out = unlabelled
     else:  # a test split without masks is as published
-        names = {_SPLITS.get(part_of(name)) for name in unlabelled}
-        labelled = {_SPLITS.get(part_of(name)) for name in images.keys() & masks.keys()}
+        names = {SPLIT_NAMES.get(part_of(name)) for name in unlabelled}
+        labelled = {SPLIT_NAMES.get(part_of(name)) for name in images.keys() & masks.keys()}
         left_out = unlabelled if names == {"test"} and {"train", "val"} <= labelled else []
     if left_out:
         found.remarks.append(
@@ -87,8 +87,8 @@ def find_frames(config: FolderData, root: Path) -> FolderFrames:
     stems = sorted(images.keys() & masks.keys(), key=lambda stem: natural_order(Path(stem)))
     found.frames = [Frame(stem, images[stem], masks[stem]) for stem in stems]
     parts = {part_of(stem) for stem in stems}
-    if parts <= _SPLITS.keys() and {"train", "val"} <= {_SPLITS[part] for part in parts}:
-        found.own_splits = {stem: _SPLITS[part_of(stem)] for stem in stems}
+    if parts <= SPLIT_NAMES.keys() and {"train", "val"} <= {SPLIT_NAMES[part] for part in parts}:
+        found.own_splits = {stem: SPLIT_NAMES[part_of(stem)] for stem in stems}
     return found
 
 
@@ -137,7 +137,7 @@ def _listed(file: Path, root: Path, *, skip: bool) -> FolderFrames:
         missing = [path for path in paths if not path.is_file()]
         for path in missing:
             problems.add(path, f"named in line {line} of {file.name}, but is not there")
-        if split and split not in _SPLITS:
+        if split and split not in SPLIT_NAMES:
             problems.add(file, f"line {line}: {split!r} is not train, val or test")
         elif not missing:
             # The same on every machine, so not with the folders above the data set's.
@@ -146,7 +146,7 @@ def _listed(file: Path, root: Path, *, skip: bool) -> FolderFrames:
             name = unicodedata.normalize("NFC", stem.with_suffix("").as_posix())
             found.frames.append(Frame(name, *paths))
             if split:
-                found.own_splits[name] = _SPLITS[split]
+                found.own_splits[name] = SPLIT_NAMES[split]
     if found.own_splits and len(found.own_splits) < len(found.frames):
         problems.add(file, "the column split is empty in some lines and not in others")
     times = Counter(frame.name for frame in found.frames)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdsweep.data.folder_frames import SPLIT_NAMES
 from kdsweep.data.pairing import LOSSLESS_SUFFIXES, common_ending, picture_files
 from kdsweep.errors import DataError
 
@@ -128,18 +129,11 @@ def _voc_rows(root: Path, images: str, masks: str) -> Iterator[Row]:
             break
 
 
-_SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-
 def _splits_first(root: Path) -> Layout | None:
     """``training/images``, ``training/v1.2/labels`` (Mapillary Vistas) and the like."""
     rows: list[Row] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        split = _SPLIT_NAMES.get(folder.name.lower())
+        split = SPLIT_NAMES.get(folder.name.lower())
         if split is None:
             continue
         masks_in = [*_MASKS, "v2.0/labels", "v1.2/labels"]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdsweep.config import load_job
 from kdsweep.config.data import DataConfig, FolderData
+from kdsweep.config.document import Document
+from kdsweep.config.loading import JOB_KEYS
+from kdsweep.config.overrides import set_value
 from kdsweep.data.cache import writing_cache
 from kdsweep.data.classes_file import classes_file
 from kdsweep.data.dataset import open_data
@@ -23,11 +26,11 @@ from kdsweep.data.mask_values import MaskValues, look_at
 from kdsweep.data.pictures import FrameError, needed_bits, usual_size
 from kdsweep.data.source import Progress, build_source
 from kdsweep.data.splitting import evenly_spaced
-from kdsweep.errors import DataError
+from kdsweep.errors import ConfigError, DataError
 
 _LONG_SIDE, _STRIDE = 512, 32
 _SIZED = 25
-_LAYOUT_KEYS = {"images", "masks", "pairs"}
+_LAYOUT_KEYS = ("data.images=", "data.masks=", "data.pairs=")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Look:
 def look_at_folder(
     root: Path,
     image_size: tuple[int, int] | None = None,
-    keys: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Look:
     """Recognise a folder's layout, decode its frames and look through them.
@@ -63,7 +66,7 @@ def look_at_folder(
         root: The folder.
         image_size: (height, width) in pixels that frames are resized to; by most of the frames if
             left out: at most 512, multiples of 32.
-        keys: Keys of the ``data:`` section that are known, such as ``skip_unlabelled``; with
+        overrides: Keys of the ``data:`` section that are known, as ``data.KEY=VALUE``; with
             ``images``, ``masks`` or ``pairs`` no layout is looked for.
         progress: Called with what is being done, how many frames are done and how many there are.
 
@@ -71,10 +74,15 @@ def look_at_folder(
         DataError: There is no layout that is known, or files cannot be read.
         ConfigError: A key is unknown, or its value not allowed.
     """
-    root, keys = root.expanduser().resolve(), keys or {}
-    is_named = not _LAYOUT_KEYS.isdisjoint(keys)
+    root = root.expanduser().resolve()
+    is_named = any(text.startswith(_LAYOUT_KEYS) for text in overrides)
     layout = Layout("as it was named", {"source": "folder"}) if is_named else recognise(root)
-    section: dict[str, Any] = {**layout.section, "path": str(root), **keys}
+    document = Document({"data": {**layout.section, "path": str(root)}})
+    for text in overrides:
+        if not text.startswith("data."):
+            raise ConfigError("only keys of data can be set here", file=f"--set {text}")
+        set_value(document, text, JOB_KEYS)
+    section: dict[str, Any] = document.tree["data"]
     is_own = section["source"] == "folder"
     if layout.rows:
         section["pairs"] = str(_kept_rows(layout.rows))

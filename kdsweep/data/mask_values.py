@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdsweep.data.classes_file import MAX_CLASSES, packed
+from kdsweep.data.classes_file import MAX_CLASSES, Colour, packed
 from kdsweep.data.guessed_classes import listed
 from kdsweep.data.pictures import mask_palette, read_mask
 from kdsweep.data.sources.camvid import ORIGINAL
@@ -20,6 +20,7 @@ from kdsweep.data.splitting import evenly_spaced
 from kdsweep.labels import VOID
 
 _LOOKED_AT = 200
+_BLACK: Colour = (0, 0, 0)
 _VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
     "motorbike person pottedplant sheep sofa train tvmonitor"
@@ -40,7 +41,7 @@ class MaskValues:
 
     modes: dict[str, int]
     ids: dict[int, int]
-    colours: dict[tuple[int, int, int], int]
+    colours: dict[Colour, int]
     palette: np.ndarray | None
     alike: bool
 
@@ -54,13 +55,12 @@ class MaskValues:
     def table(self) -> dict[str, Any]:
         """Return a ``classes.yaml`` to begin with: names are known for some colours only."""
         if self.colours:
-            known = _known_colours()
-            colours = sorted(self.colours, key=lambda colour: -self.colours[colour])
-            colours = [c for c in colours if known.get(c) != "void"][:MAX_CLASSES]
+            colours = sorted(self.colours.keys() - {_BLACK}, key=lambda c: (-self.colours[c], c))
+            colours = colours[:MAX_CLASSES]
+            known = _names_of(colours)
             names = _distinct([known.get(c, f"class_{i}") for i, c in enumerate(colours)])
-            black = {"void": [[0, 0, 0]]} if known.get((0, 0, 0)) == "void" else {}
             found = {"names": names, "palette": [list(colour) for colour in colours]}
-            return found | (black if (0, 0, 0) in self.colours else {})
+            return found | ({"void": [list(_BLACK)]} if _BLACK in self.colours else {})
         ids = [value for value in sorted(self.ids) if value != VOID]
         if len(ids) == 1 and VOID in self.ids:
             return {"names": {ids[0]: "background", VOID: "foreground"}}
@@ -127,12 +127,16 @@ def _mode(path: Path, values: np.ndarray) -> str:
         return {"P": "palette", "1": "1 bit"}.get(picture.mode, "grey")
 
 
-def _known_colours() -> dict[tuple[int, int, int], str]:
-    """Names of colours that published data sets use, in which they agree."""
-    known: dict[tuple[int, int, int], str] = {}
-    for colour, number in ORIGINAL.colours.items():
-        known[colour] = "void" if number == VOID else ORIGINAL.names[number]
-    return known | {label.colour: label.name for label in LABELS}
+def _names_of(colours: Sequence[Colour]) -> dict[Colour, str]:
+    """Names in the published palette that has all of these colours; none where no palette has.
+
+    The palettes share colours that mean other things: CamVid's building is Pascal VOC's aeroplane.
+    """
+    camvid = {c: ORIGINAL.names[k] for c, k in ORIGINAL.colours.items() if k != VOID}
+    for known in ({label.colour: label.name for label in LABELS}, camvid):
+        if known.keys() >= set(colours):
+            return known
+    return {}
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,18 @@ class Split:
         images_NHWC: uint8, RGB.
         labels_NHW: uint8 class ids; 255 is void.
         names: One for each frame.
-        facts: What was seen while they were decoded; ``None`` for frames that were not.
     """
 
     images_NHWC: np.ndarray
     labels_NHW: np.ndarray
     names: tuple[str, ...]
-    facts: SplitFacts | None = None
+    _folder: Path | None = None
+
+    @cached_property
+    def facts(self) -> SplitFacts | None:
+        """What was seen while they were decoded; ``None`` for frames that were not."""
+        # Not with the arrays: loader processes map those too, and ask for nothing else.
+        return None if self._folder is None else SplitFacts.read(self._folder)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,7 +56,7 @@ class Split:
             np.load(folder / _IMAGES, mmap_mode="r"),
             np.load(folder / _LABELS, mmap_mode="r"),
             tuple(json.loads((folder / _NAMES).read_text(encoding="utf-8"))),
-            SplitFacts.read(folder),
+            folder,
         )
 
     @classmethod
@@ -73,7 +79,7 @@ class Split:
         filename = getattr(self.images_NHWC, "filename", None)
         if filename is not None:
             return Split.open, (Path(filename).parent,)
-        return Split, (self.images_NHWC, self.labels_NHW, self.names, self.facts)
+        return Split, (self.images_NHWC, self.labels_NHW, self.names)
 
 
 def class_frequencies(split: Split, num_classes: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from kdsweep.models import (
     inspect_weights,
 )
 from kdsweep.models.inference_cost import static_cost
+from kdsweep.models.pretrained import weights_file
 from kdsweep.trial.cohort import class_weights
 from kdsweep.trial.compiling import check_compiler
 from kdsweep.trial.trained_model import check_checkpoint
@@ -215,16 +216,16 @@ def weights_notes(jobs: Iterable[Job], *, files_alone: bool = False) -> list[str
 
 def _weights_note(job: Job, model: ModelConfig, files_alone: bool) -> str | None:
     assert model.encoder_weights is not None
-    fit = inspect_weights(
-        model.arch,
-        model.encoder,
-        num_classes=2,
-        encoder_weights=model.encoder_weights,
-        options=model.options,
-        image_size=job.data.image_size,
-    )[1]
     said = f"{model.encoder} from {model.weights_name}"
-    if fit is not None:
+    if weights_file(model.encoder, model.encoder_weights) is not None:
+        fit = inspect_weights(
+            model.arch,
+            model.encoder,
+            num_classes=2,
+            encoder_weights=model.encoder_weights,
+            options=model.options,
+            image_size=job.data.image_size,
+        )[1]
         return f"{said}: {fit}"
     here = are_here(model.encoder, model.encoder_weights)
     told = f"{said}: {'here' if here else 'not on this machine, fetched before training'}"

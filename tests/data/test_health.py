@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kdsweep.data.fit import MOVES, OTHERS, fits_of, misfit
 from kdsweep.data.health import Health, look_through
 from kdsweep.data.layouts import recognise
 from kdsweep.data.look import look_at_folder
+from kdsweep.data.mask_values import look_at
 from kdsweep.data.sheet import write_sheet
 from kdsweep.errors import DataError
 
@@ -355,3 +357,30 @@ def test_the_command(
     (root / "classes.yaml").write_text("names: [a, b]\npalette: [[128, 64, 128], [1, 2, 3]]\n")
     code, _ = call()
     assert code != 0
+
+
+@pytest.mark.parametrize(
+    ("colours", "names"),
+    [
+        ([(128, 64, 128), (0, 0, 142)], {"road", "car"}),
+        ([(128, 0, 0), (128, 128, 0)], {"Building", "Tree"}),
+        # Pascal VOC's aeroplane and boat: one colour of them is CamVid's building.
+        ([(128, 0, 0), (0, 0, 128)], {"class_0", "class_1"}),
+    ],
+)
+def test_colours_are_named_by_one_palette_that_has_them_all(
+    tmp_path: Path, colours: list[tuple[int, int, int]], names: set[str]
+) -> None:
+    mask = np.array([[*colours, (0, 0, 0)]], np.uint8).repeat(4, 1)
+    table = look_at([make_data.save(tmp_path / "a.png", mask)]).table()
+    assert set(table["names"]) == names
+    assert table["void"] == [[0, 0, 0]]
+    assert sorted(table["palette"]) == sorted(list(colour) for colour in colours)
+
+
+def test_what_decoding_saw_is_read_when_it_is_asked_for(tmp_path: Path, cache: Path) -> None:
+    data = read(make_data.folder(tmp_path, STEMS, classes=NAMED), cache)
+    again = pickle.loads(pickle.dumps(data.train))  # as a loader process gets it
+    assert "facts" not in vars(again)
+    assert again.facts is not None
+    assert len(again.facts.looks_N) == len(data.train)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from tiny_job import make_job
 
 from kdsweep import api
-from kdsweep.cli import main
 from kdsweep.deploy.choosing import choose_student
 from kdsweep.deploy.evaluation import evaluate_student
 from kdsweep.deploy.evaluation_display import show_evaluation, show_search
@@ -48,21 +46,6 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrialF
 @pytest.fixture(scope="module")
 def student(trained: TrialFolder) -> TrainedStudent:
     return open_student(choose_student(trained.path), device="cpu")
-
-
-@pytest.fixture
-def kdsweep(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kdsweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def test_validation_scores_are_those_of_the_training(
@@ -243,9 +226,9 @@ def test_a_test_score_of_the_training_is_a_look_at_the_test_split(
 
 
 def test_on_the_command_line(
-    trained: TrialFolder, kdsweep: Callable[..., tuple[int, str, str]], tmp_path: Path
+    trained: TrialFolder, command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    code, out, err = kdsweep("evaluate", trained.path, "--out", tmp_path / "scores")
+    code, out, err = command("evaluate", trained.path, "--out", tmp_path / "scores")
     assert code == 0, err
     assert "mIoU" in out
     assert "flatter" in out
@@ -255,10 +238,10 @@ def test_on_the_command_line(
     assert float(rows["miou", ""]["value"]) == tree["scores"]["miou"]["value"]
     assert float(rows["iou", "red"]["high"]) == tree["scores"]["iou/red"]["high"]
 
-    code, _, err = kdsweep("evaluate", trained.path, "--postprocess", "auto")
+    code, _, err = command("evaluate", trained.path, "--postprocess", "auto")
     assert code == 2
     assert "kdsweep postprocess" in err
-    code, out, err = kdsweep("postprocess", trained.path, "--device", "cpu")
+    code, out, err = command("postprocess", trained.path, "--device", "cpu")
     assert code == 0, err
     assert "chains tried" in out
     choice = trained.evaluation.postprocess
@@ -268,7 +251,7 @@ def test_on_the_command_line(
     assert read_choice(choice).epoch == card["epoch"]
     tree = json.loads(choice.read_text()) | {"chosen": "flip,regions:0.001"}
     choice.write_text(json.dumps(tree))
-    code, out, err = kdsweep("evaluate", trained.path, "--postprocess", "auto", "--json")
+    code, out, err = command("evaluate", trained.path, "--postprocess", "auto", "--json")
     assert code == 0, err
     tree = json.loads(out)
     assert tree["postprocess"] == "flip,regions:0.001"
@@ -276,14 +259,14 @@ def test_on_the_command_line(
     assert trained.evaluation.scores("val", postprocessed=True).is_file()
     assert "searched" not in err
     choice.write_text(json.dumps(tree | {"chosen": "none", "epoch": 7}))
-    code, _, err = kdsweep("evaluate", trained.path, "--postprocess", "auto", "--json")
+    code, _, err = command("evaluate", trained.path, "--postprocess", "auto", "--json")
     assert code == 0
     assert "no post-processing that pays" in err
     assert "searched for the weights of epoch 7" in err
 
 
 def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
-    trained: TrialFolder, kdsweep: Callable[..., tuple[int, str, str]], tmp_path: Path
+    trained: TrialFolder, command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     experiment = Experiment.create(tmp_path / "experiments", "made")
     with Ledger.open(experiment.ledger) as ledger:
@@ -292,9 +275,9 @@ def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
             ledger.append(TrialEvent(trial=number, kind="search", label="x", student="x"))
             ledger.append(EpochEvent(trial=number, epoch=1, value=value))
     latest = tmp_path / "experiments" / "latest"
-    assert kdsweep("evaluate", latest, "--split", "test")[0] == 0
+    assert command("evaluate", latest, "--split", "test")[0] == 0
     assert (experiment.evaluation / "trial-0001-test.json").is_file()
-    code, out, err = kdsweep("evaluate", experiment.trial(2).path, "--split", "test")
+    code, out, err = command("evaluate", experiment.trial(2).path, "--split", "test")
     assert code == 0
     assert "score it once" in out
     assert "scored once before" in err
@@ -304,11 +287,11 @@ def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
     export = experiment.exports / "0001-torch"
     shutil.copytree(experiment.trial(1).best, export)
     shutil.copy(trained.job_yaml, export)
-    code, _, err = kdsweep("evaluate", export, "--split", "test")
+    code, _, err = command("evaluate", export, "--split", "test")
     assert code == 0
     assert "scored 2 times before" in err
     assert (experiment.evaluation / "export-0001-torch-test.json").is_file()
-    code, _, err = kdsweep("evaluate", latest, "--trial", 7)
+    code, _, err = command("evaluate", latest, "--trial", 7)
     assert code == 2
     assert "there is no trial 7" in err
 
@@ -325,11 +308,11 @@ def test_of_an_experiment_the_best_trial_is_scored_and_counted_in_it(
 )
 def test_bad_input_is_refused(
     trained: TrialFolder,
-    kdsweep: Callable[..., tuple[int, str, str]],
+    command: Callable[..., tuple[int, str, str]],
     more: tuple[str, ...],
     said: str,
 ) -> None:
-    code, _, err = kdsweep("evaluate", trained.path, *more)
+    code, _, err = command("evaluate", trained.path, *more)
     assert code == 2
     assert said in err
 

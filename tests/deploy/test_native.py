@@ -6,8 +6,6 @@ The two sizes in one split: every other frame of the tiny data set is written la
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,6 @@ from PIL import Image
 from tiny_job import make_job
 
 from kdsweep import api
-from kdsweep.cli import main
 from kdsweep.config.job import Job
 from kdsweep.deploy.choosing import choose_student
 from kdsweep.deploy.evaluation import evaluate_student
@@ -68,21 +65,6 @@ def trained(two_sizes: Path, tmp_path_factory: pytest.TempPathFactory) -> TrialF
     return trained_on(two_sizes, tmp_path_factory.mktemp("trained"))
 
 
-@pytest.fixture
-def kdsweep(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kdsweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
-
-
 def miou_of_files(masks: list[Path], truths: list[Path], void: int) -> float:
     """The mean IoU over labelled classes, from files and with nothing but sets of pixels."""
     pixels = [
@@ -102,16 +84,16 @@ def miou_of_files(masks: list[Path], truths: list[Path], void: int) -> float:
     "windows", [(), ("--window", "64,64"), ("--window", "64,64", "--stride", "32,48")]
 )
 def test_native_miou_is_that_of_predicted_files_and_label_files(
-    trained: TrialFolder, two_sizes: Path, kdsweep, tmp_path: Path, windows: tuple[str, ...]
+    trained: TrialFolder, two_sizes: Path, command, tmp_path: Path, windows: tuple[str, ...]
 ) -> None:
-    code, out, err = kdsweep("evaluate", trained.path, "--protocol", "native", *windows, "--json")
+    code, out, err = command("evaluate", trained.path, "--protocol", "native", *windows, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert (found["protocol"], found["scored_size"]) == ("native", None)
     names = open_student(choose_student(trained.path), device="cpu").data.val.names
     assert {int(Path(name).stem) % 2 for name in names} == {0, 1}
     images = [two_sizes / "images" / f"{Path(name).stem}.png" for name in names]
-    code, _, err = kdsweep("predict", trained.path, *images, "--out", "masks", *windows)
+    code, _, err = command("predict", trained.path, *images, "--out", "masks", *windows)
     assert code == 0, err
     masks = [tmp_path / "masks" / "masks" / image.name for image in images]
     expected = miou_of_files(masks, [two_sizes / "masks" / image.name for image in images], 255)
@@ -119,12 +101,12 @@ def test_native_miou_is_that_of_predicted_files_and_label_files(
     assert 0.2 < expected < 0.999
 
 
-def test_the_two_protocols_are_two_numbers_in_two_files(trained: TrialFolder, kdsweep) -> None:
+def test_the_two_protocols_are_two_numbers_in_two_files(trained: TrialFolder, command) -> None:
     native, resized = (
-        json.loads(kdsweep("evaluate", trained.path, "--protocol", protocol, "--json")[1])
+        json.loads(command("evaluate", trained.path, "--protocol", protocol, "--json")[1])
         for protocol in ("native", "resized")
     )
-    assert json.loads(kdsweep("evaluate", trained.path, "--json")[1]) == resized
+    assert json.loads(command("evaluate", trained.path, "--json")[1]) == resized
     assert native["scores"]["miou"] != resized["scores"]["miou"]
     assert resized["scores"]["miou"]["value"] == pytest.approx(
         json.loads((trained.best / "student.json").read_text())["miou"], abs=1e-12
@@ -133,7 +115,7 @@ def test_the_two_protocols_are_two_numbers_in_two_files(trained: TrialFolder, kd
     assert home.scores("val").name == "student-val.json"
     assert json.loads(home.scores("val").read_text())["protocol"] == "resized"
     assert json.loads(home.scores("val", native=True).read_text())["protocol"] == "native"
-    said = kdsweep("evaluate", trained.path, "--protocol", "native", "--window", "64,64")[1]
+    said = command("evaluate", trained.path, "--protocol", "native", "--window", "64,64")[1]
     assert "Windows of 64×64 every 43×43" in said
     assert "(protocol native)" in said
 
@@ -175,8 +157,8 @@ def test_a_test_score_says_how_it_came_to_be(trained: TrialFolder, tmp_path: Pat
         (("--protocol", "native", "--postprocess", "flip"), "post-processing"),
     ],
 )
-def test_what_does_not_go_together_is_refused(trained, kdsweep, more, said) -> None:
-    code, _, err = kdsweep("evaluate", trained.path, *more)
+def test_what_does_not_go_together_is_refused(trained, command, more, said) -> None:
+    code, _, err = command("evaluate", trained.path, *more)
     assert code == 2
     assert said in err
 
@@ -261,7 +243,7 @@ def test_a_label_file_that_is_gone_is_named(two_sizes: Path, tmp_path: Path) -> 
 @pytest.mark.skipif(
     not REAL.is_dir(), reason="the photographs of CamVid are not beside this folder"
 )
-def test_native_miou_of_photographs_is_that_of_files(tmp_path: Path, kdsweep) -> None:
+def test_native_miou_of_photographs_is_that_of_files(tmp_path: Path, command) -> None:
     job = make_job(REAL, tmp_path).model_dump(mode="json")
     job["data"] = {
         "source": "camvid", "path": str(REAL), "image_size": [96, 128], "num_train": 12,
@@ -270,13 +252,13 @@ def test_native_miou_of_photographs_is_that_of_files(tmp_path: Path, kdsweep) ->
     job["train"] |= {"epochs": 2, "validate_at": "native"}
     folder = TrialFolder(tmp_path / "trial")
     list(run_job(Job.model_validate_json(json.dumps(job)), folder, device="cpu", num_threads=1))
-    code, out, err = kdsweep("evaluate", folder.path, "--json")
+    code, out, err = command("evaluate", folder.path, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert (found["protocol"], found["scored_size"]) == ("native", [360, 480])
     names = open_student(choose_student(folder.path), device="cpu").data.val.names
     images = [REAL / "val" / f"{Path(name).stem}.png" for name in names]
-    assert kdsweep("predict", folder.path, *images, "--out", "masks", "--quiet")[0] == 0
+    assert command("predict", folder.path, *images, "--out", "masks", "--quiet")[0] == 0
     masks = [tmp_path / "masks" / "masks" / image.name for image in images]
     expected = miou_of_files(masks, [REAL / "valannot" / image.name for image in images], 11)
     assert found["scores"]["miou"]["value"] == pytest.approx(expected, abs=1e-6)
