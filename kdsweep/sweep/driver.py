@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -37,6 +36,7 @@ from kdsweep.ledger.events import (
 )
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State, Trial
+from kdsweep.sweep.attempt import Attempt, Task
 from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
@@ -54,40 +54,6 @@ class Listener(Protocol):
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Take notice of an event."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One student to train.
-
-    Attributes:
-        trial: Number of its trial.
-        job: The job to run as JSON.
-        folder: The trial's folder.
-    """
-
-    trial: int
-    job: dict[str, Any]
-    folder: str
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One try to train a cohort, as it is handed to a worker.
-
-    Attributes:
-        cohort: Number of the cohort's first trial, whether it trains still or has ended.
-        cohort_dir: That trial's folder, where what the students share is kept.
-        attempt: From 1.
-        title: Name for the dashboard: ``0007 resnet34→resnet18``.
-        tasks: The students to train: search trials, then controls that ride with them.
-    """
-
-    cohort: int
-    cohort_dir: str
-    attempt: int
-    title: str
-    tasks: tuple[Task, ...]
 
 
 class Driver:

@@ -15,7 +15,8 @@ from ray.util.placement_group import (
 )
 
 from kdsweep.ledger.events import Failure
-from kdsweep.sweep.driver import Attempt, Driver
+from kdsweep.sweep.attempt import Attempt
+from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.ray import bridge, stop_signal
 from kdsweep.sweep.ray.preflight import Preflight, PreflightTask
 from kdsweep.sweep.resources import Plan
