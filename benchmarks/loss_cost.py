@@ -24,7 +24,8 @@ from kdsweep.config.distill import DistillConfig
 from kdsweep.distill import LOSSES
 from kdsweep.models import Activations
 from kdsweep.training.learner import Learner
-from kdsweep.training.online_step import StepSettings, TrainingBatch, online_step
+from kdsweep.training.online_step import online_step
+from kdsweep.training.step import StepSettings, TrainingBatch
 from kdsweep.training.supervised import SupervisedLoss
 from kdsweep.training.teacher import Teacher
 

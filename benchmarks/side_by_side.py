@@ -335,7 +335,7 @@ def make_engine(
         overwrites: Whether networks run as CUDA graphs.
     """
     from kdsweep.training.engine import Engine
-    from kdsweep.training.online_step import StepSettings
+    from kdsweep.training.step import StepSettings
     from kdsweep.training.supervised import SupervisedLoss
     from kdsweep.training.teacher import Teacher
 

@@ -25,7 +25,7 @@ from side_by_side import (
 )
 
 from kdsweep.training.evaluation import evaluate
-from kdsweep.training.online_step import StepSettings
+from kdsweep.training.step import StepSettings
 from kdsweep.training.supervised import SupervisedLoss
 
 NUM_CLASSES = 13

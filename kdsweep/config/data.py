@@ -128,6 +128,16 @@ class PartsConfig(Config):
         return self
 
 
+class LabelledConfig(Config):
+    """Which training frames keep their labels.
+
+    Attributes:
+        recordings: Those of these recordings (drives, towns, folders).
+    """
+
+    recordings: Annotated[Names, Field(min_length=1)]
+
+
 class BaseDataConfig(PluggedConfig):
     """What every source understands.
 
@@ -156,6 +166,13 @@ class BaseDataConfig(PluggedConfig):
             classes beyond occur in no label. ``null`` is as many as the data have.
         num_train: Use at most so many training frames, evenly spaced; all if left out.
         num_val: Likewise for validation.
+        unlabelled: A folder of pictures without labels, searched with its subfolders. Students see
+            them beside the labelled frames, and learn from their teacher what they show.
+        labelled: Which training frames keep their labels; those of the others are not used, and
+            the frames count as unlabelled. ``null`` keeps all.
+        num_labelled: Keep the labels of at most so many training frames, evenly spaced.
+        unlabelled_augment: Augmentation of unlabelled frames for the student; the teacher sees
+            the same part of the frame in its own colours.
         workers: Loader processes; chosen from the trial's CPU share if left out.
         cache: Folder of the decode cache; the user's cache folder if left out.
     """
@@ -173,6 +190,10 @@ class BaseDataConfig(PluggedConfig):
     num_classes: NumClasses | None = None
     num_train: PositiveInt | None = None
     num_val: PositiveInt | None = None
+    unlabelled: str | None = None
+    labelled: LabelledConfig | None = None
+    num_labelled: PositiveInt | None = None
+    unlabelled_augment: AugmentPreset = "strong"
     workers: int | None = Field(default=None, ge=0)
     cache: str | None = None
 
@@ -184,6 +205,11 @@ class BaseDataConfig(PluggedConfig):
                 if not isinstance(member, str):
                     return True
         return False
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether there may be training frames without labels."""
+        return any((self.unlabelled, self.labelled, self.num_labelled))
 
     @property
     def train_size(self) -> tuple[int, int]:

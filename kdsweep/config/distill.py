@@ -19,11 +19,13 @@ from pydantic import (
 from kdsweep.config.base import Config, broken_rule
 from kdsweep.config.losses import LOSSES, LossConfig, RampName
 
-TeacherMode = Literal["online", "frozen", "ema"]
+TeacherMode = Literal["online", "frozen", "ema", "self"]
 
 # What becomes of the teacher; all else in the section concerns a student alone.
 TEACHER_KEYS = ("teacher", "checkpoint", "ema_decay", "head_start_epochs")
-_ARTICLE = {"frozen": "a frozen", "ema": "an averaged"}
+# What concerns batches that have frames without labels as well.
+PART_KEYS = ("labelled_weight", "unlabelled_weight", "confidence_threshold")
+_ARTICLE = {"frozen": "a frozen", "ema": "an averaged", "self": "no"}
 
 
 if TYPE_CHECKING:
@@ -51,12 +53,14 @@ class DistillConfig(_Losses):
     Attributes:
         teacher: What students learn from: ``online`` is the teacher as it trains beside them,
             ``ema`` the running average of its weights, ``frozen`` a teacher that has stopped
-            training (after ``head_start_epochs``, or the one in ``checkpoint``).
+            training (after ``head_start_epochs``, or the one in ``checkpoint``). ``self`` needs no
+            teacher: a student learns from the running average of its own weights (mean teacher,
+            arXiv 1703.01780).
         checkpoint: A trained teacher to begin with: the ``best`` folder of a trial whose student
             it was, a folder that ``save_pretrained`` of segmentation-models-pytorch wrote, or a
             file with such a model's ``state_dict``. ``null`` begins with the weights of
             ``teacher.encoder_weights``.
-        ema_decay: Share of the old average kept at each step, for ``teacher: ema``.
+        ema_decay: Share of the old average kept at each step, for ``ema`` and ``self``.
         head_start_epochs: Epochs that the teacher trains alone before its students begin; they
             come on top of ``train.epochs``.
         ramp: Course of all weights from 0 to 1: ``linear``, ``cosine``, or ``constant`` (no ramp).
@@ -64,6 +68,12 @@ class DistillConfig(_Losses):
         until_epoch: Distillation ends after so many epochs of the student; ``null`` never.
         gate: ``lead`` scales all weights by how far the teacher is ahead of the student on the
             training batches, down to nothing while it is not ahead; ``null`` does not.
+        labelled_weight: Factor of all weights on the labelled frames, where there are unlabelled
+            ones as well.
+        unlabelled_weight: Factor of all weights on the unlabelled frames. Losses that need labels
+            see the labelled frames only.
+        confidence_threshold: Pixels of unlabelled frames count where the teacher gives its first
+            choice at least this probability (FixMatch, arXiv 2001.07685); 0 takes all.
     """
 
     teacher: TeacherMode = "online"
@@ -74,6 +84,21 @@ class DistillConfig(_Losses):
     warmup_epochs: NonNegativeFloat = 0.0
     until_epoch: PositiveFloat | None = None
     gate: Literal["lead"] | None = None
+    labelled_weight: NonNegativeFloat = 1.0
+    unlabelled_weight: NonNegativeFloat = 1.0
+    confidence_threshold: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _is_its_own_teacher(self) -> DistillConfig:
+        if self.teacher == "self":
+            for name in ("checkpoint", "head_start_epochs", "gate"):
+                if getattr(self, name):
+                    raise broken_rule(
+                        "a student that is its own teacher has none that was trained before it",
+                        at=(name,),
+                        allowed="teacher: self without checkpoint, head_start_epochs and gate",
+                    )
+        return self
 
     @model_validator(mode="after")
     def _has_a_teacher_to_freeze(self) -> DistillConfig:

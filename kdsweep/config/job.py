@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from kdsweep.config.base import Config, broken_rule
 from kdsweep.config.data import DataConfig
 from kdsweep.config.distill import DistillConfig
+from kdsweep.config.losses import LOSSES
 from kdsweep.config.model import ModelConfig
 from kdsweep.config.train import TrainConfig
 
@@ -58,7 +59,14 @@ class Job(Config):
     @model_validator(mode="after")
     def _terms_have_a_teacher(self) -> Job:
         terms = self.distill.terms()
-        if self.teacher is None and terms:
+        own = self.distill.teacher == "self"
+        if self.teacher is not None and own:
+            raise broken_rule(
+                "a teacher beside a student that is its own",
+                at=("distill", "teacher"),
+                allowed="self without a `teacher:` section; online, ema or frozen with one",
+            )
+        if self.teacher is None and terms and not own:
             raise broken_rule(
                 "a distillation loss without a teacher",
                 at=("distill", next(iter(terms))),
@@ -83,12 +91,29 @@ class Job(Config):
     def label(self) -> str:
         """``resnet34→resnet18``, or ``control resnet18``."""
         if self.teacher is None:
-            return f"control {self.student.label}"
+            taught = "self-taught" if self.is_self_taught else "control"
+            return f"{taught} {self.student.label}"
         return f"{self.teacher.label}→{self.student.label}"
+
+    @property
+    def is_self_taught(self) -> bool:
+        """Whether the student learns from its own average."""
+        return self.teacher is None and bool(self.distill.terms())
 
     def as_control(self) -> Job:
         """The same student, trained exactly alike but with no teacher."""
         return self.model_copy(update={"teacher": None, "distill": DistillConfig()})
+
+    def as_self_taught(self) -> Job:
+        """The same student with the same losses on the same frames, taught by its own average."""
+        own: dict[str, Any] = {"teacher": "self", "checkpoint": None, "head_start_epochs": 0}
+        own |= {"gate": None, "ema_decay": DistillConfig().ema_decay}
+        own |= {name: None for name, loss in self.distill.terms().items() if loss.reciprocal}
+        distill = self.distill.model_copy(update=own)
+        if not distill.terms():
+            likeness = LOSSES.get("pixel_kl").model_validate({})
+            distill = distill.model_copy(update={"pixel_kl": likeness})
+        return self.model_copy(update={"teacher": None, "distill": distill})
 
 
 def distinct_data(jobs: Iterable[Job]) -> list[DataConfig]:

@@ -27,6 +27,9 @@ OTHER_KEYS = (
     "warmup_epochs",
     "until_epoch",
     "gate",
+    "labelled_weight",
+    "unlabelled_weight",
+    "confidence_threshold",
 )
 
 
@@ -42,6 +45,7 @@ class LossConfig(PluggedConfig):
 
     min_classes: ClassVar[int] = 2  # with fewer the loss says nothing
     reciprocal: ClassVar[bool] = False  # whether the teacher learns from the student as well
+    needs_labels: ClassVar[bool] = False  # whether it uses more of them than which are void
 
     weight: NonNegativeFloat
     ramp: RampName | None = None
@@ -166,6 +170,7 @@ class DKDConfig(LossConfig):
     """KL divergence in two parts: labelled class against the rest, and within the rest."""
 
     implementation = "kdsweep.distill.dkd:DKD"
+    needs_labels = True
 
     # With two classes there is one other class, whose share of the rest is always 1.
     min_classes: ClassVar[int] = 3
@@ -240,6 +245,7 @@ class IFVDConfig(LossConfig):
     """How far features vary within their class, as similarity to the class's prototype."""
 
     implementation = "kdsweep.distill.ifvd:IFVD"
+    needs_labels = True
 
     weight: NonNegativeFloat = 200.0
     taps: Taps = ("decoder",)

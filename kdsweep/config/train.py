@@ -117,6 +117,8 @@ class TrainConfig(Config):
         warmup_epochs: Linear warm-up of the learning rate, in epochs.
         clip_norm: Gradient norm above which gradients are scaled down; ``null`` never.
         supervised: Losses against the labels.
+        unlabelled_ratio: Unlabelled frames for each labelled one of a batch, where the data have
+            any and a student learns from them.
         precision: ``auto`` is bf16 autocast on CUDA devices that have it, else float32.
         channels_last: NHWC memory layout, faster on CPUs and GPUs alike; ``null`` means ``true``.
         compile: Compile the networks with ``torch.compile``, in one of its modes; ``true`` means
@@ -144,6 +146,7 @@ class TrainConfig(Config):
     supervised: SupervisedConfig = Field(
         default_factory=lambda: SupervisedConfig(ce=CrossEntropyConfig())
     )
+    unlabelled_ratio: PositiveFloat = 1.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     channels_last: bool | None = None
     compile: bool | CompileMode = False
@@ -151,6 +154,11 @@ class TrainConfig(Config):
     seed: int = Field(default=0, ge=0)
     teacher: NetworkTrainConfig = Field(default_factory=NetworkTrainConfig)
     student: NetworkTrainConfig = Field(default_factory=NetworkTrainConfig)
+
+    @property
+    def unlabelled_batch_size(self) -> int:
+        """Unlabelled frames in one forward pass."""
+        return max(1, round(self.batch_size * self.unlabelled_ratio))
 
     @property
     def compile_mode(self) -> CompileMode | None:

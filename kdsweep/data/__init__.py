@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kdsweep.config.data import SOURCES
@@ -17,6 +18,7 @@ from kdsweep.labels import VOID
 
 if TYPE_CHECKING:
     from kdsweep.data.loaders import Batch, EvalLoader, HostBatch, TrainLoader
+    from kdsweep.data.unlabelled import UnlabelledBatch, UnlabelledLoader
 
 __all__ = [
     "SOURCES",
@@ -29,19 +31,26 @@ __all__ = [
     "SegmentationData",
     "Split",
     "TrainLoader",
+    "UnlabelledBatch",
+    "UnlabelledLoader",
     "class_frequencies",
     "count_frames",
     "listed_classes",
     "open_data",
 ]
 
-_NEEDS_TORCH = {"Batch", "EvalLoader", "HostBatch", "TrainLoader"}
+_NEEDS_TORCH = {
+    "Batch": "loaders",
+    "EvalLoader": "loaders",
+    "HostBatch": "loaders",
+    "TrainLoader": "loaders",
+    "UnlabelledBatch": "unlabelled",
+    "UnlabelledLoader": "unlabelled",
+}
 
 
 def __getattr__(name: str) -> object:
     """Loads torch only for those who make batches: checking a data set does without."""
     if name in _NEEDS_TORCH:
-        from kdsweep.data import loaders
-
-        return getattr(loaders, name)
+        return getattr(import_module(f"kdsweep.data.{_NEEDS_TORCH[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

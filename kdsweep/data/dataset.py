@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from kdsweep.data.carla import CLASSES
 from kdsweep.data.classes_file import default_palette
 from kdsweep.data.fingerprint import default_cache
 from kdsweep.data.identity import Identity
+from kdsweep.data.labelling import part_with_labels
 from kdsweep.data.native import NativeFrames, NativeLabels
 from kdsweep.data.source import Frame, Progress, Source, SplitName, build_source, expected_layout
-from kdsweep.data.sources.roadscenes import RoadscenesSource
+from kdsweep.data.sources.roadscenes import RoadscenesSource, expected, weather
 from kdsweep.data.split import Split
 from kdsweep.data.splitting import evenly_spaced
 from kdsweep.errors import ConfigError, DataError
@@ -35,6 +37,7 @@ class SegmentationData:
         palette: RGB colour of each class, uint8 of (C, 3).
         train, val: Decoded splits.
         test: Decoded test split, where the source has one.
+        unlabelled: Decoded training frames without labels, all void, where there are any.
         embedded: Whether the frames come with kdsweep rather than from real cameras.
         notice: What must be said wherever scores on this data are shown, if anything.
         source: What the files are read by; ``None`` for frames that were made up.
@@ -53,6 +56,7 @@ class SegmentationData:
     source: Source | None = None
     identity: Identity | None = None
     native: Mapping[SplitName, NativeFrames] = field(default_factory=dict, repr=False)
+    unlabelled: Split | None = None
 
     @property
     def source_path(self) -> Path:
@@ -72,6 +76,7 @@ class FrameCounts:
     Attributes:
         name: Name of the source.
         num_train, num_val: Frames of the splits, as :func:`open_data` would decode them.
+        num_unlabelled: Training frames without labels.
         num_classes: Outputs of a network, unused ones counted.
         notice: What must be said wherever scores on this data are shown, if anything.
     """
@@ -81,6 +86,7 @@ class FrameCounts:
     num_val: int
     num_classes: int
     notice: str | None
+    num_unlabelled: int = 0
 
 
 def count_frames(config: DataConfig) -> FrameCounts:
@@ -97,22 +103,25 @@ def count_frames(config: DataConfig) -> FrameCounts:
         ConfigError: As for :func:`open_data`.
     """
     notice: str | None
+    frames: Mapping[SplitName, Sequence[Frame]]
+    recording: Callable[[Frame], str]
     if isinstance(config, RoadscenesData):
-        found = {"train": config.scenes, "val": config.val_scenes}
+        frames, recording = expected(config), partial(weather, config.seed)
         num_known, name, notice = len(CLASSES), RoadscenesSource.name, RoadscenesSource.notice
     else:
         cache = Path(config.cache).expanduser() if config.cache else default_cache()
         source = build_source(config, cache, None)
         source.draws_by_class = False  # which would decode every mask
-        splits = source.splits()
+        frames, recording = source.splits(), source.recording
         for split in _TRAINED:
-            _require_frames(source, split, splits.get(split, []))
-        found = {split: len(splits[split]) for split in _TRAINED}
+            _require_frames(source, split, frames.get(split, []))
         num_known, name, notice = len(source.classes), source.name, source.notice
+    found = _used(config, frames, recording)
     return FrameCounts(
         name=name,
-        num_train=min(found["train"], config.num_train or found["train"]),
-        num_val=min(found["val"], config.num_val or found["val"]),
+        num_train=len(found["train"]),
+        num_val=len(found["val"]),
+        num_unlabelled=len(found.get("unlabelled", ())),
         num_classes=_num_outputs(name, num_known, config.num_classes),
         notice=notice,
     )
@@ -136,14 +145,10 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
     cache = Path(config.cache).expanduser() if config.cache else default_cache()
     source = build_source(config, cache, progress)
     classes, palette = _outputs(source, config.num_classes)
-    limits: dict[SplitName, int | None] = {"train": config.num_train, "val": config.num_val}
-    frames = {
-        name: evenly_spaced(listed, limits.get(name)) for name, listed in source.splits().items()
-    }
+    listed = source.splits()
     for name in _TRAINED:
-        _require_frames(source, name, frames.get(name, []))
-    if not frames.get("test"):
-        frames.pop("test", None)
+        _require_frames(source, name, listed.get(name, []))
+    frames = _used(config, listed, source.recording)
     splits = cached_splits(source, frames, config.image_size, cache, progress)
     return SegmentationData(
         name=source.name,
@@ -155,9 +160,27 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
         embedded=source.embedded,
         notice=source.notice,
         source=source,
+        unlabelled=splits.get("unlabelled"),
         identity=Identity.of(source, splits),
-        native={name: NativeFrames(NativeLabels(source, some)) for name, some in frames.items()},
+        native={
+            name: NativeFrames(NativeLabels(source, some))
+            for name, some in frames.items()
+            if name != "unlabelled"
+        },
     )
+
+
+def _used(
+    config: DataConfig,
+    listed: Mapping[SplitName, Sequence[Frame]],
+    recording: Callable[[Frame], str],
+) -> dict[SplitName, list[Frame]]:
+    """The frames of each split that are used; no split is empty."""
+    limits: dict[SplitName, int | None] = {"train": config.num_train, "val": config.num_val}
+    frames = {name: evenly_spaced(some, limits.get(name)) for name, some in listed.items()}
+    labelled, unlabelled = part_with_labels(config, recording, frames["train"])
+    frames |= {"train": labelled, "unlabelled": unlabelled}
+    return {name: some for name, some in frames.items() if some}
 
 
 def _outputs(source: Source, num_classes: int | None) -> tuple[tuple[str, ...], np.ndarray]:

@@ -122,12 +122,14 @@ def look_through(data: SegmentationData) -> Health:
     counted = {name: _counted(found, len(data.classes)) for name, found in facts.items()}
     fits = fits_of(data.train, len(data.classes))
     overlaps = list(_overlaps(splits, facts))
+    unlabelled = None if data.unlabelled is None else data.unlabelled.facts
     findings = [
         *_class_findings(data.source, counted),
         *overlaps,
         *([] if fits is None else _misfits(misfit(fits))),
         *([] if overlaps else _near_duplicates(facts)),
         *_turned(facts),
+        *_seen_without_labels(facts, unlabelled),
         *_size_findings(data, counted),
         *(Finding(caveat, lasting=True) for caveat in data.source.caveats),
         *(Finding(remark) for remark in data.source.remarks),
@@ -213,6 +215,22 @@ def _overlaps(
                 f"{splits[one].names[mine]} is {splits[other].names[theirs]}",
                 "overlap",
                 "take the frames out of one of the splits",
+            )
+
+
+def _seen_without_labels(
+    facts: dict[SplitName, SplitFacts], unlabelled: SplitFacts | None
+) -> Iterator[Finding]:
+    for name, long in (("val", "validation"), ("test", "test")):
+        if unlabelled is None or name not in facts:
+            continue
+        images = [set(map(bytes, each.digests_N2[:, 0])) for each in (facts[name], unlabelled)]
+        num_both = len(images[0] & images[1])
+        if num_both:
+            yield Finding(
+                f"{num_both} of {len(images[0])} {long} frames are trained on without their "
+                "labels: scores on them say little about roads that were never seen",
+                lasting=True,
             )
 
 

@@ -76,8 +76,11 @@ class Identity:
     @property
     def short(self) -> str:
         """A name for people: ``camvid 367+101, a3f9``."""
-        train, val = (len(self.splits.get(split, {})) for split in ("train", "val"))
-        return f"{self.source} {train}+{val}, {self.fingerprint[:4]}"
+        train, val, others = (
+            len(self.splits.get(split, {})) for split in ("train", "val", "unlabelled")
+        )
+        unlabelled = f" and {others} unlabelled" if others else ""
+        return f"{self.source} {train}+{val}{unlabelled}, {self.fingerprint[:4]}"
 
     @property
     def name(self) -> dict[str, str]:

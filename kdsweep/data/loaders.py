@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from typing_extensions import override
 
 from kdsweep.data.augment.batch_draws import BatchDrawer, Draws
 from kdsweep.data.augment.draws import RandomCrop
@@ -39,7 +41,7 @@ class Batch(NamedTuple):
     indices_B: torch.Tensor
 
 
-class _Order(NamedTuple):
+class Order(NamedTuple):
     """What one batch is made of; travels to a loader process."""
 
     epoch: int
@@ -58,8 +60,22 @@ class HostBatch(NamedTuple):
     draws: Draws | None
 
 
-class _Batches(Dataset[HostBatch]):
+M = TypeVar("M")
+
+
+class BatchMaker(Dataset[M]):
     """Makes a batch out of its order."""
+
+    def __getitem__(self, order: Order) -> M:
+        return self.make(order, pin_memory=False)
+
+    @abstractmethod
+    def make(self, order: Order, *, pin_memory: bool) -> M:
+        """The batch, in new memory."""
+
+
+class _Batches(BatchMaker[HostBatch]):
+    """Makes batches of frames with their labels."""
 
     def __init__(
         self,
@@ -73,11 +89,8 @@ class _Batches(Dataset[HostBatch]):
         self._augment = augment
         self._draw = draw
 
-    def __getitem__(self, order: _Order) -> HostBatch:
-        return self.make(order, pin_memory=False)
-
-    def make(self, order: _Order, *, pin_memory: bool) -> HostBatch:
-        """The batch, in new memory."""
+    @override
+    def make(self, order: Order, *, pin_memory: bool) -> HostBatch:
         split, indices = self._split, list(order.indices)
         shape = (len(indices), *self._size)
         images_BHWC = torch.empty((*shape, 3), dtype=torch.uint8, pin_memory=pin_memory)
@@ -97,30 +110,31 @@ class _Batches(Dataset[HostBatch]):
         return HostBatch(Batch(images_BHWC, labels_BHW, indices_B), draws)
 
 
-class _Plan(Sampler[_Order]):
+class _Plan(Sampler[Order]):
     """The orders of one epoch; set anew for each."""
 
     def __init__(self) -> None:
-        self.orders: Sequence[_Order] = ()
+        self.orders: Sequence[Order] = ()
 
-    def __iter__(self) -> Iterator[_Order]:
+    def __iter__(self) -> Iterator[Order]:
         return iter(self.orders)
 
     def __len__(self) -> int:
         return len(self.orders)
 
 
-class _Loader:
+class Loader(Generic[M]):
     """Serves orders in this process, or through processes that live until :meth:`close`."""
 
-    def __init__(self, batches: _Batches, workers: int, pin_memory: bool) -> None:
+    def __init__(self, batches: BatchMaker[M], workers: int, pin_memory: bool) -> None:
         self._batches = batches
         self._workers = workers
         self._pin_memory = pin_memory and torch.cuda.is_available()
         self._plan = _Plan()
-        self._processes: DataLoader[HostBatch] | None = None
+        self._processes: DataLoader[M] | None = None
 
-    def serve(self, orders: Sequence[_Order]) -> Iterator[HostBatch]:
+    def serve(self, orders: Sequence[Order]) -> Iterator[M]:
+        """Make the batches of these orders, one after another."""
         if self._workers == 0:
             for order in orders:
                 yield self._batches.make(order, pin_memory=self._pin_memory)
@@ -138,10 +152,11 @@ class _Loader:
         yield from iterator
 
     def close(self) -> None:
+        """End the processes; the next orders start new ones."""
         # The last reference to the iterator ends its processes.
         self._processes = None
 
-    def _started(self) -> DataLoader[HostBatch]:
+    def _started(self) -> DataLoader[M]:
         # Forked where that is safe. Elsewhere the platform's way: a Split then maps its files anew.
         context = "fork" if sys.platform == "linux" else None
         # A generator of its own: DataLoader would otherwise draw from the global one, and dropout
@@ -206,7 +221,7 @@ class TrainLoader:
             batches = _Batches(split, augment=on_cpu, size=size)
         else:
             batches = _Batches(split, draw=BatchDrawer(augment, split.image_size, seed, crop))
-        self._loader = _Loader(batches, workers, pin_memory)
+        self._loader = Loader(batches, workers, pin_memory)
         self._augment = DeviceAugmenter(size)
         self.workers = workers
         self.device = device
@@ -220,11 +235,8 @@ class TrainLoader:
 
     def host_batches(self, epoch: int) -> Iterator[HostBatch]:
         """The batches of one epoch before their :meth:`finished` part."""
-        order = np.random.default_rng((self._seed, epoch, _ORDER_STREAM)).permutation(
-            self._num_frames
-        )
-        rows = order[: len(self) * self._batch_size].reshape(len(self), self._batch_size)
-        return self._loader.serve([_Order(epoch, tuple(row)) for row in rows.tolist()])
+        rows = shuffled(self._seed, epoch, self._num_frames, self._batch_size)
+        return self._loader.serve([Order(epoch, tuple(row)) for row in rows])
 
     def finished(self, made: HostBatch) -> Batch:
         """The batch after what is done to it on the device."""
@@ -238,6 +250,14 @@ class TrainLoader:
     def close(self) -> None:
         """Ends the loader processes; a later :meth:`epoch` starts new ones."""
         self._loader.close()
+
+
+def shuffled(seed: int, epoch: int, num_frames: int, batch_size: int) -> list[list[int]]:
+    """Return the frames of each full batch of an epoch."""
+    order = np.random.default_rng((seed, epoch, _ORDER_STREAM)).permutation(num_frames)
+    num_batches = num_frames // batch_size
+    found: list[list[int]] = order[: num_batches * batch_size].reshape(num_batches, -1).tolist()
+    return found
 
 
 class EvalLoader:
@@ -254,10 +274,10 @@ class EvalLoader:
         self, split: Split, batch_size: int, workers: int = 0, pin_memory: bool = False
     ) -> None:
         self._orders = [
-            _Order(0, tuple(range(start, min(start + batch_size, len(split)))))
+            Order(0, tuple(range(start, min(start + batch_size, len(split)))))
             for start in range(0, len(split), batch_size)
         ]
-        self._loader = _Loader(_Batches(split), workers, pin_memory)
+        self._loader = Loader(_Batches(split), workers, pin_memory)
 
     def __len__(self) -> int:
         return len(self._orders)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from kdsweep.data.pictures import FrameError, read_mask, read_rgb
 from kdsweep.errors import DataError
 from kdsweep.labels import VOID
 
-SplitName = Literal["train", "val", "test"]
+SplitName = Literal["train", "val", "test", "unlabelled"]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done and how many there are."""
 
@@ -32,12 +32,21 @@ class Frame(NamedTuple):
     Attributes:
         name: Unique within the source, for example ``dataA/02_00_100``.
         image: The photograph.
-        mask: Its label image.
+        mask: Its label image; the photograph itself where there is none.
     """
 
     name: str
     image: Path
     mask: Path
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it has labels."""
+        return self.mask != self.image
+
+    def without_labels(self) -> Frame:
+        """Return the same photograph without its labels."""
+        return self._replace(mask=self.image)
 
 
 class Source(ABC):
@@ -108,6 +117,12 @@ class Source(ABC):
         merged = {} if self._merged is None else {"merged": self._merged.tolist()}
         return {"classes": list(self.classes), **deep, **merged}
 
+    def recording(self, frame: Frame) -> str:
+        """Return the recording (drive, town) of a frame: its folder, or how its name begins."""
+        *folders, name = frame.name.split("/")
+        folders = [folder for folder in folders if folder not in get_args(SplitName)]
+        return folders[0] if folders else name.partition("_")[0]
+
     def explain_masks(self) -> str | None:
         """Return what the masks hold and what to write, for classes that do not occur."""
         return None
@@ -126,12 +141,15 @@ class Source(ABC):
         """Decodes one frame at its own size.
 
         Returns:
-            The image, uint8 of (H, W, 3) in RGB, and the labels, uint8 of (H, W).
+            The image, uint8 of (H, W, 3) in RGB, and the labels, uint8 of (H, W); all void where
+            there are none.
 
         Raises:
             FrameError: A file cannot be decoded, sizes differ or ids are unknown.
         """
         image = read_rgb(frame.image, self.image_bits)
+        if not frame.is_labelled:
+            return image, np.full(image.shape[:2], VOID, np.uint8)
         labels = self.read_labels(frame.mask)
         if image.shape[:2] != labels.shape:
             # Some tools label what is stored, whatever the EXIF note says.

@@ -28,6 +28,14 @@ class Activations(NamedTuple):
     logits_BKHW: Tensor
     taps: dict[str, Tensor]
 
+    def split(self, size: int) -> tuple[Activations, Activations]:
+        """The activations of the first ``size`` images, and those of the others."""
+        first = {name: tap[:size] for name, tap in self.taps.items()}
+        others = {name: tap[size:] for name, tap in self.taps.items()}
+        return Activations(self.logits_BKHW[:size], first), Activations(
+            self.logits_BKHW[size:], others
+        )
+
     def detach(self) -> Activations:
         """The same values cut off from the graph, in float32."""
         return Activations(

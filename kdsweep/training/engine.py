@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,12 +25,13 @@ from kdsweep.models import SegmentationNetwork
 from kdsweep.training.evaluation import Evaluation, Predictions, evaluate
 from kdsweep.training.learner import Learner
 from kdsweep.training.metrics import Scores
-from kdsweep.training.online_step import StepSettings, TrainingBatch, Values, online_step
+from kdsweep.training.online_step import learns_unlabelled, online_step
 from kdsweep.training.report import EpochReport
+from kdsweep.training.step import StepSettings, TrainingBatch, Values
 from kdsweep.training.teacher import Teacher
 
 if TYPE_CHECKING:
-    from kdsweep.data import Batch
+    from kdsweep.data import Batch, UnlabelledBatch
 
 # Looking at a loss stops the host until the device has caught up, so it is done rarely; a run
 # that has diverged then wastes at most this many steps.
@@ -49,6 +51,13 @@ class BatchSource(Protocol):
         """The batches of an epoch, counted from 0."""
 
 
+class UnlabelledSource(Protocol):
+    """Where batches without labels come from."""
+
+    def steps(self, first: int, num: int) -> Iterator[UnlabelledBatch]:
+        """The batches of ``num`` steps from step ``first`` on."""
+
+
 class Engine:
     """One cohort in training.
 
@@ -64,6 +73,7 @@ class Engine:
         device: Where to train; the networks are moved there.
         keep: Validation frames whose latest predictions are kept in :attr:`predictions`.
         over: The classes that count in mIoU.
+        unlabelled: Training frames without labels, for students that learn from them.
         native: Labels of the validation frames at their own size, which are scored against where
             they are given (see :func:`~kdsweep.training.evaluation.evaluate`).
 
@@ -87,6 +97,7 @@ class Engine:
         keep: Collection[int] = (),
         over: MiouOver = LABELLED,
         native: Iterable[np.ndarray] | None = None,
+        unlabelled: UnlabelledSource | None = None,
     ) -> None:
         self.teacher = teacher
         self.students = list(students)
@@ -103,6 +114,7 @@ class Engine:
         self._keep = frozenset(keep)
         self._over = over
         self._native = native
+        self._unlabelled = unlabelled
         for learner in self._all():
             learner.to(self._device)
         settings.supervised.to(self._device)
@@ -219,7 +231,8 @@ class Engine:
         training = list(range(len(students)))
         errors: dict[int, TrainingError] = {}
         self._num_images = 0
-        for index, (images_BHWC, labels_BHW, _) in enumerate(self._batches.epoch(stream)):
+        batches = self._with_unlabelled(stream, students)
+        for index, ((images_BHWC, labels_BHW, _), unlabelled) in enumerate(batches):
             self._num_images += len(images_BHWC)
             # The last group of an epoch may be smaller; its batches then count for more.
             group_start = index - index % self._accumulate
@@ -236,6 +249,7 @@ class Engine:
                 if ends_group
                 else None,
                 ahead=ahead,
+                unlabelled=None if unlabelled is None else unlabelled.to(self._device),
             )
             teacher_values, found = online_step(
                 teacher, [students[place] for place in training], batch, self._settings
@@ -253,6 +267,16 @@ class Engine:
         return teacher_means, [
             errors.get(place, means) for place, means in enumerate(student_means)
         ]
+
+    def _with_unlabelled(
+        self, stream: int, students: Sequence[Learner]
+    ) -> Iterator[tuple[Batch, UnlabelledBatch | None]]:
+        """Each batch of an epoch with one of unlabelled frames, if a student learns from them."""
+        batches = self._batches.epoch(stream)
+        if self._unlabelled is None or not any(map(learns_unlabelled, students)):
+            return zip(batches, repeat(None))
+        num = len(self._batches)
+        return zip(batches, self._unlabelled.steps(stream * num, num), strict=True)
 
     def _validate(self, which: Sequence[bool]) -> Evaluation:
         networks = {

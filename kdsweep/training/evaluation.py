@@ -18,7 +18,7 @@ from kdsweep.config.metrics import LABELLED, MiouOver
 from kdsweep.labels import VOID
 from kdsweep.models import SegmentationNetwork
 from kdsweep.training.metrics import Scores, SegmentationScore
-from kdsweep.training.online_step import StepSettings
+from kdsweep.training.step import StepSettings
 
 if TYPE_CHECKING:
     from kdsweep.data import Batch

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdsweep.distill import DistillationObjective
 from kdsweep.models import SegmentationNetwork
+from kdsweep.training.average import RunningAverage
 from kdsweep.training.optimizers import Schedule
 
 
@@ -21,6 +22,8 @@ class Learner:
         schedule: Of the learning rate.
         clip_norm: Gradient norm above which gradients are scaled down; ``None`` never.
         objective: What a student learns from the teacher; ``None`` for a teacher or a control.
+        average: The running average of the network, where a student learns from that in place of a
+            teacher.
 
     Attributes:
         costs: What a frame costs the network at inference, where that was measured; every report
@@ -35,12 +38,14 @@ class Learner:
         *,
         clip_norm: float | None = None,
         objective: DistillationObjective | None = None,
+        average: RunningAverage | None = None,
     ) -> None:
         self.network = network
         self.optimizer = optimizer
         self.schedule = schedule
         self.clip_norm = clip_norm
         self.objective = objective
+        self.average = average
         self.costs: dict[str, float] = {}
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -53,6 +58,8 @@ class Learner:
         """Move everything that trains to a device; call before the first step."""
         for module in self.modules:
             module.to(device)
+        if self.average is not None:
+            self.average.network.to(device)
 
     def train_mode(self) -> None:
         """Training behaviour of dropout and batch norm."""
@@ -72,6 +79,8 @@ class Learner:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.follow(self.network)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -81,6 +90,8 @@ class Learner:
         }
         if self.objective is not None:
             state["objective"] = self.objective.state_dict()
+        if self.average is not None:
+            state |= self.average.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -89,6 +100,8 @@ class Learner:
         if self.objective is not None:
             self.objective.load_state_dict(state.get("objective", {}))
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state)
 
     def weights(self) -> dict[str, Tensor]:
         """The learned weights of the network alone, on the CPU: what ships."""

@@ -1,18 +1,19 @@
 """One batch of online distillation.
 
-Shape legend: B batch, H W image size.
+Shape legend: B batch, U batch of unlabelled frames, H W image size.
 
 The teacher learns from the labels; each student learns from the labels and from the teacher's
 activations, cut off from the graph. The teacher therefore never notices its students (but for
 mutual learning, which has one student only), and a student never notices its siblings: it takes
 the steps it would take alone.
+
+Of unlabelled frames the teacher only says what they show, in evaluation mode: it trains as if they
+were not there. A student sees them in one forward pass with the labelled ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,88 +24,11 @@ from kdsweep.training.failures import concerns_all, step_error
 from kdsweep.training.gradients import GradientShares
 from kdsweep.training.learner import Learner
 from kdsweep.training.seeding import derive_seed
-from kdsweep.training.supervised import SupervisedLoss
+from kdsweep.training.step import Lesson, StepSettings, TrainingBatch, Values
 from kdsweep.training.teacher import Teacher
+from kdsweep.training.terms import gate_of, labelled_terms, unlabelled_terms
 
-Values = dict[str, Tensor]
 SUPERVISED = "supervised"
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """What all steps of a training share.
-
-    Attributes:
-        supervised: Loss against the labels.
-        autocast: Lower precision of the forward passes, ``None`` for float32.
-        device_type: ``cpu`` or ``cuda``.
-        seed: Seed of dropout and the like.
-        overwrites: Whether a network's forward pass may overwrite what another one's gave before,
-            as replayed CUDA graphs do.
-    """
-
-    supervised: SupervisedLoss
-    autocast: torch.dtype | None
-    device_type: str
-    seed: int
-    overwrites: bool = False
-
-    def kept(self, activations: Activations) -> Activations:
-        """Activations that last beyond the next forward pass, whichever network's that is."""
-        if not self.overwrites:
-            return activations
-        taps = {name: tap.clone() for name, tap in activations.taps.items()}
-        return Activations(activations.logits_BKHW.clone(), taps)
-
-    def precision(self) -> AbstractContextManager[object]:
-        """Context of a forward pass."""
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device_type, dtype=self.autocast)
-
-
-@dataclass(frozen=True)
-class TrainingBatch:
-    """A batch on the device, and its place in the training.
-
-    Attributes:
-        images_BHWC: uint8 RGB.
-        labels_BHW: int64, 255 = void.
-        epoch: Epochs since the students began, for the ramps.
-        step: Number of the batch since the start; dropout depends on it and the seed alone.
-        share: Part of an optimiser step that this batch is, below 1 with gradient accumulation.
-        measure: Whether to measure the terms' shares of the gradient; the networks must not hold
-            gradients of an earlier batch then.
-        update_at: Time of the optimisers' step that ends with this batch, in epochs since the
-            students began; ``None`` where more batches add their gradients first.
-        ahead: Epochs by which the teacher's clock is ahead of the students'.
-    """
-
-    images_BHWC: Tensor
-    labels_BHW: Tensor
-    epoch: float
-    step: int
-    share: float = 1.0
-    measure: bool = False
-    update_at: float | None = None
-    ahead: float = 0.0
-
-
-@dataclass
-class _Lesson:
-    """What the teacher's forward passes gave.
-
-    Attributes:
-        target: What students learn from, detached.
-        supervised: Loss of the target against the labels, detached.
-        activations: Of the network that trains, with their graph; ``None`` where none trains.
-        loss: Its loss, not yet propagated.
-    """
-
-    target: Activations
-    supervised: Tensor
-    activations: Activations | None = None
-    loss: Tensor | None = None
 
 
 def online_step(
@@ -129,12 +53,16 @@ def online_step(
         Detached scalars of the teacher and of each student: ``loss``, ``supervised``,
         ``distill/<term>`` (raw), ``weighted/<term>`` (with λ, ramp and gate), ``gate`` where there
         is one, and in a measured batch ``grad_share/<term>``, ``grad_share/supervised`` and
-        ``ramp/<term>`` (ramp times gate). The teacher has terms in mutual learning only. In place
-        of a student's scalars, the error that its turn ended with, if the others go on.
+        ``ramp/<term>`` (ramp times gate). A term on unlabelled frames is ``unlabelled/<term>``, and
+        ``confident`` is the share of their pixels that count. The teacher has terms in mutual
+        learning only. In place of a student's scalars, the error that its turn ended with, if the
+        others go on.
     """
     if teacher is None:
         return {}, _turns(students, None, batch, settings, {})
     lesson = _teach(teacher, batch, settings)
+    if any(learns_unlabelled(student) and student.average is None for student in students):
+        lesson.unlabelled = _seen_without_labels(teacher.network, batch, settings)
     teacher_values: Values = {"supervised": lesson.supervised}
     reciprocal = any(s.objective is not None and s.objective.reciprocal for s in students)
     if not reciprocal:
@@ -146,21 +74,52 @@ def online_step(
     return teacher_values, values
 
 
-def _teach(teacher: Teacher, batch: TrainingBatch, settings: StepSettings) -> _Lesson:
+def _teach(teacher: Teacher, batch: TrainingBatch, settings: StepSettings) -> Lesson:
     activations = loss = None
     if teacher.trains:
-        activations = _forward(teacher.learner.network, batch, settings, "teacher")
+        network = teacher.learner.network
+        activations = _forward(network, batch.images_BHWC, batch, settings, "teacher")
         loss = settings.supervised(activations.logits_BKHW, batch.labels_BHW)
         if teacher.average is None or teacher.in_head_start:
             target = settings.kept(activations.detach())
-            return _Lesson(target, loss.detach(), activations, loss)
+            return Lesson(target, loss.detach(), activations, loss)
     with torch.no_grad():
-        target = settings.kept(_forward(teacher.network, batch, settings, "target"))
+        found = _forward(teacher.network, batch.images_BHWC, batch, settings, "target")
+        target = settings.kept(found)
         supervised = settings.supervised(target.logits_BKHW, batch.labels_BHW)
-    return _Lesson(target, supervised, activations, loss)
+    return Lesson(target, supervised, activations, loss)
 
 
-def _propagate(teacher: Teacher, lesson: _Lesson, batch: TrainingBatch, values: Values) -> None:
+def learns_unlabelled(student: Learner) -> bool:
+    """Whether a student learns from frames without labels, where there are any."""
+    return student.objective is not None and student.objective.learns_unlabelled
+
+
+@torch.no_grad()
+def _seen_without_labels(
+    network: SegmentationNetwork, batch: TrainingBatch, settings: StepSettings
+) -> Activations | None:
+    if batch.unlabelled is None:
+        return None
+    trains = network.training
+    network.eval()
+    found = _forward(network, batch.unlabelled.weak_BHWC, batch, settings, "unlabelled")
+    network.train(trains)
+    return settings.kept(found.detach())
+
+
+@torch.no_grad()
+def _own_lesson(
+    network: SegmentationNetwork, batch: TrainingBatch, settings: StepSettings
+) -> Lesson:
+    """What a student's own average says."""
+    target = settings.kept(_forward(network, batch.images_BHWC, batch, settings, "target"))
+    supervised = settings.supervised(target.logits_BKHW, batch.labels_BHW)
+    unlabelled = _seen_without_labels(network, batch, settings)
+    return Lesson(target, supervised, unlabelled=unlabelled)
+
+
+def _propagate(teacher: Teacher, lesson: Lesson, batch: TrainingBatch, values: Values) -> None:
     if lesson.loss is not None:
         values["loss"] = lesson.loss.detach()
         (lesson.loss * batch.share if batch.share != 1.0 else lesson.loss).backward()
@@ -173,7 +132,7 @@ def _propagate(teacher: Teacher, lesson: _Lesson, batch: TrainingBatch, values: 
 
 def _turns(
     students: Sequence[Learner],
-    lesson: _Lesson | None,
+    lesson: Lesson | None,
     batch: TrainingBatch,
     settings: StepSettings,
     teacher_values: Values,
@@ -192,7 +151,7 @@ def _turns(
 
 def _student_turn(
     student: Learner,
-    lesson: _Lesson | None,
+    lesson: Lesson | None,
     batch: TrainingBatch,
     settings: StepSettings,
     teacher_values: Values,
@@ -205,17 +164,31 @@ def _student_turn(
 
 def _student_gradients(
     student: Learner,
-    lesson: _Lesson | None,
+    lesson: Lesson | None,
     batch: TrainingBatch,
     settings: StepSettings,
     teacher_values: Values,
 ) -> Values:
-    activations = _forward(student.network, batch, settings, "student")
+    if student.average is not None and student.objective is not None:
+        lesson = _own_lesson(student.average.network, batch, settings)
+    images_BHWC, unlabelled = batch.images_BHWC, None
+    if lesson is not None and lesson.unlabelled is not None and learns_unlabelled(student):
+        assert batch.unlabelled is not None
+        images_BHWC = torch.cat([images_BHWC, batch.unlabelled.strong_BHWC])
+    activations = _forward(student.network, images_BHWC, batch, settings, "student")
+    if len(images_BHWC) > len(batch.images_BHWC):
+        activations, unlabelled = activations.split(len(batch.images_BHWC))
     supervised = settings.supervised(activations.logits_BKHW, batch.labels_BHW)
     values: Values = {"supervised": supervised.detach()}
     parts = {SUPERVISED: supervised}
     if student.objective is not None and lesson is not None:
-        parts |= _distill(student, activations, lesson, batch, values, teacher_values)
+        gate = gate_of(student.objective, lesson, values)
+        if student.objective.labelled_weight > 0:
+            parts |= labelled_terms(
+                student.objective, gate, activations, lesson, batch, values, teacher_values
+            )
+        if unlabelled is not None:
+            parts |= unlabelled_terms(student.objective, gate, unlabelled, lesson, batch, values)
     loss = supervised
     for name, part in parts.items():
         loss = loss if name == SUPERVISED else loss + part
@@ -232,51 +205,16 @@ def _student_gradients(
     return values
 
 
-def _distill(
-    student: Learner,
-    activations: Activations,
-    lesson: _Lesson,
-    batch: TrainingBatch,
-    values: Values,
-    teacher_values: Values,
-) -> dict[str, Tensor]:
-    """Weighted terms of the student's loss; the teacher's share of them goes to the lesson."""
-    objective = student.objective
-    assert objective is not None
-    gate = None
-    if objective.gate is not None:
-        gate = objective.gate(values["supervised"], lesson.supervised)
-        values["gate"] = gate
-    factors = objective.factors(batch.epoch)
-    # Terms that count for nothing, before the ramp or after its end, are still reported.
-    with nullcontext() if any(factors.values()) else torch.no_grad():
-        raws = objective(activations, lesson.target, batch.labels_BHW)
-    parts = {}
-    for name, raw in raws.items():
-        factor = factors[name] if gate is None else factors[name] * gate
-        weighted = factor * raw
-        values[f"distill/{name}"] = raw.detach()
-        values[f"weighted/{name}"] = weighted.detach()
-        if factors[name]:
-            parts[name] = weighted
-        if batch.measure:
-            ramp = raw.new_tensor(objective.ramps[name].at(batch.epoch))
-            values[f"ramp/{name}"] = ramp if gate is None else ramp * gate
-        if name in objective.reciprocal and lesson.activations is not None:
-            back = objective.terms[name](lesson.activations, activations.detach(), batch.labels_BHW)
-            assert lesson.loss is not None
-            lesson.loss = lesson.loss + factor * back
-            teacher_values[f"distill/{name}"] = back.detach()
-            teacher_values[f"weighted/{name}"] = (factor * back).detach()
-    return parts
-
-
 def _forward(
-    network: SegmentationNetwork, batch: TrainingBatch, settings: StepSettings, role: str
+    network: SegmentationNetwork,
+    images_BHWC: Tensor,
+    batch: TrainingBatch,
+    settings: StepSettings,
+    role: str,
 ) -> Activations:
     # Dropout draws from a stream of its own for each network and step: students in one cohort
     # draw what they would draw alone, and resuming needs no random state.
     torch.manual_seed(derive_seed(settings.seed, role, "dropout", batch.step))
     with settings.precision():
-        activations: Activations = network(batch.images_BHWC)
+        activations: Activations = network(images_BHWC)
     return activations

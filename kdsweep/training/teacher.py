@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from kdsweep.models import SegmentationNetwork
+from kdsweep.training.average import RunningAverage
 from kdsweep.training.learner import Learner
 
 
@@ -16,11 +16,8 @@ class Teacher:
 
     Args:
         learner: The network that trains.
-        average: A copy of the network that follows it as a running average and is what students
-            learn from; ``None`` lets them learn from the network itself. Reference: Tarvainen &
-            Valpola, Mean teachers, arXiv 1703.01780.
-        ema_decay: Share of the old average kept at each step. It starts lower, at
-            ``(1 + n) / (10 + n)`` in step n, so that the random initial weights are soon forgotten.
+        average: The running average of the network, if that is what students learn from;
+            ``None`` lets them learn from the network itself.
         head_start_epochs: Epochs that the teacher trains before its students begin.
         frozen: The teacher stops training when its students begin.
     """
@@ -29,21 +26,16 @@ class Teacher:
         self,
         learner: Learner,
         *,
-        average: SegmentationNetwork | None = None,
-        ema_decay: float = 0.99,
+        average: RunningAverage | None = None,
         head_start_epochs: int = 0,
         frozen: bool = False,
     ) -> None:
         self.learner = learner
         self.average = average
-        self.ema_decay = ema_decay
         self.head_start_epochs = head_start_epochs
         self.head_start_done = 0
         self.head_start_s = 0.0
         self.frozen = frozen
-        self._num_updates = 0
-        if average is not None:
-            average.requires_grad_(False)
 
     @property
     def in_head_start(self) -> bool:
@@ -58,13 +50,13 @@ class Teacher:
     @property
     def network(self) -> SegmentationNetwork:
         """The network that students learn from, and that is scored as the teacher."""
-        return self.learner.network if self.average is None else self.average
+        return self.learner.network if self.average is None else self.average.network
 
     def to(self, device: torch.device) -> None:
         """Move everything to a device; call before the first step."""
         self.learner.to(device)
         if self.average is not None:
-            self.average.to(device)
+            self.average.network.to(device)
 
     def train_mode(self) -> None:
         """Training behaviour of dropout and batch norm where the teacher trains."""
@@ -72,8 +64,6 @@ class Teacher:
             self.learner.train_mode()
         else:
             self.learner.network.eval()
-        if self.average is not None:
-            self.average.eval()
 
     def update(self, epoch: float) -> None:
         """One optimiser step on the gradients gathered since the last one.
@@ -83,46 +73,29 @@ class Teacher:
         """
         self.learner.update(epoch)
         if self.average is not None:
-            decay = min(self.ema_decay, (1 + self._num_updates) / (10 + self._num_updates))
-            _follow(self.average, self.learner.network, 1.0 - decay)
-            self._num_updates += 1
+            self.average.follow(self.learner.network)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         state: dict[str, Any] = {
             "head_start_done": self.head_start_done,
             "head_start_s": self.head_start_s,
-            "num_updates": self._num_updates,
         }
         if self.trains:
             state["learner"] = self.learner.state_dict()
         else:
             state["network"] = self.learner.network.state_dict()
         if self.average is not None:
-            state["average"] = self.average.state_dict()
+            state |= self.average.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self.head_start_done = int(state["head_start_done"])
         self.head_start_s = float(state["head_start_s"])
-        self._num_updates = int(state["num_updates"])
         if self.trains:
             self.learner.load_state_dict(state["learner"])
         else:
             self.learner.network.load_state_dict(state["network"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, network: nn.Module, share: float) -> None:
-    """Move all weights and running statistics of ``average`` by ``share`` towards the network's."""
-    ours, theirs = _floats(average), _floats(network)
-    torch._foreach_lerp_(ours, theirs, share)
-
-
-def _floats(network: nn.Module) -> list[Tensor]:
-    # Batch norm's running means and variances are buffers; its step counter is an integer.
-    values = [*network.parameters(), *network.buffers()]
-    return [value for value in values if value.is_floating_point()]
+            self.average.load_state_dict(state)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kdsweep.config.distill import TEACHER_KEYS
+from kdsweep.config.distill import PART_KEYS, TEACHER_KEYS
 from kdsweep.config.metrics import LABELLED, NATIVE, MiouOver
 from kdsweep.data import (
     EvalLoader,
     SegmentationData,
     Split,
     TrainLoader,
+    UnlabelledLoader,
     class_frequencies,
 )
 from kdsweep.data.augment.draws import RandomCrop
@@ -27,12 +28,13 @@ from kdsweep.models import (
     SegmentationNetwork,
     build_network,
 )
+from kdsweep.training.average import RunningAverage
 from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
 from kdsweep.training.metrics import Scores
-from kdsweep.training.online_step import StepSettings
 from kdsweep.training.optimizers import Schedule, build_optimizer
 from kdsweep.training.seeding import derive_seed
+from kdsweep.training.step import StepSettings
 from kdsweep.training.supervised import SupervisedLoss, inverse_log_weights
 from kdsweep.training.teacher import Teacher
 from kdsweep.trial.compiling import Compilation, choose_compilation
@@ -55,6 +57,7 @@ class Cohort:
         data: What they train on.
         sample_frames: Validation frames whose predictions the engine keeps.
         loader: Makes the training batches.
+        unlabelled: Makes those without labels, if there are any.
         frames: Serves a split as it is, for scoring.
         compilation: How its networks are compiled.
         is_native: Whether frames are scored at the size of their label files.
@@ -64,6 +67,7 @@ class Cohort:
     data: SegmentationData
     sample_frames: tuple[int, ...]
     loader: TrainLoader
+    unlabelled: UnlabelledLoader | None
     frames: Callable[[Split], EvalLoader]
     compilation: Compilation
     is_native: bool = False
@@ -79,6 +83,8 @@ class Cohort:
     def close(self) -> None:
         """End loader processes, and give back what compiled networks hold beyond their weights."""
         self.loader.close()
+        if self.unlabelled is not None:
+            self.unlabelled.close()
         self.compilation.close()
 
 
@@ -129,6 +135,18 @@ def build_cohort(
         device=augmenting_device(jobs[0], device),
         crop=random_crop(jobs[0]),
     )
+    unlabelled = None
+    if data.unlabelled is not None:
+        unlabelled = UnlabelledLoader(
+            data.unlabelled,
+            batch_size=train.unlabelled_batch_size,
+            augment=jobs[0].data.unlabelled_augment,
+            seed=derive_seed(train.seed, "unlabelled"),
+            workers=workers,
+            pin_memory=pin,
+            device=augmenting_device(jobs[0], device),
+            crop=random_crop(jobs[0]),
+        )
     is_native = train.validate_at == NATIVE
     # Without gradients twice the frames fit.
     served = partial(EvalLoader, batch_size=2 * train.batch_size, pin_memory=pin)
@@ -151,8 +169,9 @@ def build_cohort(
         keep=sample_frames,
         over=over,
         native=data.native["val"].labels if is_native else None,
+        unlabelled=unlabelled,
     )
-    return Cohort(engine, data, sample_frames, loader, served, compilation, is_native)
+    return Cohort(engine, data, sample_frames, loader, unlabelled, served, compilation, is_native)
 
 
 def _prepare(device: torch.device) -> None:
@@ -225,19 +244,25 @@ def _teacher(
     network = _network(job, job.teacher, num_classes, "teacher", taps)
     if distill.checkpoint is not None:
         load_checkpoint(network, distill.checkpoint, job.teacher)
-    # Copied before it is compiled, which a copy would not survive.
     average = None
     if distill.teacher == "ema":
-        average = _placed(copy.deepcopy(network), job, device, compilation)
+        average = _average(job, network, device, compilation)
     frozen = distill.teacher == "frozen"
     num_epochs = distill.head_start_epochs + (0 if frozen else job.train.epochs)
     return Teacher(
         _learner(job, network, "teacher", device, compilation, num_epochs=num_epochs),
         average=average,
-        ema_decay=distill.ema_decay,
         head_start_epochs=distill.head_start_epochs,
         frozen=frozen,
     )
+
+
+def _average(
+    job: Job, network: SegmentationNetwork, device: torch.device, compilation: Compilation
+) -> RunningAverage:
+    # Copied before it is compiled, which a copy would not survive.
+    copied = _placed(copy.deepcopy(network), job, device, compilation)
+    return RunningAverage(copied, job.distill.ema_decay)
 
 
 def _student(
@@ -253,15 +278,21 @@ def _student(
         name: {"weight": config.weight, **config.options()} for name, config in configs.items()
     }
     ramps = {name: Ramp(*job.distill.course(config)) for name, config in configs.items()}
-    objective = None
-    if job.teacher is not None and terms:
-        assert teacher is not None
-        channels = TapChannels(network.tap_channels(), teacher.network.tap_channels())
+    objective = average = None
+    if terms:
+        taught_by = network
+        if job.teacher is not None:
+            assert teacher is not None
+            taught_by = teacher.network
+        else:
+            average = _average(job, network, device, compilation)
+        channels = TapChannels(network.tap_channels(), taught_by.tap_channels())
         # Projections have a seed of their own: the student's initial weights are its control's.
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(job.train.seed, "student", "projections"))
             gate = job.distill.gate == "lead"
-            objective = build_objective(terms, channels, ramps=ramps, gate=gate)
+            parts = {name: getattr(job.distill, name) for name in PART_KEYS}
+            objective = build_objective(terms, channels, ramps=ramps, gate=gate, **parts)
     return _learner(
         job,
         network,
@@ -270,6 +301,7 @@ def _student(
         compilation,
         num_epochs=job.train.epochs,
         objective=objective,
+        average=average,
     )
 
 
@@ -282,6 +314,7 @@ def _learner(
     *,
     num_epochs: int,
     objective: DistillationObjective | None = None,
+    average: RunningAverage | None = None,
 ) -> Learner:
     train = job.train
     own = train.teacher if role == "teacher" else train.student
@@ -306,6 +339,7 @@ def _learner(
         Schedule(setting("schedule"), setting("lr"), num_epochs, setting("warmup_epochs")),
         clip_norm=setting("clip_norm"),
         objective=objective,
+        average=average,
     )
 
 

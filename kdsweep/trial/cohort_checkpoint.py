@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config.distill import PART_KEYS
 from kdsweep.errors import CheckpointError
 from kdsweep.ledger.checkpoints import CheckpointFolder
 from kdsweep.training.checkpoint import load_state, save_state
@@ -92,8 +93,10 @@ _LATER = {
     "data": {
         *("classes", "image_bits", "images", "masks", "image_suffix", "mask_suffix", "pairs"),
         *("skip_unlabelled", "crop", "crop_scale"),
+        *("unlabelled", "labelled", "num_labelled", "unlabelled_augment"),
     },
-    "train": {"validate_at"},
+    "train": {"validate_at", "unlabelled_ratio"},
+    "distill": {*PART_KEYS},
 }
 
 

@@ -92,20 +92,23 @@ def estimate_memory(job: Job, *, half: bool, students: int = 1) -> MemoryEstimat
             learner.to(meta)
         engine.settings.supervised.to(meta)
         shape_BHW = (min(job.train.batch_size, counts.num_train), *job.data.train_size)
-        activations = activation_bytes(engine, shape_BHW, meta)
+        unlabelled = 0 if cohort.unlabelled is None else cohort.unlabelled.batch_size
+        activations = activation_bytes(engine, shape_BHW, meta, unlabelled)
         if teacher is not None and teacher.in_head_start:
             teacher.head_start_done = teacher.head_start_epochs
-            activations = max(activations, activation_bytes(engine, shape_BHW, meta))
+            activations = max(activations, activation_bytes(engine, shape_BHW, meta, unlabelled))
     finally:
         cohort.close()
     (student,) = engine.students
     trained = [student]
     weights = students * _weights(student)
+    if student.average is not None:
+        weights += students * module_bytes(student.average.network)
     moments = students * _moments(student)
     if teacher is not None:
         weights += _weights(teacher.learner)
         if teacher.average is not None:
-            weights += module_bytes(teacher.average)
+            weights += module_bytes(teacher.average.network)
         if not teacher.frozen or teacher.head_start_epochs:
             trained.append(teacher.learner)
             moments += _moments(teacher.learner)

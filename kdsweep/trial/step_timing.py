@@ -11,7 +11,7 @@ import operator
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,18 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdsweep.data import Batch, FrameCounts, Split, TrainLoader, count_frames
+from kdsweep.data import (
+    FrameCounts,
+    count_frames,
+)
 from kdsweep.ledger.layout import TrialFolder
 from kdsweep.models.inference_cost import device_name, measure_inference
 from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
-from kdsweep.training.report import EpochReport
 from kdsweep.training.step_cost import StepCost
-from kdsweep.training.teacher import Teacher
-from kdsweep.trial.cohort import Cohort, random_crop
+from kdsweep.trial.cohort import Cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
 from kdsweep.trial.extremes import smallest_and_largest
 from kdsweep.trial.machine import this_machine
+from kdsweep.trial.timed_epochs import TimedEpochs
 from kdsweep.trial.training_memory import activation_bytes, learner_bytes, teacher_bytes
 from kdsweep.trial.untrained import untrained_cohort
 
@@ -140,7 +142,7 @@ def _timed(
     if teacher is not None:  # a head start is timed by itself
         teacher.head_start_done = teacher.head_start_epochs
     batch_size = min(job.train.batch_size, counts.num_train)
-    epochs = partial(_Epochs, job, cohort, device)
+    epochs = partial(TimedEpochs, job, cohort, device)
     num_frames = batch_size
     if device.type == "cpu":
         few = epochs(teacher, [student], min(batch_size, _LEAST_FRAMES))
@@ -151,8 +153,10 @@ def _timed(
         student.network, student.optimizer, student.schedule, clip_norm=student.clip_norm
     )
     one = alone = epochs(None, [control], num_frames)
+    if student.average is not None:
+        one = epochs(None, [student], num_frames)
     end = alone_end = epochs(None, [control], num_frames, is_end=True)
-    steps, ends = [alone], [alone_end]
+    steps, ends = [one, alone] if one is not alone else [alone], [alone_end]
     if teacher is not None:
         one = epochs(teacher, [student], num_frames)
         # One student twice works like two, and takes no more memory.
@@ -169,7 +173,7 @@ def _timed(
             kind.train()
         rounds += 1
     one_s, control_s = scale * median(one.step_s), scale * median(alone.step_s)
-    student_s, shares_s, head_start_s = control_s, 0.0, 0.0
+    student_s, shares_s, head_start_s = max(one_s, control_s), 0.0, 0.0
     if teacher is not None:
         # Round by round, so that what slowed the machine for both does not count.
         student_s = scale * median(map(operator.sub, two.step_s, one.step_s))
@@ -183,6 +187,8 @@ def _timed(
                 next(first.engine.head_start())
             head_start_s = scale * min(first.step_s)
     shape_BHW = (num_frames, *job.data.train_size)
+    unlabelled = 0 if cohort.unlabelled is None else cohort.unlabelled.batch_size
+    unlabelled = round(unlabelled / scale)
     # The first time warms up.
     pair_val_s, student_val_s = min(end.frame_s), min(alone_end.frame_s)
     student_save_s = _save(job, alone.engine, scratch)
@@ -192,7 +198,7 @@ def _timed(
         making_s = max(0.0, making_s / workers - one_s)
     return StepCost(
         start_s=0.0,
-        teacher_s=one_s - student_s,
+        teacher_s=max(one_s - student_s, 0.0),
         head_start_s=head_start_s,
         student_s=student_s,
         control_s=control_s,
@@ -206,7 +212,7 @@ def _timed(
         num_val=counts.num_val,
         teacher_bytes=teacher_bytes(teacher),
         student_bytes=learner_bytes(student),
-        activation_bytes=int(scale * activation_bytes(one.engine, shape_BHW, device)),
+        activation_bytes=int(scale * activation_bytes(one.engine, shape_BHW, device, unlabelled)),
         num_frames=num_frames,
         num_rounds=rounds,
         spread=_spread(one.step_s),
@@ -215,7 +221,7 @@ def _timed(
     )
 
 
-def _affordable_frames(few: _Epochs, most: int, seconds: float) -> int:
+def _affordable_frames(few: TimedEpochs, most: int, seconds: float) -> int:
     """Frames with which the first rounds take about as long as they may."""
     for _ in range(2):  # the first time warms up
         few.train()
@@ -237,98 +243,6 @@ def _save(job: Job, engine: Engine, scratch: Path | None) -> float:
             checkpoint.save(epoch, state, [(job, folder, {"learner": learner})])
             seconds.append(time.perf_counter() - started)
     return min(seconds)
-
-
-class _Epochs:
-    """Epochs of a cohort, of few batches and validation frames; serves and times the batches.
-
-    Args:
-        job: Whose batches.
-        cohort: Whose data and settings.
-        device: Where the networks are.
-        teacher: The teacher that trains.
-        students: The students that train.
-        num_frames: Frames in a batch.
-        is_end: Whether the batches are the last of an epoch, with one in which gradients are
-            measured, and as many frames are scored as a validation scores at once.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        cohort: Cohort,
-        device: torch.device,
-        teacher: Teacher | None,
-        students: Sequence[Learner],
-        num_frames: int,
-        *,
-        is_end: bool = False,
-    ) -> None:
-        data = cohort.data
-        val = slice(2 * num_frames if is_end else 1)
-        self.num_frames = num_frames
-        self._is_end = is_end
-        # More batches to an update would tell little more of what it costs each.
-        self._num_batches = min(job.train.accumulate, 2)
-        self._device = device
-        self._loader = TrainLoader(
-            data.train,
-            num_frames,
-            job.data.augment,
-            seed=0,
-            device=cohort.loader.device,
-            crop=random_crop(job),
-        )
-        frames = Split(data.val.images_NHWC[val], data.val.labels_NHW[val], data.val.names[val])
-        self._num_val = len(frames)
-        self.engine = Engine(
-            teacher=teacher,
-            students=students,
-            batches=self,
-            validation=cohort.frames(frames),
-            settings=cohort.engine.settings,
-            num_classes=len(data.classes),
-            epochs=job.train.epochs,
-            accumulate=self._num_batches,
-            device=device,
-        )
-        self.step_s: list[float] = []
-        self.making_s: list[float] = []
-        self.finishing_s: list[float] = []
-        self.frame_s: list[float] = []
-
-    def train(self) -> None:
-        """Train an epoch."""
-        # Always the first: terms may end later, and none begins.
-        self.engine.epochs_done = 0
-        report = next(self.engine.epochs())[0]
-        if not isinstance(report, EpochReport):
-            raise report
-        self.frame_s.append(report.metrics["time/val_s"] / self._num_val)
-
-    def __len__(self) -> int:
-        # Short of the end, a last batch is awaited that never comes.
-        return self._num_batches if self._is_end else self._num_batches + 1
-
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Serve the batches."""
-        step_s = 0.0
-        for number in range(self._num_batches):
-            asked = self._now()
-            made = next(self._loader.host_batches(number))
-            taken = self._now()
-            batch = self._loader.finished(made)
-            given = self._now()
-            yield batch
-            step_s += self._now() - given
-            self.making_s.append(taken - asked)
-            self.finishing_s.append(given - taken)
-        self.step_s.append(step_s / self._num_batches)
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
 
 
 def _spread(times: Sequence[float]) -> float:

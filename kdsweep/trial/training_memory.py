@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from kdsweep.data import UnlabelledBatch
 from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
-from kdsweep.training.online_step import TrainingBatch, online_step
+from kdsweep.training.online_step import online_step
+from kdsweep.training.step import TrainingBatch
 from kdsweep.training.teacher import Teacher
 
 
@@ -42,7 +44,7 @@ def teacher_bytes(teacher: Teacher | None) -> int:
     """Return the bytes of a teacher, like :func:`learner_bytes`; 0 without one."""
     if teacher is None:
         return 0
-    average = 0 if teacher.average is None else module_bytes(teacher.average)
+    average = 0 if teacher.average is None else module_bytes(teacher.average.network)
     return learner_bytes(teacher.learner) + average
 
 
@@ -54,7 +56,12 @@ def _tensor_bytes(node: Any) -> int:
     return sum(map(_tensor_bytes, node)) if isinstance(node, list | tuple) else 0
 
 
-def activation_bytes(engine: Engine, shape_BHW: tuple[int, int, int], device: torch.device) -> int:
+def activation_bytes(
+    engine: Engine,
+    shape_BHW: tuple[int, int, int],
+    device: torch.device,
+    num_unlabelled: int = 0,
+) -> int:
     """Return what a step needs at its peak beyond weights, gradients and optimiser state.
 
     It is a step of the first epoch: terms may end later, and none begins. Its gradients are left
@@ -64,14 +71,20 @@ def activation_bytes(engine: Engine, shape_BHW: tuple[int, int, int], device: to
         engine: Its teacher and its first student take the step.
         shape_BHW: Of the batch.
         device: Where the networks are; without memory (``meta``) the step takes none.
+        num_unlabelled: Frames without labels beside those of the batch.
     """
     student, teacher = engine.students[0], engine.teacher
-    batch = TrainingBatch(
-        torch.zeros((*shape_BHW, 3), dtype=torch.uint8, device=device),
-        torch.zeros(shape_BHW, dtype=torch.int64, device=device),
-        epoch=0.5,
-        step=0,
-    )
+
+    def frames(num: int) -> tuple[Tensor, Tensor]:
+        shape = (num, *shape_BHW[1:])
+        images_BHWC = torch.zeros((*shape, 3), dtype=torch.uint8, device=device)
+        return images_BHWC, torch.zeros(shape, dtype=torch.int64, device=device)
+
+    unlabelled = None
+    if num_unlabelled:
+        images_UHWC, inside_UHW = frames(num_unlabelled)
+        unlabelled = UnlabelledBatch(images_UHWC, images_UHWC, inside_UHW)
+    batch = TrainingBatch(*frames(shape_BHW[0]), epoch=0.5, step=0, unlabelled=unlabelled)
     student.train_mode()
     if teacher is not None:
         teacher.train_mode()

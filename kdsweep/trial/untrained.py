@@ -81,4 +81,7 @@ def _noise(job: Job, counts: FrameCounts) -> SegmentationData:
         test=None,
         embedded=True,
         notice=None,
+        unlabelled=split(min(counts.num_unlabelled, job.train.unlabelled_batch_size))
+        if counts.num_unlabelled
+        else None,
     )

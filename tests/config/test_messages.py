@@ -51,7 +51,8 @@ space.yaml:7: student.lr: unknown key
 space.yaml:3: data.hood_void: unknown key
   value:   'hood_void'
   allowed: source, path, image_size, classes, accept, image_bits, crop, crop_scale, augment, \
-augment_on, num_classes, num_train, num_val, workers, cache, scenes, val_scenes, test_scenes, \
+augment_on, num_classes, num_train, num_val, unlabelled, labelled, num_labelled, \
+unlabelled_augment, workers, cache, scenes, val_scenes, test_scenes, \
 scene_size, seed
   try:     only with source: lyft""",
             id="a key of another source",
@@ -454,7 +455,8 @@ space.yaml:12: train.epochs: too small
 space.yaml:13: train.optimizr: unknown key
   value:   'optimizr'
   allowed: optimizer, epochs, batch_size, accumulate, lr, weight_decay, momentum, schedule, \
-warmup_epochs, clip_norm, supervised, precision, channels_last, compile, validate_at, seed, \
+warmup_epochs, clip_norm, supervised, unlabelled_ratio, precision, channels_last, compile, \
+validate_at, seed, \
 teacher, student
   try:     did you mean `optimizer`?
 space.yaml:14: train.batch_size: not a whole number

@@ -25,7 +25,7 @@ Message = Callable[..., str]
 --set train.epoch=3: train.epoch: unknown key
   value:   'epoch'
   allowed: epochs, warmup_epochs, teacher, batch_size, accumulate, lr, optimizer, weight_decay, \
-momentum, schedule, clip_norm, supervised, precision, channels_last, \
+momentum, schedule, clip_norm, supervised, unlabelled_ratio, precision, channels_last, \
 compile, validate_at, seed, student
   try:     did you mean `epochs`?""",
         ),

@@ -53,7 +53,7 @@ def test_id_11_is_void_and_12_is_an_error(tmp_path: Path) -> None:
     assert source.read_labels(path)[0].tolist() == [*range(11), VOID]
     make_data.save(path, mask + 1)
     with pytest.raises(Exception, match=r"mask.png: holds id 12 outside the 11 classes"):
-        source.read(Frame("", path, path))
+        source.read(Frame("", tmp_path / "train" / "train_000.png", path))
 
 
 @pytest.mark.parametrize("lists", [True, False])

@@ -17,7 +17,8 @@ from kdsweep.data.augment.batch_draws import BatchDrawer
 from kdsweep.data.augment.on_device import DeviceAugmenter
 from kdsweep.distill import LOSSES
 from kdsweep.training.metrics import SegmentationScore
-from kdsweep.training.online_step import StepSettings, TrainingBatch, online_step
+from kdsweep.training.online_step import online_step
+from kdsweep.training.step import StepSettings, TrainingBatch
 from kdsweep.training.supervised import SupervisedLoss
 from kdsweep.trial import cohort
 

@@ -93,11 +93,11 @@ def test_a_frozen_teacher_stands_still_after_its_head_start() -> None:
 
 def test_an_average_follows_the_network_that_trains() -> None:
     teacher = make_teacher(1e-2, ema=True, ema_decay=0.5)
-    old = {k: v.clone() for k, v in teacher.average.state_dict().items()}
+    old = {k: v.clone() for k, v in teacher.average.network.state_dict().items()}
     for value in teacher.learner.network.parameters():
         value.grad = torch.ones_like(value)
     teacher.update(0.5)
-    new, ours = teacher.learner.network.state_dict(), teacher.average.state_dict()
+    new, ours = teacher.learner.network.state_dict(), teacher.average.network.state_dict()
     for name, value in ours.items():
         if value.is_floating_point():
             # The first step keeps a tenth of the old, whatever the decay.

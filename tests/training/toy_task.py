@@ -11,11 +11,12 @@ import torch
 
 from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
 from kdsweep.models import build_network, inspect_network
-from kdsweep.training.engine import Engine
+from kdsweep.training.average import RunningAverage
+from kdsweep.training.engine import Engine, UnlabelledSource
 from kdsweep.training.learner import Learner
-from kdsweep.training.online_step import StepSettings
 from kdsweep.training.optimizers import Schedule, build_optimizer
 from kdsweep.training.report import EpochReport
+from kdsweep.training.step import StepSettings
 from kdsweep.training.supervised import SupervisedLoss
 from kdsweep.training.teacher import Teacher
 
@@ -87,16 +88,20 @@ def tap_channels() -> TapChannels:
     return TapChannels(student, teacher)
 
 
-def objective(terms: dict, ramp: Ramp | None = None, gate: bool = False) -> DistillationObjective:
+def objective(
+    terms: dict, ramp: Ramp | None = None, gate: bool = False, **parts: float
+) -> DistillationObjective:
     channels = tap_channels()
     torch.manual_seed(5)
     ramps = {name: ramp or Ramp() for name in terms}
-    return build_objective(terms, channels, ramps=ramps, gate=gate)
+    return build_objective(terms, channels, ramps=ramps, gate=gate, **parts)
 
 
-def make_teacher(lr: float, *, ema: bool = False, frozen: bool = False, **options: Any) -> Teacher:
+def make_teacher(
+    lr: float, *, ema: bool = False, ema_decay: float = 0.99, frozen: bool = False, **options: Any
+) -> Teacher:
     trained = learner(TEACHER, "teacher", lr)
-    average = copy.deepcopy(trained.network) if ema else None
+    average = RunningAverage(copy.deepcopy(trained.network), ema_decay) if ema else None
     return Teacher(trained, average=average, frozen=frozen, **options)
 
 
@@ -108,6 +113,7 @@ def engine(
     accumulate: int = 1,
     lr: float = 1e-3,
     keep: tuple[int, ...] = (),
+    unlabelled: UnlabelledSource | None = None,
     **objective_of: Any,
 ) -> Engine:
     batches = batches or Memory()
@@ -128,6 +134,7 @@ def engine(
         epochs=EPOCHS,
         accumulate=accumulate,
         keep=keep,
+        unlabelled=unlabelled,
     )
 
 

@@ -21,7 +21,7 @@ from kdsweep.models import SegmentationNetwork
 from kdsweep.training import engine
 from kdsweep.training.gradients import GradientShares
 from kdsweep.training.learner import Learner
-from kdsweep.trial import measure_step_cost, step_timing
+from kdsweep.trial import measure_step_cost, step_timing, timed_epochs
 from kdsweep.trial.parallel_timing import measure_in_parallel
 from kdsweep.trial.training_memory import ActivationMeter
 from kdsweep.trial.untrained import untrained_cohort
@@ -88,7 +88,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self._now = 0.0
-        for module in (step_timing, engine):
+        for module in (step_timing, timed_epochs, engine):
             monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: self._now))
 
     def follow(self, owner: type, name: str, seconds: Callable[..., float]) -> None:

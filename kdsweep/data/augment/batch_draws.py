@@ -36,6 +36,7 @@ HUE_SATURATION = slice(15, 17)
 GRAIN = 17
 """Factor of the tile of noise."""
 NUM_VALUES = 18
+_MOVES = ("rotation", "window")
 
 
 class Draws(NamedTuple):
@@ -52,6 +53,10 @@ class Draws(NamedTuple):
     numbers: Tensor
     frames: dict[str, list[int]]
     corners: list[list[int]]
+
+    def moves(self) -> Draws:
+        """Return of these only what moves pixels, and leaves colours and sharpness alone."""
+        return self._replace(frames={k: v for k, v in self.frames.items() if k in _MOVES})
 
 
 class BatchDrawer:

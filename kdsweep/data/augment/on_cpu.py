@@ -62,14 +62,22 @@ class Augmenter:
             epoch: Number of the epoch.
             index: Number of the frame in its split.
         """
+        _, image_HWC, labels_HW = self.weak_and_strong(image_HWC, labels_HW, epoch, index)
+        return image_HWC, labels_HW
+
+    def weak_and_strong(
+        self, image_HWC: np.ndarray, labels_HW: np.ndarray, epoch: int, index: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what :meth:`__call__` returns, and before it the same part in its own colours."""
         if self._preset is None and self._crop is None:
-            return image_HWC, labels_HW
+            return image_HWC, image_HWC, labels_HW
         numbers = frame_numbers(self._seed, epoch, index)
         change = draw_change(self._preset, self._frame_size, numbers, self._crop)
         if change.window is None:
             image_HWC, labels_HW = _moved(image_HWC, labels_HW, change)
         else:
             image_HWC, labels_HW = _cut(image_HWC, labels_HW, change, self._size)
+        weak_HWC = image_HWC
         image_HWC = _recoloured(image_HWC, change)
         if change.kernel is not None and change.kernel.ndim == 1:
             image_HWC = cv2.sepFilter2D(image_HWC, -1, change.kernel, change.kernel)
@@ -87,7 +95,7 @@ class Augmenter:
             noise = self._tile_TTC[top : top + height, left : left + width]
             factor = sigma / GRAIN_TILE_SIGMA
             image_HWC = cv2.addWeighted(image_HWC, 1.0, noise, factor, -128.0 * factor)
-        return image_HWC, labels_HW
+        return weak_HWC, image_HWC, labels_HW
 
 
 def _moved(
