@@ -80,6 +80,7 @@ class Space:
 
     # What is searched for is chosen on validation frames; the test split is for what is chosen.
     score_test: ClassVar[bool] = False
+    until_settled: ClassVar[bool] = False
 
     tree: dict[str, Any]
     sweep: SweepConfig

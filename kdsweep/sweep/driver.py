@@ -41,6 +41,7 @@ from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.schedulers import make_scheduler
+from kdsweep.sweep.settling import newly_settled
 from kdsweep.sweep.study import Study
 from kdsweep.sweep.sweep_data import SweepData, shorts
 from kdsweep.training.report import EpochReport
@@ -196,6 +197,8 @@ class Driver:
         """The next attempt, or ``None`` while there is none: all slots taken, or pausing."""
         if self.pausing is not None or self.num_active >= self.plan.slots:
             return None
+        for event in newly_settled(self.space, self.sweep):
+            self._emit(event)
         trials = self.sweep.next_waiting(except_for=self._active)
         if not trials and self.sweep.num_undrawn > 0:
             self._drawing.draw_cohort()
@@ -443,6 +446,7 @@ class Driver:
                 data=data,
                 miou_over=LABELLED,
                 protocol=self.space.jobs_to_check()[0].train.validate_at,
+                until_settled=self.space.until_settled,
             )
         )
 

@@ -30,6 +30,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsweep.config import Draw, JobList, Space
+from kdsweep.config.job_list import JOB
 from kdsweep.config.metrics import Direction
 from kdsweep.config.objectives import excess
 from kdsweep.config.ranges import Given
@@ -42,6 +43,7 @@ from kdsweep.ledger.events import (
     Kind,
     PartEvent,
     RejectedEvent,
+    SettledEvent,
     Stop,
     SweepEvent,
     TrialEvent,
@@ -86,6 +88,7 @@ class Study:
         # By trial and epoch: the score, then what else is optimised.
         self._values: dict[int, dict[int, tuple[float, ...]]] = {}
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
+        self._settled: set[str] = set()
         # The sampler's notes on the trial that was asked for last.
         self._asked: tuple[int, dict[str, Any]] | None = None
 
@@ -168,8 +171,8 @@ class Study:
         return self.space.draw(study.ask())
 
     def _is_untried(self, point: Mapping[str, Any]) -> bool:
-        """Return whether a point was not drawn yet and keeps to the static bounds."""
-        if _key(point) in self._drawn:
+        """Return whether a point was not drawn yet, is still wanted and keeps to static bounds."""
+        if _key(point) in self._drawn or point.get(JOB) in self._settled:
             return False
         return self._feasibility is None or self._feasibility.is_feasible(point)
 
@@ -185,6 +188,8 @@ class Study:
             self._feasibility = Feasibility(self.space, event.static_costs)
         elif isinstance(event, PartEvent):
             self._forget()
+        elif isinstance(event, SettledEvent):
+            self._settled.add(event.job)
         elif isinstance(event, TrialEvent) and event.kind == Kind.SEARCH:
             self._ids[event.trial] = self._add(event.trial, event.params, event.drawn_with)
             self._values[event.trial] = {}
