@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
 from kdsweep.reporting import formats
+from kdsweep.reporting.confirmation import settling_notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
@@ -52,6 +53,7 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             "seeds the bootstrap is too narrow; it stands beside for what it does not assume.",
             "validation: at each one's best epoch, chosen on these frames, which flatters both "
             "alike; test: those epochs' students on the test split, scored once.",
+            *settling_notes(results.confirmation),
             *(several if num_jobs > 1 else []),
             *old,
         ]
