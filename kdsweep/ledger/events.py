@@ -91,11 +91,13 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
             where the line does not tell, being older than the choice.
         protocol: The size at which all trials are scored
             (:data:`~kdsweep.config.metrics.Protocol`); likewise.
+        select: Which epoch of a trial counts (:data:`~kdsweep.config.metrics.Select`), where that
+            is not the best.
         until_settled: Whether each job gets seeds only until its gain is settled.
     """
 
     left_out: ClassVar[frozenset[str]] = frozenset(
-        {"static_costs", "miou_over", "protocol", "until_settled"}
+        {"static_costs", "miou_over", "protocol", "select", "until_settled"}
     )
 
     schema: int = 1
@@ -118,6 +120,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     data: dict[str, Any] = {}
     miou_over: str = ""
     protocol: str = ""
+    select: str = ""
     until_settled: bool = False
 
 

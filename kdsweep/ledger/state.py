@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from kdsweep.config.architectures import architecture_key
-from kdsweep.config.metrics import RESIZED, SEEN, Metric, metric_of
+from kdsweep.config.metrics import BEST, RESIZED, SEEN, Metric, metric_of
 from kdsweep.config.objectives import front
 from kdsweep.ledger.events import (
     AnyEpoch,
@@ -125,6 +125,11 @@ class Sweep:
     def protocol(self) -> str:
         """The size at which all trials are scored."""
         return self.header.protocol or RESIZED
+
+    @property
+    def select(self) -> str:
+        """Which epoch of each trial counts."""
+        return self.header.select or BEST
 
     @property
     def metrics(self) -> tuple[str, ...]:

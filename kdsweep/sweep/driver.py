@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from kdsweep.config import Job, JobList, Space
-from kdsweep.config.metrics import LABELLED
+from kdsweep.config.metrics import BEST, LABELLED
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.ledger.events import (
@@ -426,6 +426,7 @@ class Driver:
     def _write_header(self, data: dict[str, Any]) -> None:
         sweep = self.space.sweep
         num_trials = self._num_points
+        train = self.space.jobs_to_check()[0].train
         self._emit(
             SweepEvent(
                 name=self.space.name,
@@ -445,7 +446,8 @@ class Driver:
                 students_per_teacher=self._students_per_teacher,
                 data=data,
                 miou_over=LABELLED,
-                protocol=self.space.jobs_to_check()[0].train.validate_at,
+                protocol=train.validate_at,
+                select="" if train.select == BEST else train.select,
                 until_settled=self.space.until_settled,
             )
         )

@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsweep.config import Draw, JobList, Space
 from kdsweep.config.job_list import JOB
-from kdsweep.config.metrics import Direction
+from kdsweep.config.metrics import Direction, chosen_epoch
 from kdsweep.config.objectives import excess
 from kdsweep.config.ranges import Given
 from kdsweep.errors import ConfigError
@@ -67,6 +67,7 @@ class Study:
     def __init__(self, space: Space | JobList) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         self.space = space
+        self._select = space.jobs_to_check()[0].train.select
         self._num_rejected: dict[int, int] = {}
         self._feasibility: Feasibility | None = None
         num_points = space.num_points()
@@ -291,8 +292,10 @@ class Study:
         # epoch only: costs are medians of what all trials of its network have measured. Told as
         # one that keeps to all bounds, it ends TPE's next draw for several metrics with an error.
         self._constrain(trial_id, excess(event.costs, sweep.bounds))
-        # The best epoch's student is the one that is kept, so its values are the trial's.
-        best = max(values.values(), key=lambda found: found[0])
+        # That epoch's student is the one that is kept, so its values are the trial's.
+        chosen = chosen_epoch({epoch: found[0] for epoch, found in values.items()}, self._select)
+        assert chosen is not None, event
+        best = values[chosen]
         if stop == Stop.COMPLETE or (stop == Stop.EARLY and len(best) > 1):
             # Of several metrics, samplers learn from complete trials only; what a stopped trial has
             # reached is a lower bound of its score, and its costs are what they are.

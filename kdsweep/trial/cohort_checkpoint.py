@@ -93,7 +93,7 @@ _LATER = {
         *("classes", "image_bits", "images", "masks", "image_suffix", "mask_suffix", "pairs"),
         *("skip_unlabelled", "crop", "crop_scale"),
     },
-    "train": {"validate_at"},
+    "train": {"validate_at", "select"},
 }
 
 

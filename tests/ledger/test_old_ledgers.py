@@ -155,6 +155,7 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
         for job in now["jobs"].values():
             assert [job["data"].pop(key) for key in NEW_DATA_KEYS] == list(NEW_DATA_KEYS.values())
             assert job["train"].pop("validate_at") == "resized"
+            assert job["train"].pop("select") == "best"
     assert expected(name)["confirm"] == now
 
 

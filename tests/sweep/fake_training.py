@@ -2,9 +2,9 @@
 
 ``teacher.options`` of a job may hold ``behave`` (``oom``, ``nan``, ``error``, ``exit``, ``kill``,
 ``loader``), ``at`` (the epoch in which it happens, default 2), ``times`` (how often, default
-always), ``seconds`` (length of an epoch), ``noise`` (how far seeds lie apart) and ``gain`` (what
-the teacher brings on top). Each epoch that is trained adds a line to
-``trained.txt`` in the trial's folder.
+always), ``seconds`` (length of an epoch), ``noise`` (how far seeds lie apart), ``gain`` (what the
+teacher brings on top) and ``drop`` (how much of that is lost in the last epoch). Each
+epoch that is trained adds a line to ``trained.txt`` in the trial's folder.
 """
 
 import json
@@ -95,6 +95,7 @@ def value_of(job, epoch):
     if job.teacher is not None:
         options = job.teacher.options
         value += options.get("gain", 0.0)
+        value -= options.get("drop", 0.0) * (epoch == job.train.epochs)
         value += options.get("noise", 0.0) * math.sin(7.3 * job.train.seed)
     return value
 
