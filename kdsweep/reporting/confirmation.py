@@ -61,6 +61,14 @@ class Claim(Record):
     skew_note: str | None
 
     @property
+    def interval(self) -> str:
+        """The interval that the claim quotes, for a few words beside the gain."""
+        kind, low, high = "95 %", self.low, self.high
+        if self.seeds_saved is not None:
+            kind, low, high = "95 %, always valid", self.always_low, self.always_high
+        return "no interval" if low is None else f"{kind}: {formats.interval(low, high)}"
+
+    @property
     def short(self) -> str:
         """What may be claimed of the job."""
         return f"{self.job}, {self.split}: {self.claim}."
@@ -119,7 +127,8 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
             look = settle([_number(values.get(n)) - _number(values.get(c)) for n, c in pairs])
             claimed, saved = claim(gain, unit), None
             if look is not None and sweep.header.until_settled:
-                claimed, saved = settled_claim(look, unit), FIXED_SEEDS - look.num_seeds
+                claimed = settled_claim(look, gain.num_seeds, unit)
+                saved = FIXED_SEEDS - gain.num_seeds
             first = group.iloc[0]
             rows.append(
                 {

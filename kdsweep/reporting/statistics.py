@@ -200,30 +200,31 @@ def claim(gain: PairedGain, unit: str = _POINTS) -> str:
     return said if mean > 0 else f"a loss: {said}"
 
 
-def settled_claim(look: Look, unit: str = _POINTS) -> str:
+def settled_claim(look: Look, num_trained: int, unit: str = _POINTS) -> str:
     """Say what may be claimed of a gain that was looked at after every seed.
 
     Args:
         look: The look that settled it, or the last one.
+        num_trained: Seeds that were trained, those that were running when it was settled too.
         unit: As for :func:`claim`.
     """
-    num, spared = look.num_seeds, FIXED_SEEDS - look.num_seeds
-    against = f"{abs(spared)} {'fewer' if spared > 0 else 'more'} than" if spared else "as many as"
-    seeds = f"after {num} seeds ({against} a fixed {FIXED_SEEDS})"
+    seeds, spared = f"{look.num_seeds} seeds", FIXED_SEEDS - num_trained
     if not math.isfinite(look.low):
-        return f"not settled {seeds}: it takes at least {FEWEST_TO_SETTLE}"
+        return f"not settled after {seeds}: it takes at least {FEWEST_TO_SETTLE}"
     low, high = 100 * look.low, 100 * look.high
     digits = _digits(low, high)
     said = (
-        f"{(low + high) / 2:+z.{digits}f} {unit}, always-valid {100 * LEVEL:.0f} % interval "
-        f"{low:z.{digits}f} to {high:z.{digits}f}"
+        f"{seeds}: {(low + high) / 2:+z.{digits}f} {unit}, always-valid {100 * LEVEL:.0f} % "
+        f"interval {low:z.{digits}f} to {high:z.{digits}f}"
     )
+    against = f"{abs(spared)} {'fewer' if spared > 0 else 'more'} than" if spared else "as many as"
+    used = f"; {num_trained} seeds trained, {against} a fixed {FIXED_SEEDS}"
     if look.verdict is Verdict.OPEN:
-        return f"not settled {seeds}: {said}"
+        return f"not settled after {said}{used if spared < 0 else ''}"
     if look.verdict is Verdict.NEITHER:
         matters = f"{100 * LEAST_THAT_MATTERS:g} {unit} or more"
-        return f"no difference that matters ({matters}), settled {seeds}: {said}"
-    return f"a {look.verdict}, settled {seeds}: {said}"
+        return f"no difference that matters ({matters}), settled after {said}{used}"
+    return f"a {look.verdict}, settled after {said}{used}"
 
 
 def skew_note(differences: Sequence[float]) -> str | None:

@@ -230,7 +230,7 @@ CONFIRMATION = View(
         Field("gain", "gain", kind="gain", style="bold"),
         Field("interval", "95 %\ninterval", "{points}", "cell"),
         Field("always", "always valid\n95 %", kind="cell", keep=5, known=True),
-        Field("verdict", "settled", keep=4, known=True),
+        Field("verdict", "settled", keep=4, least=11, known=True),
         Field("seeds_saved", "seeds saved", "of 10", "count"),
         Field("bootstrap", "bootstrap", kind="cell", keep=5),
         Field("low", "95 % from", "Student's t", "gain"),

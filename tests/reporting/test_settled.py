@@ -15,6 +15,7 @@ from kdsweep.reporting import Results, render, to_json
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.confirmation import claims_in
 from kdsweep.reporting.figures.confirmed import confirmed_figures
+from kdsweep.reporting.page.answer import cards
 from kdsweep.reporting.page.rows import confirmation_rows
 from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.statistics import settled_claim, skew_note
@@ -47,18 +48,27 @@ def confirmation(
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
-        (CLEAR, "a gain, settled after 5 seeds (5 fewer than a fixed 10): +2.1 mIoU points"),
-        ([-g for g in CLEAR], "a loss, settled after 5 seeds (5 fewer than a fixed 10): -2.1"),
-        (TINY, "no difference that matters (0.5 mIoU points or more), settled after 5 seeds"),
-        (UNCLEAR, "not settled after 6 seeds (4 fewer than a fixed 10): +0.8 mIoU points"),
-        (2 * UNCLEAR, "not settled after 12 seeds (2 more than a fixed 10): +0.8 mIoU points"),
-        (UNCLEAR[:3], "not settled after 3 seeds (7 fewer than a fixed 10): it takes at least 5"),
+        (CLEAR, "a gain, settled after 5 seeds: +2.1 mIoU points, always-valid 95 % interval"),
+        ([-g for g in CLEAR], "a loss, settled after 5 seeds: -2.1 mIoU points"),
+        (TINY, "no difference that matters (0.5 mIoU points or more), settled after 5 seeds: +"),
+        (UNCLEAR, "not settled after 6 seeds: +0.8 mIoU points"),
+        (UNCLEAR[:3], "not settled after 3 seeds: it takes at least 5"),
     ],
 )
 def test_the_claim_is_what_is_settled(gains: list[float], said: str) -> None:
     look = settle(gains)
     assert look is not None
-    assert settled_claim(look).startswith(said)
+    assert settled_claim(look, len(gains)).startswith(said)
+
+
+def test_the_claim_says_what_was_trained_for_it() -> None:
+    clear, unclear = settle(CLEAR), settle(2 * UNCLEAR)
+    assert clear is not None
+    assert unclear is not None
+    assert settled_claim(clear, 6).endswith("; 6 seeds trained, 4 fewer than a fixed 10")
+    assert settled_claim(clear, 10).endswith("; 10 seeds trained, as many as a fixed 10")
+    assert settled_claim(unclear, 12).endswith("; 12 seeds trained, 2 more than a fixed 10")
+    assert "trained" not in settled_claim(unclear, 9)
 
 
 def test_the_table_has_the_interval_beside_students(story: Any) -> None:
@@ -69,7 +79,7 @@ def test_the_table_has_the_interval_beside_students(story: Any) -> None:
     assert (row["always_low"], row["always_high"]) == pytest.approx((look.low, look.high))
     assert row["always_low"] < row["low"] < row["high"] < row["always_high"]
     assert (row["seeds"], row["verdict_seeds"], row["verdict"]) == (6, 5, "gain")
-    assert row["claim"] == settled_claim(look)
+    assert row["claim"] == settled_claim(look, 6)
     (json_row,) = to_json(results)["confirmation"]
     assert json_row["verdict_seeds"] == 5
     assert json_row["evidence"] == pytest.approx(look.evidence)
@@ -117,7 +127,9 @@ def test_page_and_figure_show_it(story: Any) -> None:
     units = [unit for _, unit, _ in table.headers]
     assert units.count("always valid") == 2
     saved = units.index("of 10")
-    assert table.rows[0][saved].text == "5"
+    assert table.rows[0][saved].text == "4"
+    (claim,), (_, gain) = claims_in(results.confirmation), cards(results, "mIoU")
+    assert gain.detail == f"95 %, always valid: {claim.always_low:+.3f} to {claim.always_high:+.3f}"
     (figure,) = confirmed_figures(results, "mIoU")
     assert [trace["name"] for trace in figure.traces] == ["validation", "validation, always valid"]
 

@@ -93,6 +93,7 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
                 "error_x": _bars(*ends, color, thickness=1),
                 "marker": {"color": color, "symbol": "line-ns", "size": 1},
                 "hoverinfo": "skip",
+                "showlegend": False,
             }
         )
     untested = " Nothing can be tested with one seed." if (table["seeds"] == 1).any() else ""
