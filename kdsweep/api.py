@@ -188,6 +188,8 @@ def confirm(
     *,
     top: int = 3,
     seeds: int = 5,
+    until_settled: bool = False,
+    max_seeds: int = 20,
     protocol: Protocol | None = None,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
     address: str | None = None,
@@ -199,6 +201,9 @@ def confirm(
         experiment: The sweep's folder.
         top: How many of the best jobs; all, if there are fewer.
         seeds: Fresh seeds of each.
+        until_settled: Whether each gets seeds until its gain is settled instead, by a test that
+            may be looked at after every seed.
+        max_seeds: Most seeds of each then.
         protocol: The size to score at, ``native`` or ``resized``; that of the sweep if left out.
         experiments: Folder that gets the new experiment's folder.
         address: A Ray cluster to join.
@@ -213,7 +218,13 @@ def confirm(
     from kdsweep.reporting import load as load_results
     from kdsweep.sweep import jobs_to_confirm, run_sweep
 
-    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds, protocol=protocol)
+    jobs = jobs_to_confirm(
+        experiment,
+        top=top,
+        seeds=max_seeds if until_settled else seeds,
+        protocol=protocol,
+        until_settled=until_settled,
+    )
     outcome = run_sweep(
         jobs,
         experiments=Path(experiments),

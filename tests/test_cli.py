@@ -430,6 +430,13 @@ def test_without_an_experiment_the_latest_is_meant_and_named(
     assert "Missing argument" not in done.stderr
 
 
+@pytest.mark.parametrize("options", ["--seeds 4 --until-settled", "--max-seeds 9"])
+def test_a_confirmation_has_seeds_of_one_kind(kdsweep: Run, options: str) -> None:
+    done = kdsweep("confirm", "anywhere", *options.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--seeds is a fixed number of seeds" in done.stderr
+
+
 def test_the_latest_is_where_runs_put_it() -> None:
     from kdsweep.cli.options import LATEST_EXPERIMENT
     from kdsweep.ledger.layout import EXPERIMENTS, LATEST

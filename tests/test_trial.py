@@ -79,6 +79,24 @@ def test_a_job_leaves_a_student_that_can_be_used(job: Job, tmp_path: Path) -> No
     assert sorted(p.name for p in folder.checkpoint.iterdir()) == ["epoch-0002", "epoch-0003"]
 
 
+@pytest.mark.parametrize(("select", "kept"), [("best", 1), ("last", 3)])
+def test_the_epoch_that_is_selected_is_the_one_that_is_kept(
+    tiny_data: Path, tmp_path: Path, select: str, kept: int
+) -> None:
+    """Judged by its size, which is the same in all epochs: the earliest is the best."""
+    train = {"epochs": 3, "batch_size": 4, "lr": 3e-3, "select": select}
+    job = make_job(tiny_data, tmp_path, train=train)
+    folder = TrialFolder(tmp_path / "trial")
+    metric = "student/params_m"
+    reports = list(
+        run_job(job, folder, device="cpu", num_threads=1, metric=metric, keep_checkpoints=1)
+    )
+    assert len({report.metrics[metric] for report in reports}) == 1
+    card = json.loads((folder.best / "student.json").read_text())
+    assert card["epoch"] == json.loads(folder.confusion.read_text())["epoch"] == kept
+    assert card["miou"] == pytest.approx(reports[kept - 1].metrics["student/miou"])
+
+
 def test_a_student_leaves_what_it_costs_and_what_it_confuses(job: Job, tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "trial")
     reports = list(run_job(job, folder, device="cpu", num_threads=1))

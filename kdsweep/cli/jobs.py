@@ -82,7 +82,8 @@ def train(
             show.console.print(f"Interrupted. Go on with: {again}", markup=False)
         raise typer.Exit(INTERRUPTED) from None
     if show:
-        show.console.print(f"The best student is in {relative(folder.best)}", markup=False)
+        which = "student of the last epoch" if loaded.train.select == "last" else "best student"
+        show.console.print(f"The {which} is in {relative(folder.best)}", markup=False)
 
 
 class _EpochLines:

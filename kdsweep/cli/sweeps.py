@@ -24,6 +24,7 @@ from kdsweep.cli.options import (
     SpaceFile,
 )
 from kdsweep.cli.output import INTERRUPTED, relative, say_warning, terminal
+from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
     from kdsweep.reporting import Results
@@ -142,7 +143,16 @@ def extend(
 def confirm(
     experiment: Experiment = LATEST_EXPERIMENT,
     top: Annotated[int, typer.Option(min=1, help="How many of the best, or of the front.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Fresh seeds of each.", show_default="5")
+    ] = None,
+    until_settled: Annotated[
+        bool, typer.Option("--until-settled", help="Seeds only until the gain is settled.")
+    ] = False,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most seeds of each, with --until-settled.", show_default="20"),
+    ] = None,
     protocol: ProtocolName = None,
     out: Out = Path("experiments"),
     address: Address = None,
@@ -153,11 +163,24 @@ def confirm(
     """Train the best jobs again on fresh seeds, each beside its exact control.
 
     Makes an experiment of its own, which `resume` and `report` take like any other.
+    With `--until-settled` it looks after every seed whether the gain is settled, by a test that
+    allows for that, and ends there.
     """
     from kdsweep.api import sweep_summary
     from kdsweep.sweep import jobs_to_confirm, run_sweep
 
-    jobs = jobs_to_confirm(experiment, top=top, seeds=seeds, protocol=protocol)
+    if (seeds if until_settled else max_seeds) is not None:
+        raise ConfigError(
+            "--seeds is a fixed number of seeds, --max-seeds the most of --until-settled",
+            hint="--until-settled --max-seeds N, or --seeds N alone",
+        )
+    jobs = jobs_to_confirm(
+        experiment,
+        top=top,
+        seeds=(max_seeds or 20) if until_settled else (seeds or 5),
+        protocol=protocol,
+        until_settled=until_settled,
+    )
     if len(jobs.jobs) < top:
         say_warning(f"{experiment} has {len(jobs.jobs)} different jobs to confirm, not {top}")
     outcome = run_sweep(

@@ -32,6 +32,7 @@ class JobList:
         resources: The ``resources`` section.
         tracking: The ``tracking`` section.
         origin: Where the jobs come from, for the record; JSON-able.
+        until_settled: Whether a job gets seeds only until its gain is settled.
     """
 
     score_test: ClassVar[bool] = True
@@ -44,6 +45,7 @@ class JobList:
     tracking: TrackingConfig
     origin: Mapping[str, Any]
     text: str | None = None
+    until_settled: bool = False
 
     def draw(self, suggest: Suggest) -> Draw:
         """Draw one job with one seed."""
@@ -97,6 +99,7 @@ class JobList:
             "name": self.name,
             "origin": dict(self.origin),
             "seeds": list(self.seeds),
+            **({"until_settled": True} if self.until_settled else {}),
             "jobs": {name: job.model_dump(mode="json") for name, job in self.jobs.items()},
             "sweep": self.sweep.model_dump(mode="json"),
             "resources": self.resources.model_dump(mode="json"),
@@ -118,6 +121,7 @@ class JobList:
             resources=check(ResourcesConfig, resolved["resources"]),
             tracking=check(TrackingConfig, resolved["tracking"]),
             origin=resolved["origin"],
+            until_settled=resolved.get("until_settled", False),
         )
 
     def _job(self, params: Mapping[str, Any]) -> Job:

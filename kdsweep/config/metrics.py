@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,12 +25,27 @@ RESIZED: Final = "resized"
 NATIVE: Final = "native"
 """That of the label files, to which logits are enlarged; it is what papers print."""
 
+Select = Literal["best", "last"]
+"""Which epoch's student is kept, and is the one that a trial's value is about."""
+BEST: Final = "best"
+"""The one with the best value; the earliest if several have it."""
+LAST: Final = "last"
+"""The last one, whatever others have reached: nothing is chosen on validation frames."""
+
 Direction = Literal["maximize", "minimize"]
 
 # Measured beside other trainings: the same network measured twice differs by some percent.
 _NOISE = 0.05
 # Last parts of the keys of scores from 0 to 1, which papers give in per cent.
 _SHARES = ("miou", "iou", "pixel_accuracy")
+
+
+def chosen_epoch(values: Mapping[int, float], select: str) -> int | None:
+    """Return the epoch that counts among some, by their values; ``None`` where none has one."""
+    known = {epoch: value for epoch, value in values.items() if not math.isnan(value)}
+    if select == LAST:
+        return max(known, default=None)
+    return max(known, key=lambda epoch: (known[epoch], -epoch), default=None)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class Space:
 
     # What is searched for is chosen on validation frames; the test split is for what is chosen.
     score_test: ClassVar[bool] = False
+    until_settled: ClassVar[bool] = False
 
     tree: dict[str, Any]
     sweep: SweepConfig
@@ -322,6 +323,12 @@ def _check_search(space: Space) -> None:
             path=("train", "validate_at"),
             allowed="resized or native, the same for the whole sweep",
             hint="kdsweep evaluate --protocol native scores any student at the other size",
+        )
+    if len({job.train.select for job in space.jobs_to_check()}) > 1:
+        raise ConfigError(
+            "trials of which the best epoch counts cannot be ranked with trials of the last one",
+            path=("train", "select"),
+            allowed="best or last, the same for the whole sweep",
         )
     if space.sweep.sampler == "grid":
         space._must_be_finite()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from kdsweep.config.base import Config, broken_rule
-from kdsweep.config.metrics import RESIZED, Protocol
+from kdsweep.config.metrics import BEST, RESIZED, Protocol, Select
 
 ClassWeights = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=2)]
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -128,6 +128,8 @@ class TrainConfig(Config):
         validate_at: Size at which networks are scored: ``resized`` compares with labels resized to
             ``data.image_size``, ``native`` enlarges the logits to the size of the label files and
             compares there, as papers do. The same in a whole sweep.
+        select: Epoch whose student is kept and whose score a trial has: the ``best`` on validation
+            frames, which flatters it, or the ``last``. The same in a whole sweep.
         seed: Seed of initial weights, order of frames, augmentation and dropout.
         teacher: What differs for the teacher.
         student: What differs for the student.
@@ -151,6 +153,7 @@ class TrainConfig(Config):
     channels_last: bool | None = None
     compile: bool | CompileMode = False
     validate_at: Protocol = RESIZED
+    select: Select = BEST
     seed: int = Field(default=0, ge=0)
     teacher: NetworkTrainConfig = Field(default_factory=NetworkTrainConfig)
     student: NetworkTrainConfig = Field(default_factory=NetworkTrainConfig)

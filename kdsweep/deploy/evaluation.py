@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdsweep.config.metrics import LABELLED, NATIVE, RESIZED, Protocol
+from kdsweep.config.metrics import BEST, LABELLED, NATIVE, RESIZED, Protocol
 from kdsweep.data.sources.lyft import LyftSource
 from kdsweep.deploy.bootstrap import LEVEL, NUM_RESAMPLES, SEED, Estimate, estimate, resample
 from kdsweep.deploy.boundary import tolerance_px
@@ -273,7 +273,7 @@ def _notes(student: TrainedStudent, split: SplitName) -> tuple[str, ...]:
     notes = []
     if student.data.notice:
         notes.append(student.data.notice)
-    if split == "val":
+    if split == "val" and student.job.train.select == BEST:
         notes.append("its best epoch was chosen on these frames, so they flatter it a little")
     elif split == "train":
         notes.append("it was trained on these frames: they say nothing about new ones")

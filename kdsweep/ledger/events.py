@@ -91,9 +91,14 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
             where the line does not tell, being older than the choice.
         protocol: The size at which all trials are scored
             (:data:`~kdsweep.config.metrics.Protocol`); likewise.
+        select: Which epoch of a trial counts (:data:`~kdsweep.config.metrics.Select`), where that
+            is not the best.
+        until_settled: Whether each job gets seeds only until its gain is settled.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"static_costs", "miou_over", "protocol"})
+    left_out: ClassVar[frozenset[str]] = frozenset(
+        {"static_costs", "miou_over", "protocol", "select", "until_settled"}
+    )
 
     schema: int = 1
     name: str | None = None
@@ -115,11 +120,33 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     data: dict[str, Any] = {}
     miou_over: str = ""
     protocol: str = ""
+    select: str = ""
+    until_settled: bool = False
 
 
 class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):
     """More trials were asked for; :class:`SweepEvent` has the fields."""
 
+    trials: int
+    num_controls: int
+
+
+class SettledEvent(Event, tag="settled", kw_only=True, frozen=True):
+    """A job's gain is settled: it gets no further seeds.
+
+    Attributes:
+        job: Its name.
+        verdict: What is settled (:class:`~kdsweep.ledger.anytime.Verdict`).
+        seeds: After how many.
+        low, high: The always-valid 95 % interval then.
+        trials, num_controls: As in :class:`SweepEvent`, without the seeds that it does not need.
+    """
+
+    job: str
+    verdict: str
+    seeds: int
+    low: float
+    high: float
     trials: int
     num_controls: int
 
@@ -355,6 +382,7 @@ AnyEpoch = EpochEvent | EpochNumbers | EpochProgress
 _ALIKE = (
     SweepEvent,
     ExtendEvent,
+    SettledEvent,
     PartEvent,
     SessionEvent,
     TrialEvent,

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from kdsweep.config.architectures import architecture_key
-from kdsweep.config.metrics import RESIZED, SEEN, Metric, metric_of
+from kdsweep.config.metrics import BEST, RESIZED, SEEN, Metric, metric_of
 from kdsweep.config.objectives import front
 from kdsweep.ledger.events import (
     AnyEpoch,
@@ -32,6 +32,7 @@ from kdsweep.ledger.events import (
     PauseEvent,
     RejectedEvent,
     SessionEvent,
+    SettledEvent,
     StartEvent,
     Stop,
     SweepEvent,
@@ -82,6 +83,7 @@ class Sweep:
             compared with none after it.
         failures: All failures, those after which a trial was tried again too.
         rejected: Draws that were never trained.
+        settled: Jobs of a confirmation that get no further seeds, by name.
         ending: ``done``, or why the last session paused; ``None`` while it goes on.
         is_extended: Whether it was extended and no session has begun since.
     """
@@ -97,6 +99,7 @@ class Sweep:
         self._is_between = False
         self.failures: list[FailEvent] = []
         self.rejected: list[RejectedEvent] = []
+        self.settled: dict[str, SettledEvent] = {}
         self.ending: str | None = None
         self.is_extended = False
         self._time = SlotTime()
@@ -122,6 +125,11 @@ class Sweep:
     def protocol(self) -> str:
         """The size at which all trials are scored."""
         return self.header.protocol or RESIZED
+
+    @property
+    def select(self) -> str:
+        """Which epoch of each trial counts."""
+        return self.header.select or BEST
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -372,6 +380,11 @@ class Sweep:
                 )
                 self.ending, self.is_extended = None, True
                 self._is_between = True
+            case SettledEvent():
+                self.settled[event.job] = event
+                self.header = msgspec.structs.replace(
+                    self.header, trials=event.trials, num_controls=event.num_controls
+                )
             case PartEvent():
                 self._begin_part(event)
                 self._is_between = True
@@ -405,6 +418,7 @@ class Sweep:
         self._open.clear()
         for trial in self.trials.values():
             trial.is_outdated = True
+        self.settled.clear()
         self.rungs = Rungs(self.header.grace_period, self.header.reduction_factor)
         self.header = msgspec.structs.replace(
             self.header, trials=event.trials, num_controls=event.num_controls, data=event.data

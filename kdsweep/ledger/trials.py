@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from kdsweep.config.metrics import BEST, LAST, chosen_epoch
 from kdsweep.ledger.events import FailEvent, Kind, TrialEvent
 
 # Who may be called best, and be on the front.
@@ -58,7 +59,8 @@ class Trial:
         attempt: Number of its latest attempt, from 1; 0 before the first.
         num_starts: How often it was started.
         values: The sweep's score by epoch; NaN where it was not finite.
-        best, best_epoch: Best value so far and its epoch, the earliest if several have it.
+        best, best_epoch: Best value so far and its epoch, the earliest if several have it; of a
+            trial whose last epoch counts, that one's.
         params_m: Millions of parameters of its student, where an epoch has told.
         costs: What its student costs, where the sweep goes by that; one and the same mapping for
             all trials of a network, which holds what is known last.
@@ -151,6 +153,11 @@ class Trial:
         return int(self.job["train"]["epochs"])
 
     @property
+    def select(self) -> str:
+        """Which of its epochs counts (:data:`~kdsweep.config.metrics.Select`)."""
+        return str(self.job.get("train", {}).get("select", BEST))
+
+    @property
     def last(self) -> float | None:
         """Value of the last epoch; ``None`` where there is none."""
         value = self.values.get(self.epoch, math.nan)
@@ -162,9 +169,8 @@ class Trial:
         return {**self.job, "train": {**self.job.get("train", {}), **self.changes}}
 
     def best_within(self, epochs: int) -> int | None:
-        """Return the epoch of its best value within its first ``epochs``; ``None`` without any."""
-        known = [epoch for epoch, v in self.values.items() if epoch <= epochs and not math.isnan(v)]
-        return max(known, key=lambda epoch: (self.values[epoch], -epoch), default=None)
+        """Return which of its first ``epochs`` counts; ``None`` where none has a value."""
+        return chosen_epoch({e: v for e, v in self.values.items() if e <= epochs}, self.select)
 
     def point(self, metrics: Iterable[str]) -> dict[str, float]:
         """Return its score at its best epoch and what its network costs, as far as it is known.
@@ -180,7 +186,7 @@ class Trial:
         """Take the value of an epoch; the last word on one counts."""
         is_first = epoch not in self.values
         self.values[epoch] = math.nan if value is None else value
-        if not is_first:
+        if not is_first or self.select == LAST:
             self.best_epoch = self.best_within(self.epoch)
             self.best = None if self.best_epoch is None else self.values[self.best_epoch]
         elif value is not None and (self.best is None or value > self.best):

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
 from kdsweep.reporting import formats
+from kdsweep.reporting.confirmation import settling_notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
@@ -50,18 +51,23 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             "same batches, same initial weights.",
             "gain: mean of the differences, seed by seed; 95 %: Student's t on them. With few "
             "seeds the bootstrap is too narrow; it stands beside for what it does not assume.",
-            "validation: at each one's best epoch, chosen on these frames, which flatters both "
-            "alike; test: those epochs' students on the test split, scored once.",
+            "validation: at each one's last epoch; test: the same students, scored once."
+            if summary.select
+            else "validation: at each one's best epoch, chosen on these frames, which flatters "
+            "both alike; test: those epochs' students on the test split, scored once.",
+            *settling_notes(results.confirmation),
             *(several if num_jobs > 1 else []),
             *old,
         ]
     found = [
-        "Each value is one training with one seed, at its best epoch on the validation split. "
+        f"Each value is one training with one seed, at its {summary.select or 'best'} epoch on the "
+        "validation split. "
         f"{_SEEDS}."
     ]
     if summary.num_gains:
         found.append(
-            "gain: student minus control, both at their best within the same number of epochs."
+            f"gain: student minus control, both at their {summary.select or 'best'} within the "
+            "same number of epochs."
             + (
                 ""
                 if summary.gains_matched
@@ -176,7 +182,7 @@ def _of_best(results: Results, best: Best) -> list[str]:
         found.append(f"The {_SHARED}. The {_MIXED}.")
     found += _of_classes(results, best.number)
     found += _of_terms(results, best.number)
-    if best.best_epoch == best.epochs and best.epochs > 1:
+    if not summary.select and best.best_epoch == best.epochs and best.epochs > 1:
         found.append(
             "The best student was at its best in its last epoch: it may not have learned all it "
             "can, and longer training may change the order."

@@ -10,11 +10,21 @@ import numpy as np
 import pandas as pd
 
 from kdsweep.config.metrics import TEST_MIOU, metric_of
+from kdsweep.ledger.anytime import FEWEST_TO_SETTLE, LEAST_THAT_MATTERS, Look, settle
+from kdsweep.ledger.confirmed import pairs_in_order
 from kdsweep.ledger.events import Kind
+from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
 from kdsweep.reporting import formats
 from kdsweep.reporting.record import Record
-from kdsweep.reporting.statistics import PairedGain, claim, paired_gain
+from kdsweep.reporting.statistics import (
+    FIXED_SEEDS,
+    PairedGain,
+    claim,
+    paired_gain,
+    settled_claim,
+    skew_note,
+)
 from kdsweep.reporting.tables import PARAM, plain
 
 JOB_COLUMN = f"{PARAM}job"
@@ -42,6 +52,21 @@ class Claim(Record):
     rank_p: float | None
     claim: str
     rank_note: str | None
+    always_low: float | None
+    always_high: float | None
+    evidence: float | None
+    verdict: str | None
+    verdict_seeds: int | None
+    seeds_saved: int | None
+    skew_note: str | None
+
+    @property
+    def interval(self) -> str:
+        """The interval that the claim quotes, for a few words beside the gain."""
+        kind, low, high = "95 %", self.low, self.high
+        if self.seeds_saved is not None:
+            kind, low, high = "95 %, always valid", self.always_low, self.always_high
+        return "no interval" if low is None else f"{kind}: {formats.interval(low, high)}"
 
     @property
     def short(self) -> str:
@@ -60,22 +85,26 @@ class Claim(Record):
 _COLUMNS = [field.name for field in fields(Claim)]
 
 
-def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     """Return each confirmed job on validation and, where it was scored, on the test split.
 
     Only seeds whose student and control were both trained to the end count.
 
     Args:
-        trials: The trials; of another sweep than a confirmation the table is empty.
+        sweep: The sweep, by whose metric validation frames are compared.
+        trials: Its trials; of another sweep than a confirmation the table is empty.
         epochs: Their epochs; the last one of a trial holds its score on the test split.
-        metric: The sweep's metric, which is what is compared on validation frames.
 
     Returns:
         Columns ``job, teacher, student, split`` (``validation`` at each one's best epoch, or
         ``test``), ``seeds``, ``mean`` and ``sd`` of the students, ``control_mean`` and
         ``control_sd``, the paired ``gain`` with its ``gain_sd``, its 95 % interval by Student's t
         (``low``, ``high``) and by the bootstrap (``boot_low``, ``boot_high``), the signed-rank
-        test's ``rank_p``, what may be claimed (``claim``), and what to know of the rank test.
+        test's ``rank_p``; the always-valid 95 % interval (``always_low``, ``always_high``), its
+        ``evidence``, ``verdict`` and the seeds it was reached with (``verdict_seeds``), all missing
+        where it says nothing; ``seeds_saved`` against a fixed 10, of a confirmation that stops when
+        it is settled; what may be claimed (``claim``), and what to know of the rank test
+        (``rank_note``) and of skew (``skew_note``).
     """
     if JOB_COLUMN not in trials:
         return _table([])
@@ -89,11 +118,17 @@ def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) 
     rows = []
     for job, group in search.groupby(JOB_COLUMN, sort=False):
         done = group[both.loc[group.index]]
+        pairs = [(t.number, c.number) for t, c in pairs_in_order(sweep, str(job))]
         for split, values in scores.items():
             students = [_number(values.get(n)) for n in done["number"]]
             controls = [_number(values.get(n)) for n in done["control"]]
             gain = paired_gain(students, controls)
-            unit = metric_of(TEST_MIOU if split == "test" else metric).points
+            unit = metric_of(TEST_MIOU if split == "test" else sweep.header.metric).points
+            look = settle([_number(values.get(n)) - _number(values.get(c)) for n, c in pairs])
+            claimed, saved = claim(gain, unit), None
+            if look is not None and sweep.header.until_settled:
+                claimed = settled_claim(look, gain.num_seeds, unit)
+                saved = FIXED_SEEDS - gain.num_seeds
             first = group.iloc[0]
             rows.append(
                 {
@@ -104,8 +139,11 @@ def confirmation_table(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) 
                     **_spread("", students),
                     **_spread("control_", controls),
                     **_statistics(gain),
-                    "claim": claim(gain, unit),
+                    **_always_valid(look),
+                    "seeds_saved": saved,
+                    "claim": claimed,
                     "rank_note": gain.rank_note,
+                    "skew_note": skew_note(gain.differences),
                 }
             )
     return _table(rows)
@@ -115,6 +153,26 @@ def claims_in(confirmation: pd.DataFrame) -> list[Claim]:
     """Return the rows of such a table."""
     rows = confirmation.to_dict("records")
     return [Claim(**{name: plain(row[name]) for name in _COLUMNS}) for row in rows]
+
+
+def settling_notes(confirmation: pd.DataFrame) -> list[str]:
+    """Return what to know of the always-valid test, and where skew misleads it."""
+    if confirmation["verdict"].isna().all():
+        return []
+    skewed = confirmation[confirmation["skew_note"].notna()]
+    return [
+        "always valid: a 95 % interval that may be looked at after every seed, and is wider for "
+        "it; Student's t holds at a number of seeds that was fixed beforehand.",
+        "settled: as a gain or a loss where that interval leaves out zero, as no difference that "
+        f"matters where it lies within ±{LEAST_THAT_MATTERS}; by the first look that says so, "
+        f"after {FEWEST_TO_SETTLE} seeds at the earliest.",
+        *(
+            f"{job}, {split}: {note}."
+            for job, split, note in zip(
+                skewed["job"], skewed["split"], skewed["skew_note"], strict=True
+            )
+        ),
+    ]
 
 
 def _statistics(gain: PairedGain) -> dict[str, Any]:
@@ -128,6 +186,19 @@ def _statistics(gain: PairedGain) -> dict[str, Any]:
         "boot_low": math.nan if bootstrap is None else bootstrap.low,
         "boot_high": math.nan if bootstrap is None else bootstrap.high,
         "rank_p": math.nan if gain.rank_p is None else gain.rank_p,
+    }
+
+
+def _always_valid(look: Look | None) -> dict[str, Any]:
+    if look is None:
+        return {}
+    is_finite = math.isfinite(look.low)
+    return {
+        "always_low": look.low if is_finite else math.nan,
+        "always_high": look.high if is_finite else math.nan,
+        "evidence": look.evidence,
+        "verdict": str(look.verdict),
+        "verdict_seeds": look.num_seeds,
     }
 
 
@@ -145,6 +216,7 @@ def _number(value: Any) -> float:
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=_COLUMNS)
-    texts = dict.fromkeys(("job", "teacher", "student", "split", "claim", "rank_note"), "str")
-    numbers = {name: "float64" for name in _COLUMNS if name not in texts and name != "seeds"}
-    return table.astype({**texts, **numbers, "seeds": "int64"})
+    names = ("job", "teacher", "student", "split", "verdict", "claim", "rank_note", "skew_note")
+    counts = {"seeds": "int64", "verdict_seeds": "Int64", "seeds_saved": "Int64"}
+    numbers = {name: "float64" for name in _COLUMNS if name not in {*names, *counts}}
+    return table.astype({**dict.fromkeys(names, "str"), **numbers, **counts})

@@ -196,7 +196,7 @@ def _results(
         gains=gains,
         classes=class_table(sweep, columns),
         terms=term_table(trials, epochs),
-        confirmation=confirmation_table(trials, epochs, sweep.header.metric),
+        confirmation=confirmation_table(sweep, trials, epochs),
         failures=failure_table(sweep, experiment, relative=folder is None),
         summary=summarize(sweep, trials, gains, folder, driver_alive),
     )

@@ -7,6 +7,9 @@ Of the two intervals Student's t is the one to quote: for normal differences it 
 95 of 100 cases at any number of seeds. The bootstrap is given beside it because it assumes no
 distribution, but with few seeds it is too narrow: simulated on normal differences, its nominal 95 %
 interval covers the truth in about 74 of 100 cases at 3 seeds, 84 at 5 and 91 at 10.
+
+Both hold at a number of seeds fixed beforehand. Who looks after every seed quotes the always-valid
+interval of :mod:`kdsweep.ledger.anytime`, which is wider for it.
 """
 
 from __future__ import annotations
@@ -20,11 +23,15 @@ import numpy as np
 from scipy import stats
 
 from kdsweep.config.metrics import MIOU, metric_of
+from kdsweep.ledger.anytime import FEWEST_TO_SETTLE, LEAST_THAT_MATTERS, Look, Verdict
 
 LEVEL = 0.95
 _POINTS = metric_of(MIOU).points
 # Below it even equal signs throughout have a two-sided p above 5 %: 2 / 2**5 is 6.25 %.
 LEAST_FOR_RANK_TEST = 6
+LEAST_FOR_SKEWNESS = 8
+# What a confirmation that stops when it is settled is measured against.
+FIXED_SEEDS = 10
 
 _RESAMPLES = 9999
 _MAX_ENUMERATED = 16  # 2**16 assignments of signs
@@ -191,6 +198,53 @@ def claim(gain: PairedGain, unit: str = _POINTS) -> str:
     if not gain.interval.excludes_zero:
         return f"no gain shown ({said})"
     return said if mean > 0 else f"a loss: {said}"
+
+
+def settled_claim(look: Look, num_trained: int, unit: str = _POINTS) -> str:
+    """Say what may be claimed of a gain that was looked at after every seed.
+
+    Args:
+        look: The look that settled it, or the last one.
+        num_trained: Seeds that were trained, those that were running when it was settled too.
+        unit: As for :func:`claim`.
+    """
+    seeds, spared = f"{look.num_seeds} seeds", FIXED_SEEDS - num_trained
+    if not math.isfinite(look.low):
+        return f"not settled after {seeds}: it takes at least {FEWEST_TO_SETTLE}"
+    low, high = 100 * look.low, 100 * look.high
+    digits = _digits(low, high)
+    said = (
+        f"{seeds}: {(low + high) / 2:+z.{digits}f} {unit}, always-valid {100 * LEVEL:.0f} % "
+        f"interval {low:z.{digits}f} to {high:z.{digits}f}"
+    )
+    against = f"{abs(spared)} {'fewer' if spared > 0 else 'more'} than" if spared else "as many as"
+    used = f"; {num_trained} seeds trained, {against} a fixed {FIXED_SEEDS}"
+    if look.verdict is Verdict.OPEN:
+        return f"not settled after {said}{used if spared < 0 else ''}"
+    if look.verdict is Verdict.NEITHER:
+        matters = f"{100 * LEAST_THAT_MATTERS:g} {unit} or more"
+        return f"no difference that matters ({matters}), settled after {said}{used}"
+    return f"a {look.verdict}, settled after {said}{used}"
+
+
+def skew_note(differences: Sequence[float]) -> str | None:
+    """Name strong skew, which the always-valid test does not bear; ``None`` where none is seen.
+
+    Seen is what D'Agostino's test of skewness, which takes 8 seeds, finds at 5 %. It misses much:
+    with lognormal differences it names about a third of the false claims made after 8 or more.
+    """
+    found = np.array([value for value in differences if math.isfinite(value)])
+    if len(found) < LEAST_FOR_SKEWNESS or _identical(found):
+        return None
+    p = float(stats.skewtest(found).pvalue)
+    if p >= 1 - LEVEL:
+        return None
+    signs = stats.binomtest(int((found > 0).sum()), int(np.count_nonzero(found))).pvalue
+    return (
+        f"the differences are lopsided (skewness {stats.skew(found):+.1f}, D'Agostino's test p "
+        f"{p:.2g}), where Student's t and the always-valid test claim too easily; the sign test, "
+        f"which does not mind, has p {signs:.2g}"
+    )
 
 
 def _digits(low: float, high: float) -> int:

@@ -106,9 +106,10 @@ class Summary(Record):
         notice: What has to be known of the data before a number is quoted.
         miou_over: The classes that count in mIoU, ``labelled`` or ``seen``.
         protocol: The size at which all trials are scored, ``resized`` or ``native``.
+        select: Which epoch of each trial counts, where that is not the best.
     """
 
-    left_out_if_empty = frozenset({"parts"})
+    left_out_if_empty = frozenset({"parts", "select"})
 
     name: str | None
     experiment: str | None
@@ -151,6 +152,7 @@ class Summary(Record):
     notice: str | None
     miou_over: str
     protocol: str
+    select: str
 
     @property
     def metric_name(self) -> str:
@@ -233,6 +235,7 @@ def summarize(
         notice=data.get("notice") if data.get("embedded", True) else None,
         miou_over=sweep.miou_over,
         protocol=sweep.protocol,
+        select=sweep.header.select,
     )
 
 

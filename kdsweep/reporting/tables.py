@@ -49,8 +49,8 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
     current = [trial for trial in sweep.trials.values() if not trial.is_outdated]
     records = sorted(current, key=lambda trial: trial.number)
     number = pd.Series([t.number for t in records], dtype="int64")
-    scored = epochs[epochs["value"].notna()]
-    best = epochs.loc[scored.groupby("trial")["value"].idxmax()].set_index("trial")
+    chosen = epochs["trial"].map({t.number: t.best_epoch for t in records})
+    best = epochs[epochs["epoch"] == chosen].set_index("trial")
     last = epochs.groupby("trial").tail(1).set_index("trial")
 
     def at(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -24,12 +24,12 @@ from kdsweep.reporting.pareto import front_sentence, front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
     CLASSES,
-    CONFIRMATION,
     FAILURES,
     FRONT,
     PAIRS,
     TERMS,
     TRIALS,
+    confirmation_view,
     front_rows,
     settings,
     with_places,
@@ -195,9 +195,10 @@ def _print_confirmation(results: Results, console: Console) -> None:
         students=list(map(formats.spread, shown["mean"], shown["sd"])),
         controls=list(map(formats.spread, shown["control_mean"], shown["control_sd"])),
         interval=list(map(formats.interval, shown["low"], shown["high"])),
+        always=list(map(formats.interval, shown["always_low"], shown["always_high"])),
         bootstrap=list(map(formats.interval, shown["boot_low"], shown["boot_high"])),
     )
-    columns = declared(CONFIRMATION, filled, results.summary.metric_name)
+    columns = declared(confirmation_view(shown), filled, results.summary.metric_name)
     print_table(console, "Confirmed with repeated seeds (mean ± sd)", columns)
     for claim in claims_in(shown):
         print_bullet(console, claim.short)

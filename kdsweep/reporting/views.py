@@ -229,9 +229,14 @@ CONFIRMATION = View(
         Field("controls", "control\n{metric}", "{%}", "cell", keep=6),
         Field("gain", "gain", kind="gain", style="bold"),
         Field("interval", "95 %\ninterval", "{points}", "cell"),
+        Field("always", "always valid\n95 %", kind="cell", keep=5, known=True),
+        Field("verdict", "settled", keep=4, least=11, known=True),
+        Field("seeds_saved", "seeds saved", "of 10", "count"),
         Field("bootstrap", "bootstrap", kind="cell", keep=5),
         Field("low", "95 % from", "Student's t", "gain"),
         Field("high", "to", "Student's t", "gain"),
+        Field("always_low", "95 % from", "always valid", "gain"),
+        Field("always_high", "to", "always valid", "gain"),
         Field("boot_low", "95 % from", "bootstrap", "gain"),
         Field("boot_high", "to", "bootstrap", "gain"),
         Field("rank_p", "rank p", kind="p", keep=4),
@@ -240,11 +245,22 @@ CONFIRMATION = View(
         Field("control_mean", "control\n{metric}", "mean", "score"),
         Field("control_sd", "control\n{metric}", "sd", "score"),
     ),
-    terminal="job pair split seeds students controls gain interval bootstrap rank_p",
-    page="job student teacher split seeds gain low high boot_low boot_high rank_p mean sd "
-    "control_mean control_sd",
+    terminal="job pair split seeds students controls gain interval always verdict bootstrap rank_p",
+    page="job student teacher split seeds gain low high always_low always_high verdict "
+    "seeds_saved boot_low boot_high rank_p mean sd control_mean control_sd",
     paper="teacher student job split seeds students controls gain interval",
 )
+
+
+def confirmation_view(confirmation: pd.DataFrame) -> View:
+    """Return the view whose narrow tables keep the interval that the seeds were drawn for."""
+    if confirmation["seeds_saved"].isna().all():
+        return CONFIRMATION
+    keep = {"always": 9, "interval": 7, "verdict": 8}
+    fields = [replace(f, keep=keep.get(f.key, f.keep)) for f in CONFIRMATION.fields]
+    return replace(CONFIRMATION, fields=fields)
+
+
 NETWORKS = View(
     (
         Field("role", "role"),

@@ -9,6 +9,7 @@ from kdsweep.config import Job, JobList
 from kdsweep.config.metrics import NATIVE, RESIZED
 from kdsweep.errors import ConfigError
 from kdsweep.ledger import Experiment, iter_ledger
+from kdsweep.ledger.anytime import FEWEST_TO_SETTLE
 from kdsweep.ledger.events import decode_progress
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import Trial, best_first
@@ -16,7 +17,12 @@ from kdsweep.sweep.run import read_space
 
 
 def jobs_to_confirm(
-    experiment: Path | str, *, top: int, seeds: int, protocol: str | None = None
+    experiment: Path | str,
+    *,
+    top: int,
+    seeds: int,
+    protocol: str | None = None,
+    until_settled: bool = False,
 ) -> JobList:
     """The best jobs of a sweep, to be run with :func:`~kdsweep.sweep.run.run_sweep`.
 
@@ -31,11 +37,21 @@ def jobs_to_confirm(
             job count once, also where they had different seeds.
         seeds: How many seeds of each.
         protocol: The size to score at; that of the sweep if left out.
+        until_settled: Whether a job gets so many seeds at most, and none once its gain is settled
+            (:mod:`kdsweep.ledger.anytime`).
 
     Raises:
         ExperimentError: There is no such experiment.
-        ConfigError: It has no trial that could be confirmed, or there is no such protocol.
+        ConfigError: It has no trial that could be confirmed, there is no such protocol, or so few
+            seeds can settle nothing.
     """
+    if until_settled and seeds < FEWEST_TO_SETTLE:
+        raise ConfigError(
+            "so few seeds can settle nothing, whatever they say",
+            path=("max_seeds",),
+            value=seeds,
+            allowed=f"{FEWEST_TO_SETTLE} or more",
+        )
     if protocol not in (None, RESIZED, NATIVE):
         raise ConfigError(
             "no such protocol", path=("protocol",), value=protocol, allowed=[RESIZED, NATIVE]
@@ -87,6 +103,7 @@ def jobs_to_confirm(
         ),
         resources=space.resources,
         tracking=space.tracking,
+        until_settled=until_settled,
         origin={
             "experiment": str(opened.path),
             "trials": {f"trial {t.number:04d}": {"label": t.label, metric: t.best} for t in best},

@@ -9,7 +9,14 @@ from rich.text import Text
 
 from kdsweep.config.metrics import metric_of, written
 from kdsweep.ledger import Event
-from kdsweep.ledger.events import EpochEvent, FailEvent, RejectedEvent, StartEvent, Stop
+from kdsweep.ledger.events import (
+    EpochEvent,
+    FailEvent,
+    RejectedEvent,
+    SettledEvent,
+    StartEvent,
+    Stop,
+)
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
 from kdsweep.sweep.outcome import duration
@@ -40,6 +47,8 @@ def event_line(sweep: Sweep, event: Event) -> str | None:
         ended = sweep.count(*FINAL)
         and_controls = " and controls" if any(t.is_control for t in sweep.trials.values()) else ""
         return f"{line}  {word} ({ended} of {sweep.num_trials} trials{and_controls} ended)"
+    if isinstance(event, SettledEvent):
+        return f"{event.job}  settled after {event.seeds} seeds: {event.verdict}; no further seeds"
     if isinstance(event, RejectedEvent):
         return _rejected_line(sweep, event)
     if isinstance(event, FailEvent):

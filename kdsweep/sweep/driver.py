@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from kdsweep.config import Job, JobList, Space
-from kdsweep.config.metrics import LABELLED
+from kdsweep.config.metrics import BEST, LABELLED
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.ledger.events import (
@@ -41,6 +41,7 @@ from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.schedulers import make_scheduler
+from kdsweep.sweep.settling import newly_settled
 from kdsweep.sweep.study import Study
 from kdsweep.sweep.sweep_data import SweepData, shorts
 from kdsweep.training.report import EpochReport
@@ -196,6 +197,8 @@ class Driver:
         """The next attempt, or ``None`` while there is none: all slots taken, or pausing."""
         if self.pausing is not None or self.num_active >= self.plan.slots:
             return None
+        for event in newly_settled(self.space, self.sweep):
+            self._emit(event)
         trials = self.sweep.next_waiting(except_for=self._active)
         if not trials and self.sweep.num_undrawn > 0:
             self._drawing.draw_cohort()
@@ -423,6 +426,7 @@ class Driver:
     def _write_header(self, data: dict[str, Any]) -> None:
         sweep = self.space.sweep
         num_trials = self._num_points
+        train = self.space.jobs_to_check()[0].train
         self._emit(
             SweepEvent(
                 name=self.space.name,
@@ -442,7 +446,9 @@ class Driver:
                 students_per_teacher=self._students_per_teacher,
                 data=data,
                 miou_over=LABELLED,
-                protocol=self.space.jobs_to_check()[0].train.validate_at,
+                protocol=train.validate_at,
+                select="" if train.select == BEST else train.select,
+                until_settled=self.space.until_settled,
             )
         )
 

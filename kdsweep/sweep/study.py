@@ -30,7 +30,8 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsweep.config import Draw, JobList, Space
-from kdsweep.config.metrics import Direction
+from kdsweep.config.job_list import JOB
+from kdsweep.config.metrics import Direction, chosen_epoch
 from kdsweep.config.objectives import excess
 from kdsweep.config.ranges import Given
 from kdsweep.errors import ConfigError
@@ -42,6 +43,7 @@ from kdsweep.ledger.events import (
     Kind,
     PartEvent,
     RejectedEvent,
+    SettledEvent,
     Stop,
     SweepEvent,
     TrialEvent,
@@ -65,6 +67,7 @@ class Study:
     def __init__(self, space: Space | JobList) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         self.space = space
+        self._select = space.jobs_to_check()[0].train.select
         self._num_rejected: dict[int, int] = {}
         self._feasibility: Feasibility | None = None
         num_points = space.num_points()
@@ -86,6 +89,7 @@ class Study:
         # By trial and epoch: the score, then what else is optimised.
         self._values: dict[int, dict[int, tuple[float, ...]]] = {}
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
+        self._settled: set[str] = set()
         # The sampler's notes on the trial that was asked for last.
         self._asked: tuple[int, dict[str, Any]] | None = None
 
@@ -168,8 +172,8 @@ class Study:
         return self.space.draw(study.ask())
 
     def _is_untried(self, point: Mapping[str, Any]) -> bool:
-        """Return whether a point was not drawn yet and keeps to the static bounds."""
-        if _key(point) in self._drawn:
+        """Return whether a point was not drawn yet, is still wanted and keeps to static bounds."""
+        if _key(point) in self._drawn or point.get(JOB) in self._settled:
             return False
         return self._feasibility is None or self._feasibility.is_feasible(point)
 
@@ -185,6 +189,8 @@ class Study:
             self._feasibility = Feasibility(self.space, event.static_costs)
         elif isinstance(event, PartEvent):
             self._forget()
+        elif isinstance(event, SettledEvent):
+            self._settled.add(event.job)
         elif isinstance(event, TrialEvent) and event.kind == Kind.SEARCH:
             self._ids[event.trial] = self._add(event.trial, event.params, event.drawn_with)
             self._values[event.trial] = {}
@@ -286,8 +292,10 @@ class Study:
         # epoch only: costs are medians of what all trials of its network have measured. Told as
         # one that keeps to all bounds, it ends TPE's next draw for several metrics with an error.
         self._constrain(trial_id, excess(event.costs, sweep.bounds))
-        # The best epoch's student is the one that is kept, so its values are the trial's.
-        best = max(values.values(), key=lambda found: found[0])
+        # That epoch's student is the one that is kept, so its values are the trial's.
+        chosen = chosen_epoch({epoch: found[0] for epoch, found in values.items()}, self._select)
+        assert chosen is not None, event
+        best = values[chosen]
         if stop == Stop.COMPLETE or (stop == Stop.EARLY and len(best) > 1):
             # Of several metrics, samplers learn from complete trials only; what a stopped trial has
             # reached is a lower bound of its score, and its costs are what they are.

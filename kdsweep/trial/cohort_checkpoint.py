@@ -95,7 +95,7 @@ _LATER = {
         *("skip_unlabelled", "crop", "crop_scale"),
         *("unlabelled", "labelled", "num_labelled", "unlabelled_augment"),
     },
-    "train": {"validate_at", "unlabelled_ratio"},
+    "train": {"validate_at", "unlabelled_ratio", "select"},
     "distill": {*PART_KEYS},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from kdsweep.config import dump_yaml
-from kdsweep.config.metrics import TEST_MIOU
+from kdsweep.config.metrics import LAST, TEST_MIOU
 from kdsweep.ledger.atomic import write_bytes, write_text
 from kdsweep.training.samples import image_png, label_png, sample_sheet
 from kdsweep.trial.epoch_log import LopsidedTerms, epoch_line
@@ -59,7 +60,7 @@ class StudentFolder:
             )
 
     def take(self, report: EpochReport, metric: str, cohort: Cohort, place: int) -> None:
-        """Keep the student if this epoch is its best one.
+        """Keep the student if this epoch is its best one, or if its last one counts.
 
         Args:
             report: Of the epoch.
@@ -68,7 +69,8 @@ class StudentFolder:
             place: Its place among the engine's students.
         """
         value = report.metrics.get(metric, float("nan"))
-        if value > self._best:
+        is_chosen = self.job.train.select == LAST and not math.isnan(value)
+        if is_chosen or value > self._best:
             self._best = value
             student = cohort.engine.students[place]
             confusions = _of_one(cohort.engine.confusions, place)

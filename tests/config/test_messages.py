@@ -456,8 +456,7 @@ space.yaml:13: train.optimizr: unknown key
   value:   'optimizr'
   allowed: optimizer, epochs, batch_size, accumulate, lr, weight_decay, momentum, schedule, \
 warmup_epochs, clip_norm, supervised, unlabelled_ratio, precision, channels_last, compile, \
-validate_at, seed, \
-teacher, student
+validate_at, select, seed, teacher, student
   try:     did you mean `optimizer`?
 space.yaml:14: train.batch_size: not a whole number
   value:   8.5

@@ -26,7 +26,7 @@ Message = Callable[..., str]
   value:   'epoch'
   allowed: epochs, warmup_epochs, teacher, batch_size, accumulate, lr, optimizer, weight_decay, \
 momentum, schedule, clip_norm, supervised, unlabelled_ratio, precision, channels_last, \
-compile, validate_at, seed, student
+compile, validate_at, select, seed, student
   try:     did you mean `epochs`?""",
         ),
         (

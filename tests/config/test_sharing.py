@@ -139,3 +139,10 @@ def test_a_sweep_scores_all_its_trials_at_one_size():
     with pytest.raises(ConfigError, match="cannot be ranked") as refused:
         make_space(train={"epochs": 3, "validate_at": {"values": ["native", "resized"]}})
     assert refused.value.path == ("train", "validate_at")
+
+
+def test_in_a_sweep_the_same_epoch_of_all_trials_counts():
+    assert make_space(train={"epochs": 3, "select": "last"}).jobs_to_check()[0]
+    with pytest.raises(ConfigError, match="cannot be ranked") as refused:
+        make_space(train={"epochs": 3, "select": {"values": ["best", "last"]}})
+    assert refused.value.path == ("train", "select")

@@ -30,6 +30,10 @@ NAMES = sorted(path.name for path in (FIXTURES / "sweeps").iterdir())
 NOW = 1_795_100_000.0
 # Two trials of equal scores: reports named the smaller student, all others the earlier trial.
 LARGE, SMALL = "resnet34→resnet18", "resnet34→mobilenet_v2"
+# Of two seeds, which no always-valid test can speak of.
+ALWAYS_VALID = (
+    "always_low", "always_high", "evidence", "verdict", "verdict_seeds", "seeds_saved", "skew_note",
+)  # fmt: skip
 TIES = {"20261122-141510-equal": (0, 1), "20261122-141511-equal": (2, 3)}
 
 
@@ -89,8 +93,12 @@ def test_a_report_says_what_it_said(sweeps, name):
     now = as_json(to_json(results), sweeps)
     assert now["summary"].pop("miou_over") == "seen"  # told since, and as it was then
     assert now["summary"].pop("protocol") == "resized"
+    rows = now["confirmation"]
     for link in now["summary"]["confirmed_by"]:
         assert link.pop("protocol") == "resized"
+        rows = rows + link["claims"]
+    for row in rows:
+        assert {key: row.pop(key) for key in ALWAYS_VALID} == dict.fromkeys(ALWAYS_VALID)
     assert differences(was["report"], now) == []
     assert was["epochs"] == results.epochs.to_csv(index=False)
 
@@ -147,6 +155,7 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
         for job in now["jobs"].values():
             assert [job["data"].pop(key) for key in NEW_DATA_KEYS] == list(NEW_DATA_KEYS.values())
             assert job["train"].pop("validate_at") == "resized"
+            assert job["train"].pop("select") == "best"
     assert expected(name)["confirm"] == now
 
 

@@ -2,8 +2,9 @@
 
 ``teacher.options`` of a job may hold ``behave`` (``oom``, ``nan``, ``error``, ``exit``, ``kill``,
 ``loader``), ``at`` (the epoch in which it happens, default 2), ``times`` (how often, default
-always), and ``seconds`` (length of an epoch). Each epoch that is trained adds a line to
-``trained.txt`` in the trial's folder.
+always), ``seconds`` (length of an epoch), ``noise`` (how far seeds lie apart), ``gain`` (what the
+teacher brings on top) and ``drop`` (how much of that is lost in the last epoch). Each
+epoch that is trained adds a line to ``trained.txt`` in the trial's folder.
 """
 
 import json
@@ -90,7 +91,13 @@ def value_of(job, epoch):
     lr = job.train.student.lr or job.train.lr
     quality = 0.7 - 0.1 * abs(math.log10(lr) + 2.5)
     quality += 0.02 * (job.student.encoder == "resnet34") + 0.05 * (job.teacher is not None)
-    return quality * (1 - math.exp(-epoch / 3)) + 0.01 * math.sin(1e4 * lr + epoch)
+    value = quality * (1 - math.exp(-epoch / 3)) + 0.01 * math.sin(1e4 * lr + epoch)
+    if job.teacher is not None:
+        options = job.teacher.options
+        value += options.get("gain", 0.0)
+        value -= options.get("drop", 0.0) * (epoch == job.train.epochs)
+        value += options.get("noise", 0.0) * math.sin(7.3 * job.train.seed)
+    return value
 
 
 def run_job(job, folder, *, device, num_threads, metric):

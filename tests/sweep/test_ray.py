@@ -496,6 +496,22 @@ def test_a_sweep_is_confirmed_beside_exact_controls(tmp_path):
     assert again.exit_code == 0
 
 
+def test_a_confirmation_ends_when_its_gain_is_settled(tmp_path):
+    teacher = {"encoder": "resnet34", "options": {"gain": 0.05, "noise": 0.01}}
+    first = run_sweep(
+        make_space(teacher=teacher, sweep={"trials": 1}, train={"epochs": 1}),
+        experiments=tmp_path,
+        runner="fake_training",
+        dashboard=False,
+    )
+    jobs = jobs_to_confirm(first.experiment, top=1, seeds=20, until_settled=True)
+    outcome = run_sweep(jobs, experiments=tmp_path, runner="fake_training", dashboard=False)
+    assert (outcome.exit_code, outcome.reason, outcome.num_left) == (0, "done", 0)
+    assert 5 <= outcome.num_complete < 20
+    again = resume_sweep(outcome.experiment, runner="fake_training", dashboard=False)
+    assert (again.exit_code, again.num_complete) == (0, outcome.num_complete)
+
+
 @pytest.mark.slow
 def test_cohorts_lose_students_and_drivers_and_nothing_else(tmp_path):
     space = tree(

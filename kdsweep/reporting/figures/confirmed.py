@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from kdsweep.reporting import formats
@@ -27,12 +29,26 @@ def confirmed_gains(results: Results) -> pd.DataFrame:
     """Return the gain of each confirmed job on each split with its 95 % interval.
 
     Returns:
-        Columns ``job, teacher, student, split, seeds, gain, low, high, claim``; no rows but for a
-        confirmation.
+        Columns ``job, teacher, student, split, seeds, gain, low, high, always_low, always_high,
+        claim``; no rows but for a confirmation.
     """
-    columns = ["job", "teacher", "student", "split", "seeds", "gain", "low", "high", "claim"]
-    table = results.confirmation[columns]
+    columns = ["job", "teacher", "student", "split", "seeds", "gain", "low", "high"]
+    table = results.confirmation[[*columns, "always_low", "always_high", "claim"]]
     return table[table["gain"].notna()].reset_index(drop=True)
+
+
+def _bars(
+    middle: pd.Series, low: pd.Series, high: pd.Series, color: str, thickness: int
+) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": listed(high - middle),
+        "arrayminus": listed(middle - low),
+        "color": color,
+        "thickness": thickness,
+        "width": 5,
+    }
 
 
 def confirmed_figures(results: Results, metric: str) -> list[Figure]:
@@ -53,21 +69,31 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
                 "name": str(split),
                 "x": listed(rows["gain"]),
                 "y": listed(rows["job"].map(place) + shift),
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": listed(rows["high"] - rows["gain"]),
-                    "arrayminus": listed(rows["gain"] - rows["low"]),
-                    "color": color,
-                    "thickness": 2,
-                    "width": 5,
-                },
+                "error_x": _bars(rows["gain"], rows["low"], rows["high"], color, thickness=2),
                 "marker": {"color": color, "symbol": symbol, "size": 10},
                 "hovertext": [
                     f"{safe(job)}, {split}<br>{safe(claim)}"
                     for job, claim in zip(rows["job"], rows["claim"], strict=True)
                 ],
                 "hovertemplate": "%{hovertext}<extra></extra>",
+            }
+        )
+        always = rows[rows["always_low"].notna()]
+        if always.empty:
+            continue
+        middle = (always["always_low"] + always["always_high"]) / 2
+        ends = middle, always["always_low"], always["always_high"]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"{split}, always valid",
+                "x": listed(middle),
+                "y": listed(always["job"].map(place) + shift),
+                "error_x": _bars(*ends, color, thickness=1),
+                "marker": {"color": color, "symbol": "line-ns", "size": 1},
+                "hoverinfo": "skip",
+                "showlegend": False,
             }
         )
     untested = " Nothing can be tested with one seed." if (table["seeds"] == 1).any() else ""
@@ -77,7 +103,8 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
             name="confirmed",
             title="Which gains stand with repeated seeds?",
             caption="Mean difference between students and their exact controls, seed by seed, with "
-            "Student's 95 % interval. An interval that holds zero shows no gain." + untested,
+            "Student's 95 % interval; thin, from 5 seeds on, the always-valid one, which may be "
+            "looked at after every seed. An interval that holds zero shows no gain." + untested,
             tables={"confirmed": table},
             traces=traces,
             layout={

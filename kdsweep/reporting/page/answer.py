@@ -66,11 +66,8 @@ def _confirmed_cards(results: Results, metric: str) -> list[Card]:
     for one in claims:
         if one.job == claims[0].job:
             job = f"{one.job}, {formats.counted(one.seeds, 'seed')}"
-            interval = "no interval"
-            if one.low is not None:
-                interval = f"95 %: {formats.interval(one.low, one.high)}"
             found.append(Card(f"{metric}, {one.split}", formats.spread(one.mean, one.sd), job))
-            found.append(Card(f"gain, {one.split}", formats.gain(one.gain), interval))
+            found.append(Card(f"gain, {one.split}", formats.gain(one.gain), one.interval))
     return found
 
 
