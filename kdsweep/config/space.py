@@ -23,7 +23,7 @@ from kdsweep.config.loading import (
 )
 from kdsweep.config.ranges import Given, Option, Range, Scalar, Suggest
 from kdsweep.config.sharing import pinned, shared_ranges
-from kdsweep.config.sweep import ResourcesConfig, SweepConfig
+from kdsweep.config.sweep import SELF, ResourcesConfig, SweepConfig
 from kdsweep.config.template import (
     Branch,
     Compiler,
@@ -170,7 +170,7 @@ class Space:
         return [self._job(pick) for pick in cover(self.root)]
 
     def controls(self) -> list[Job]:
-        """One job without a teacher for each student architecture in the space.
+        """One job without a teacher for each student architecture in the space, further ones after.
 
         All else stands at the middle of its range: the geometric middle of logarithmic ranges, the
         median of numbers to choose from, the most probable or else the first of other choices.
@@ -187,11 +187,15 @@ class Space:
                     hint="use `values`, or set sweep.controls to none",
                 )
         jobs: dict[str, Job] = {}
+        taught: dict[str, Job] = {}
         for options in combinations(student, lambda range_: range_.options()):
             pick = taking(options, lambda range_: range_.middle())
             job = self._job(pick, NO_TEACHER)
             jobs.setdefault(control_key(job), job)
-        return list(jobs.values())
+            if SELF in self.sweep.further_controls:
+                own = self._job(pick).as_self_taught()
+                taught.setdefault(control_key(own), own)
+        return [*jobs.values(), *taught.values()]
 
     def architectures(self) -> list[Architecture]:
         """Every student architecture at every image size of the space.

@@ -53,6 +53,8 @@ def _known_scheduler(name: str) -> str:
 
 
 SchedulerName = Annotated[str, AfterValidator(_known_scheduler)]
+SELF = "self"
+FurtherControl = Literal["self"]
 Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
 
 
@@ -77,6 +79,8 @@ class SweepConfig(Config):
         controls: ``shared`` trains each student architecture of the space once without a teacher;
             ``paired`` trains beside each trial its exact control, on the same batches from the same
             initial weights, for as long as the trial.
+        further_controls: ``self`` trains beside each control the same student taught by its own
+            average: where there are unlabelled frames, it tells what they give without a teacher.
         students_per_teacher: Trials that train as one cohort: their teacher and whatever else they
             share is drawn and trained once, the students differ in ``student``, ``distill`` and
             ``train.student``. ``auto`` measures a few steps and picks the number that pays.
@@ -95,12 +99,24 @@ class SweepConfig(Config):
     grace_period: PositiveInt = 1
     reduction_factor: int = Field(default=3, ge=2)
     controls: Literal["shared", "paired", "none"] = "shared"
+    further_controls: Annotated[tuple[FurtherControl, ...], Field(strict=False)] = ()
     students_per_teacher: PositiveInt | Literal["auto"] = 1
     seed: NonNegativeInt = 0
     max_hours: PositiveFloat | None = None
     max_gpu_hours: PositiveFloat | None = None
     max_concurrent: PositiveInt | None = None
     crash_retries: NonNegativeInt = 2
+
+    def num_riding(self, students: int = 1, *, one_control: bool = False) -> int:
+        """Return how many controls train beside so many students of a teacher.
+
+        Args:
+            students: The students.
+            one_control: Whether they have the one without a teacher in common.
+        """
+        if self.controls != "paired":
+            return 0
+        return (1 if one_control else students) + students * len(self.further_controls)
 
     @property
     def objectives(self) -> tuple[Metric, ...]:
@@ -127,6 +143,18 @@ class SweepConfig(Config):
     def static_bounds(self) -> dict[str, float]:
         """Those of the bounds of which a job's architecture alone decides."""
         return {metric: most for metric, most in self.bounds.items() if metric in STATIC_COSTS}
+
+    @model_validator(mode="after")
+    def _stands_beside_a_control(self) -> SweepConfig:
+        if self.further_controls and self.controls == "none":
+            raise broken_rule(
+                "further controls, but none to stand beside",
+                at=("further_controls",),
+                allowed="[]; or controls: shared or paired",
+            )
+        if len(set(self.further_controls)) < len(self.further_controls):
+            raise broken_rule("one of them twice", at=("further_controls",))
+        return self
 
     @model_validator(mode="after")
     def _fits_sampler(self) -> SweepConfig:

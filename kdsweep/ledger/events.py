@@ -86,6 +86,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
         trials: Search trials asked for.
         controls: ``shared``, ``paired`` or ``none``.
         num_controls: Controls there will be, as far as that can be told.
+        further_controls: Kinds of controls beside those without a teacher.
         data: What is known of the data, for reports.
         miou_over: The classes that count in mIoU (:data:`~kdsweep.config.metrics.MiouOver`); empty
             where the line does not tell, being older than the choice.
@@ -97,7 +98,10 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     """
 
     left_out: ClassVar[frozenset[str]] = frozenset(
-        {"static_costs", "miou_over", "protocol", "select", "until_settled"}
+        {
+            *("static_costs", "further_controls"),
+            *("miou_over", "protocol", "select", "until_settled"),
+        }
     )
 
     schema: int = 1
@@ -115,6 +119,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     seed: int | None = None
     trials: int = 0
     controls: str | None = None
+    further_controls: list[str] = []
     num_controls: int = 0
     students_per_teacher: int = 1
     data: dict[str, Any] = {}
@@ -212,7 +217,10 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
         control: Number of the control that it is measured against.
         rides_with: Number of the first trial of its cohort, if that is another.
         drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
+        further: Numbers of its further controls, by kind.
     """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"further"})
 
     trial: int
     kind: str
@@ -225,6 +233,7 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
     control: int | None = None
     rides_with: int | None = None
     drawn_with: int | None = None
+    further: dict[str, int] = {}
 
 
 class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):

@@ -158,7 +158,8 @@ class Sweep:
     def num_controls(self) -> int:
         """Controls in all, counted likewise."""
         if self.header.controls == "paired":
-            return self._num_controls_known + self.num_undrawn
+            each = 1 + len(self.header.further_controls)
+            return self._num_controls_known + each * self.num_undrawn
         return max(self._num_controls_known, self.header.num_controls)
 
     @property

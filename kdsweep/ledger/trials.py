@@ -51,6 +51,7 @@ class Trial:
         params: What the sampler drew, by dotted path.
         job: The full job as JSON, before :attr:`changes`.
         control: Number of the control that it is measured against.
+        further: Numbers of its further controls, by kind.
         rides_with: Number of the first trial of its cohort, with which it shares teacher and
             batches; ``None`` for that trial itself, and for one that trains on its own.
         drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
@@ -83,6 +84,7 @@ class Trial:
     params: dict[str, Any]
     job: dict[str, Any]
     control: int | None = None
+    further: dict[str, int] = field(default_factory=dict)
     rides_with: int | None = None
     drawn_with: int | None = None
     state: State = State.WAITING
@@ -116,6 +118,7 @@ class Trial:
             params=event.params,
             job=event.job,
             control=event.control,
+            further=dict(event.further),
             rides_with=event.rides_with,
             drawn_with=event.drawn_with,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kdsweep.config import JobList, Space
@@ -22,9 +22,7 @@ def choose_students_per_teacher(
     num_trials: int,
     slots: int,
     memory_bytes: int | None = None,
-    *,
-    paired: bool = False,
-    one_control: bool = False,
+    riding: Callable[[int], int] = lambda _: 0,
 ) -> int:
     """The number of students for which ``students_per_teacher: auto`` stands.
 
@@ -37,22 +35,18 @@ def choose_students_per_teacher(
         slots: Cohorts at a time.
         memory_bytes: Memory of one cohort: its share of a GPU, or of the machine; ``None`` sets no
             limit.
-        paired: Whether each student has a control beside it.
-        one_control: Whether that is one for all students of a cohort.
+        riding: Number of controls that train beside so many students.
     """
     most = min(MAX_STUDENTS, math.ceil(num_trials / slots))
-    shared_s, own_s = cost.teacher_epoch_s, cost.student_epoch_s
-    if paired and one_control:
-        shared_s += cost.control_epoch_s
-    elif paired:
-        own_s += cost.control_epoch_s
+
+    def each_s(students: int) -> float:
+        shared_s = cost.teacher_epoch_s + riding(students) * cost.control_epoch_s
+        return shared_s / students + cost.student_epoch_s
+
     students = 1
     while students < most:
-        now = shared_s / students + own_s
-        then = shared_s / (students + 1) + own_s
-        heads = students + 1
-        if paired:
-            heads += 1 if one_control else students + 1
+        now, then = each_s(students), each_s(students + 1)
+        heads = students + 1 + riding(students + 1)
         if now - then < WORTHWHILE * now or not _fits(cost, heads, memory_bytes):
             break
         students += 1
@@ -71,9 +65,7 @@ def num_heads(space: Space | JobList, students: int) -> int:
         students: Students per teacher, if the space has so many that differ.
     """
     students = 1 if isinstance(space, JobList) else min(students, most_students(space))
-    if space.sweep.controls != "paired":
-        return students
-    return students + (1 if have_one_control(space) else students)
+    return students + space.sweep.num_riding(students, one_control=have_one_control(space))
 
 
 def have_one_control(space: Space | JobList) -> bool:

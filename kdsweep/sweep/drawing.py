@@ -6,6 +6,7 @@ what is missing of a cohort is drawn by the next one, with the same result.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 
 from kdsweep.config import Draw, Job, JobList, Space, control_key
 from kdsweep.config.losses import LOSSES
+from kdsweep.config.sweep import SELF
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import Kind, RejectedEvent, TrialEvent
 from kdsweep.ledger.state import Sweep
@@ -53,7 +55,7 @@ class Drawing:
         self._emit = emit
         controls = space.controls() if space.sweep.controls == "shared" else []
         self._controls = [job for job in controls if feasibility.allows(job)]
-        self._shared: dict[str, int] = {}
+        self._shared: dict[tuple[str, str], int] = {}
 
     @property
     def num_shared(self) -> int:
@@ -69,7 +71,7 @@ class Drawing:
             number = current[index] if index < len(current) else len(trials)
             if number not in trials:
                 self._emit(self._event(number, Kind.CONTROL, Draw({}, {}, job)))
-            self._shared[control_key(job)] = number
+            self._shared[_kind_of(job), control_key(job)] = number
         self._finish()
 
     def draw_cohort(self) -> None:
@@ -141,17 +143,22 @@ class Drawing:
         job = draw.job.model_dump(mode="json")
         # In mutual learning the teacher learns from its student, so it can have no other.
         rides_with = None if _is_reciprocal(job) else drawn_with
-        control = None
+        controls: dict[str, int] = {}
         if self._space.sweep.controls == "paired":
-            control = self._control_of(draw.job, number if rides_with is None else rides_with)
-            control = number + 1 if control is None else control
-        elif control_key(draw.job) in self._shared:
-            control = self._shared[control_key(draw.job)]
+            following = itertools.count(number + 1)
+            for kind, job_of in self._control_jobs(draw.job).items():
+                known = self._control_of(job_of, number if rides_with is None else rides_with)
+                controls[kind] = next(following) if known is None else known
+        else:
+            kinds = ("", *self._space.sweep.further_controls)
+            keys = {kind: (kind, control_key(draw.job)) for kind in kinds}
+            controls = {k: self._shared[key] for k, key in keys.items() if key in self._shared}
         event = self._event(
             number,
             Kind.SEARCH,
             draw,
-            control=control,
+            control=controls.pop("", None),
+            further=controls,
             rides_with=rides_with,
             drawn_with=drawn_with,
         )
@@ -159,23 +166,31 @@ class Drawing:
         self._pair(self._sweep.trials[number])
 
     def _control_of(self, job: Job, cohort: int) -> int | None:
-        """The control in a cohort that is a job's as well: siblings may differ in losses only."""
-        wanted = job.as_control()
+        """The control in a cohort that is this job: siblings may differ in losses only."""
         if cohort not in self._sweep.trials:
             return None
         for trial in self._sweep.cohort(cohort):
-            if trial.is_control and _same(trial.job, wanted):
+            if trial.is_control and _same(trial.job, job):
                 return trial.number
         return None
 
     def _pair(self, trial: Trial) -> None:
-        """Give a search trial its own control, unless it has it."""
-        if self._space.sweep.controls == "paired" and trial.control not in self._sweep.trials:
-            number = len(self._sweep.trials)
-            assert trial.control == number, trial
-            control = Job.model_validate_json(json.dumps(trial.job)).as_control()
-            draw = Draw({}, {}, control)
-            self._emit(self._event(number, Kind.CONTROL, draw, rides_with=trial.cohort))
+        """Give a search trial its own controls, unless it has them."""
+        if self._space.sweep.controls != "paired":
+            return
+        jobs = self._control_jobs(Job.model_validate_json(json.dumps(trial.job)))
+        for kind, number in {"": trial.control, **trial.further}.items():
+            if number not in self._sweep.trials:
+                assert number == len(self._sweep.trials), trial
+                draw = Draw({}, {}, jobs[kind])
+                self._emit(self._event(number, Kind.CONTROL, draw, rides_with=trial.cohort))
+
+    def _control_jobs(self, job: Job) -> dict[str, Job]:
+        """The controls that stand beside a job, by kind; the first one has no teacher at all."""
+        jobs = {"": job.as_control()}
+        if SELF in self._space.sweep.further_controls:
+            jobs[SELF] = job.as_self_taught()
+        return jobs
 
     def _event(
         self,
@@ -184,6 +199,7 @@ class Drawing:
         draw: Draw,
         *,
         control: int | None = None,
+        further: Mapping[str, int] | None = None,
         rides_with: int | None = None,
         drawn_with: int | None = None,
     ) -> TrialEvent:
@@ -198,9 +214,14 @@ class Drawing:
             values=draw.values,
             job=job.model_dump(mode="json"),
             control=control,
+            further=dict(further or {}),
             rides_with=rides_with,
             drawn_with=drawn_with,
         )
+
+
+def _kind_of(job: Job) -> str:
+    return SELF if job.is_self_taught else ""
 
 
 def _same(stored: Mapping[str, Any], job: Job) -> bool:

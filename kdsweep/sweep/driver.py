@@ -442,7 +442,8 @@ class Driver:
                 seed=sweep.seed,
                 trials=num_trials,
                 controls=sweep.controls,
-                num_controls=num_trials if sweep.controls == "paired" else self._drawing.num_shared,
+                num_controls=num_trials * sweep.num_riding() or self._drawing.num_shared,
+                further_controls=list(sweep.further_controls),
                 students_per_teacher=self._students_per_teacher,
                 data=data,
                 miou_over=LABELLED,
@@ -458,10 +459,11 @@ class Driver:
         num_search = sum(not trial.is_control for trial in replaced)
         shared = sum(t.is_control and not t.is_outdated for t in sweep.trials.values())
         is_paired = sweep.header.controls == "paired"
+        num_riding = num_search * self.space.sweep.num_riding()
         self._emit(
             PartEvent(
                 trials=sweep.header.trials + num_search,
-                num_controls=sweep.header.num_controls + (num_search if is_paired else shared),
+                num_controls=sweep.header.num_controls + (num_riding if is_paired else shared),
                 num_trials=sum(not trial.is_control for trial in sweep.trials.values()),
                 data=data.facts,
                 before=shorts(sweep.data),

@@ -7,9 +7,9 @@ import itertools
 import math
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from kdsweep.ledger.rungs import Rungs
 from kdsweep.sweep.schedulers.asha import Asha
@@ -22,6 +22,10 @@ _NUM_PLAYED_TRIALS = 1000
 _ROUNDS_PLAYED = 4
 
 
+def _nobody(students: int) -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class Workload:
     """What a sweep asks for, as far as its time depends on it.
@@ -30,10 +34,8 @@ class Workload:
         num_trials: Search trials.
         epochs: Epochs of each.
         head_start_epochs: Epochs of each teacher before its students begin.
-        controls: How controls are trained.
         num_controls: Controls that train by themselves.
-        one_control: Whether the students of a cohort have one control in common, as they do where
-            they differ in their losses alone; for paired controls.
+        riding: Number of controls that train beside so many students.
         slots: Cohorts and controls at a time.
         grace_period: First rung of ASHA.
         reduction_factor: At each rung about one trial in this many goes on.
@@ -42,12 +44,11 @@ class Workload:
     num_trials: int
     epochs: int
     head_start_epochs: int
-    controls: Literal["shared", "paired", "none"]
     num_controls: int
     slots: int
     grace_period: int
     reduction_factor: int
-    one_control: bool = False
+    riding: Callable[[int], int] = _nobody
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,13 @@ class _Play:
         # Each by its luck alone.
         values = {trial: self._random.random() for trial in trials}
         # A teacher with all its students, and controls, is so many single networks.
-        yield cost.start_s * (1 + len(trials) + self._controls(len(trials))) / 2
+        yield cost.start_s * (1 + len(trials) + work.riding(len(trials))) / 2
         if work.head_start_epochs:
             yield work.head_start_epochs * cost.head_start_epoch_s
         epoch = 0
         for stop in self._stops_at():
             epoch_s = cost.teacher_epoch_s + len(values) * cost.student_epoch_s
-            epoch_s += self._controls(len(values)) * cost.control_epoch_s
+            epoch_s += work.riding(len(values)) * cost.control_epoch_s
             yield (stop - epoch) * epoch_s
             self._num_epochs += (stop - epoch) * len(values)
             epoch = stop
@@ -171,12 +172,6 @@ class _Play:
                 self._rungs.record(trial, epoch, (value,))
             if not values:
                 return
-
-    def _controls(self, students: int) -> int:
-        """Controls that train beside so many students."""
-        if self._work.controls != "paired":
-            return 0
-        return 1 if self._work.one_control else students
 
     def _stops_at(self) -> Iterator[int]:
         rung = self._work.grace_period

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,12 +237,11 @@ def preview(
             num_trials=num_trials,
             epochs=job.train.epochs,
             head_start_epochs=0 if job.teacher is None else job.distill.head_start_epochs,
-            controls=space.sweep.controls,
+            riding=partial(space.sweep.num_riding, one_control=one_control),
             num_controls=num_controls,
             slots=resources.slots,
             grace_period=space.sweep.grace_period,
             reduction_factor=space.sweep.reduction_factor,
-            one_control=one_control,
         )
 
     longest = max(corners, key=lambda job: job.train.epochs)
@@ -254,7 +254,7 @@ def preview(
     return Preview(
         space=space,
         num_trials=num_trials,
-        num_controls=num_trials if space.sweep.controls == "paired" else num_controls,
+        num_controls=num_trials * space.sweep.num_riding() or num_controls,
         num_points=num_points,
         epochs=(min(epochs), max(epochs)),
         rungs=tuple(rungs(work(longest))) if space.sweep.stops_early else (),
@@ -395,8 +395,7 @@ def _estimates(
             num_trials,
             resources.slots,
             _cohort_memory(machine, resources),
-            paired=space.sweep.controls == "paired",
-            one_control=have_one_control(space),
+            riding=partial(space.sweep.num_riding, one_control=have_one_control(space)),
         ),
         largest.most_students or possible,
         possible,

@@ -202,9 +202,9 @@ def extend(space: Space | JobList, ledger: Ledger, more: int) -> ExtendEvent:
             allowed=f"at most {num_points - planned} more",
             hint="kdsweep run with a wider space",
         )
-    paired = space.sweep.controls == "paired"
     return ExtendEvent(
-        trials=header.trials + more, num_controls=header.num_controls + (more if paired else 0)
+        trials=header.trials + more,
+        num_controls=header.num_controls + more * space.sweep.num_riding(),
     )
 
 

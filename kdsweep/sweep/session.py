@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,8 +226,7 @@ class SweepSession:
             self._space.sweep.trials,
             resources.slots,
             preflight.measured["memory_bytes"],
-            paired=self._space.sweep.controls == "paired",
-            one_control=have_one_control(self._space),
+            riding=partial(self._space.sweep.num_riding, one_control=have_one_control(self._space)),
         )
         self._progress.note(f"students per teacher: {chosen}, by a few measured steps")
         return chosen

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kdsweep.config.distill import PART_KEYS
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger import Experiment, read_ledger
 from kdsweep.ledger.state import Sweep
@@ -138,7 +139,8 @@ def test_a_driver_would_go_on_as_it_did(sweeps, name):
 
 NEW_DATA_KEYS = {
     **{"classes": None, "accept": [], "image_bits": 8},
-    **{"crop": None, "crop_scale": [0.5, 2.0]},
+    **{"crop": None, "crop_scale": [0.5, 2.0], "unlabelled_augment": "strong"},
+    **dict.fromkeys(("unlabelled", "labelled", "num_labelled")),
 }
 
 
@@ -152,10 +154,13 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
     if isinstance(now, dict):  # keys that have come since, at what was so before
         for tracker in ("tensorboard", "mlflow"):
             assert now["tracking"].pop(tracker) is None
+        assert now["sweep"].pop("further_controls") == []
         for job in now["jobs"].values():
             assert [job["data"].pop(key) for key in NEW_DATA_KEYS] == list(NEW_DATA_KEYS.values())
             assert job["train"].pop("validate_at") == "resized"
             assert job["train"].pop("select") == "best"
+            assert job["train"].pop("unlabelled_ratio") == 1.0
+            assert [job["distill"].pop(key) for key in PART_KEYS] == [1.0, 1.0, 0.0]
     assert expected(name)["confirm"] == now
 
 

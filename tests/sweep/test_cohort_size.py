@@ -44,7 +44,7 @@ def test_validation_and_waiting_for_frames_count_too():
 def test_controls_beside_the_students_make_a_teacher_cheaper_to_have():
     # T = S = C: 3, 2.5, 2.33, 2.25 (3.6 %).
     cost = make_cost(teacher_s=1.0, student_s=1.0, control_s=1.0)
-    assert choose(cost, paired=True) == 3
+    assert choose(cost, riding=lambda students: students) == 3
 
 
 def test_slots_stay_busy():
@@ -65,7 +65,7 @@ def test_a_cohort_stays_in_its_memory():
     # 2 + 3 + K ≤ 0.9 × 10
     assert choose(cost, memory_bytes=10 * GIB) == 4
     # 2 + 3 + 2 K ≤ 0.9 × 10
-    assert choose(cost, memory_bytes=10 * GIB, paired=True) == 2
+    assert choose(cost, memory_bytes=10 * GIB, riding=lambda students: students) == 2
     assert choose(cost, memory_bytes=GIB) == 1
     assert choose(cost, memory_bytes=None) == 8
 
@@ -74,8 +74,8 @@ def test_one_control_for_all_is_shared_like_the_teacher():
     # T = 0.5 S with a control that all share: as T = 1.5 S, of which the fifth student still saves
     # 5.5 % of 1.375 S, and the sixth 3.8 % of 1.3 S.
     cost = make_cost(teacher_s=0.5, student_s=1.0, control_s=1.0)
-    assert choose(cost, paired=True, one_control=True) == 5
-    assert choose(cost, paired=True) == 2
+    assert choose(cost, riding=lambda students: 1) == 5
+    assert choose(cost, riding=lambda students: students) == 2
     assert choose(cost) == 3
 
 

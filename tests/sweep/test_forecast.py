@@ -17,7 +17,6 @@ WORK = Workload(
     num_trials=8,
     epochs=10,
     head_start_epochs=0,
-    controls="none",
     num_controls=0,
     slots=2,
     grace_period=1,
@@ -78,15 +77,15 @@ def test_the_last_cohort_has_the_students_that_are_left():
 
 
 def test_controls_cost_a_student_beside_a_trial_and_frames_of_their_own_alone():
-    shared = replace(WORK, controls="shared", num_controls=2)
+    shared = replace(WORK, num_controls=2)
     cost = replace(COST, batch_s=0.9)
     # Two controls of ten epochs of 90 + 90 s, and trials of 630 s an epoch.
     assert complete(shared, cost).slot_hours == pytest.approx(2 * 0.5 + 8 * 1.75)
-    paired = replace(WORK, controls="paired")
+    paired = replace(WORK, riding=lambda students: students)
     assert complete(paired).slot_hours == pytest.approx(8 * 1.75)
     assert complete(paired, students=4).slot_hours == pytest.approx(2 * 4.0)
     # One control for all four, who differ in their losses alone.
-    common = replace(paired, one_control=True)
+    common = replace(paired, riding=lambda students: 1)
     assert complete(common, students=4).slot_hours == pytest.approx(2 * 3.25)
 
 

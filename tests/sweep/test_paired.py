@@ -196,3 +196,49 @@ def test_a_job_that_costs_too_much_is_not_confirmed(tmp_path):
     write_json(simulation.experiment.spec_json, space.resolved())
     with pytest.raises(ConfigError, match="within the sweep's constraints"):
         jobs_to_confirm(simulation.experiment.path, top=1, seeds=1)
+
+
+def test_each_trial_has_its_further_control_as_well(tmp_path):
+    sweep = {**PAIRED, "trials": 3, "further_controls": ["self"], "scheduler": "none"}
+    simulation = Simulation(tmp_path, make_space(sweep=sweep), slots=2)
+    state = simulation.run().sweep
+    trials = state.trials
+    assert len(trials) == state.num_trials == 9
+    assert state.header.num_controls == state.num_controls == 6
+    for trial in trials.values():
+        if not trial.is_control:
+            own = trials[trial.further["self"]]
+            assert own.is_control
+            assert own.rides_with == trial.number
+            assert own.job["teacher"] is None
+            assert own.job["distill"]["teacher"] == "self"
+            assert own.job["distill"]["pixel_kl"] == trial.job["distill"]["pixel_kl"]
+            assert own.job["student"] == trial.job["student"]
+            assert own.label.startswith("self-taught ")
+            assert trials[trial.control].label.startswith("control ")
+
+
+@pytest.mark.parametrize("lines", range(1, 14))
+def test_killed_while_controls_are_drawn_they_are_drawn_later(tmp_path, lines):
+    sweep = {**PAIRED, "trials": 2, "further_controls": ["self"], "scheduler": "none"}
+    space = make_space(sweep=sweep, train={"epochs": 1})
+    simulation = Simulation(tmp_path, space, slots=1)
+    simulation.run(max_events=lines)
+    trials = simulation.run().sweep.trials
+    kinds = [(t.is_control, t.job["distill"]["teacher"]) for t in trials.values()]
+    assert kinds == [(False, "online"), (True, "online"), (True, "self")] * 2
+    assert ended(simulation.events()) == dict.fromkeys(range(6), 1)
+
+
+def test_shared_controls_have_self_taught_ones_beside_them(tmp_path):
+    student = {"encoder": {"values": ["resnet18", "mobilenet_v2"]}}
+    sweep = {"controls": "shared", "further_controls": ["self"], "trials": 4}
+    simulation = Simulation(tmp_path, make_space(sweep=sweep, student=student), slots=2)
+    state = simulation.run().sweep
+    controls = [t for t in state.trials.values() if t.is_control]
+    assert [t.job["distill"]["teacher"] for t in controls] == ["online"] * 2 + ["self"] * 2
+    assert state.header.num_controls == 4
+    for trial in state.trials.values():
+        if not trial.is_control:
+            for number in (trial.control, trial.further["self"]):
+                assert state.trials[number].student == trial.student
