@@ -25,6 +25,8 @@ from kdsweep.reporting.views import (
     PAIRS,
     TRIALS,
     front_rows,
+    pairs_with_epochs,
+    with_epochs,
     without_gains,
 )
 
@@ -109,13 +111,13 @@ def _column(field: Field, values: pd.Series, scores: _Scores) -> Column:
 
 def _trials(results: Results, scores: _Scores, top: int) -> _Made:
     ranked = results.ranked()
-    shown = ranked.head(top)
+    shown = with_epochs(ranked.head(top))
     columns = _declared(TRIALS, shown, scores, without=without_gains(results))
     return "trials", f"Best students{_part(len(shown), len(ranked))}{_on(results)}", columns
 
 
 def _pairs(results: Results, scores: _Scores, top: int) -> _Made:
-    shown = results.pairs.head(top)
+    shown = pairs_with_epochs(results.pairs.head(top))
     columns = _declared(PAIRS, shown, scores, without=without_gains(results))
     of = _part(len(shown), len(results.pairs))
     return "pairs", f"Best pairs of teacher and student{of}{_on(results)}", columns
@@ -123,7 +125,7 @@ def _pairs(results: Results, scores: _Scores, top: int) -> _Made:
 
 def _gains(results: Results, scores: _Scores, top: int) -> _Made:
     """Return the gains of the trials in their table: the largest would be a choice of luck."""
-    ranked = results.ranked()
+    ranked = results.searched()
     gains = results.gains.set_index("trial").loc[ranked["number"].head(top).tolist()]
     shown = gains[gains["gain"].notna()].reset_index()
     shown = shown.assign(matched=["yes" if matched else "no" for matched in shown["matched"]])
