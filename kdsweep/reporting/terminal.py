@@ -85,7 +85,9 @@ def render_best(results: Results, console: Console, top: int = 5) -> None:
         _print_confirmed_by(results, console)
     for note in notes(results, brief=True, luck=_luck_untold(results)):
         print_bullet(console, note)
-    commands = next_commands(results)
+    answer = verdict(results)
+    told = None if answer is None or answer.settling is None else answer.settling.command
+    commands = [each for each in next_commands(results) if each[0] != told]
     if commands:
         console.print()
         print_text(console, "Next:")

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from experiments_on_disk import write
 from rich.console import Console
+from tiny_job import SMALL as SMALL_NETWORK
 
+import kdsweep
 from kdsweep.deploy.choosing import best_trial
-from kdsweep.ledger import iter_ledger
+from kdsweep.ledger import Experiment, iter_ledger
 from kdsweep.ledger.events import decode_progress
 from kdsweep.ledger.layout import WEIGHTS
 from kdsweep.ledger.state import Sweep
@@ -253,3 +255,38 @@ def test_a_confirmed_interval_takes_the_place_of_the_single_gain(
     page = outputs(source)["page"]
     assert "gain, validation +0.020 95 %: -0.005 to +0.045, trial 0001, 3 seeds" in page
     assert "0.050 ahead" not in page
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_real_sweep_that_distils_nothing_shows_no_gain(tmp_path: Path, tiny_data: Path) -> None:
+    """At a weight of 1e-12 the teacher changes nothing; the seeds alone do."""
+    space = {
+        "name": "nothing",
+        "data": {
+            "source": "folder",
+            "path": str(tiny_data),
+            "image_size": [32, 32],
+            "split": {"val": 0.34, "block": 2},
+            "cache": str(tmp_path / "cache"),
+        },
+        "teacher": {"encoder": "resnet18", "options": SMALL_NETWORK},
+        "student": {"encoder": "mobilenet_v2", "options": SMALL_NETWORK},
+        "distill": {"pixel_kl": {"weight": 1e-12}},
+        "train": {"epochs": 3, "batch_size": 4, "lr": 0.003, "seed": {"values": [0, 1, 2, 3]}},
+        "sweep": {"trials": 3, "reduction_factor": 2, "seed": 1, "max_concurrent": 2},
+        "tracking": {"wandb": {"mode": "off"}},
+    }
+    kdsweep.run(space, experiments=tmp_path / "experiments")
+    (ledger,) = (tmp_path / "experiments").glob("2*/ledger.jsonl")
+    experiment = Experiment(ledger.parent)
+    said = outputs(experiment)
+    for number in (None, 0):  # the best one, and the control
+        exported = kdsweep.export(experiment.path, trial=number, format="torch")
+        said[f"card {number}"] = (exported.folder / "MODEL_CARD.md").read_text()
+    for name, text in said.items():
+        assert not AS_A_FACT.search(plain(text)), name
+        assert not GREEN.search(text), name
+    assert "Trained without a teacher." in said["card 0"]
+    for name in ("page", "json", "report 80", "run 200"):
+        assert "by luck alone" in plain(said[name]), name

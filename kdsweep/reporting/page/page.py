@@ -120,7 +120,7 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
         Part(
             "answer",
             "Answer",
-            "Which network to ship, and did a teacher put it ahead?",
+            "Which network to ship, did a teacher put it ahead, and what would settle that?",
             answer.sentences(results, metric),
             figures["answer"],
             tables=[
