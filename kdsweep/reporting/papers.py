@@ -14,6 +14,7 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import data_notes, notes
 from kdsweep.reporting.columns import Column
 from kdsweep.reporting.fields import Field, View
+from kdsweep.reporting.lengths import pairs_with_epochs, with_epochs
 from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.typesetting import PaperTable
@@ -25,8 +26,6 @@ from kdsweep.reporting.views import (
     PAIRS,
     TRIALS,
     front_rows,
-    pairs_with_epochs,
-    with_epochs,
     without_gains,
 )
 

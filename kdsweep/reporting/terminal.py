@@ -20,6 +20,7 @@ from kdsweep.reporting.columns import (
     print_text,
 )
 from kdsweep.reporting.confirmation import claims_in
+from kdsweep.reporting.lengths import pairs_with_epochs
 from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.pareto import front_sentence, front_title
 from kdsweep.reporting.results import Results
@@ -33,7 +34,6 @@ from kdsweep.reporting.views import (
     TERMS,
     TRIALS,
     front_rows,
-    pairs_with_epochs,
     settings,
     with_places,
     without_gains,

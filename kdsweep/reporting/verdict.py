@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
+from kdsweep.config.metrics import metric_of
+from kdsweep.config.objectives import front
 from kdsweep.ledger.trials import title
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import (
@@ -33,11 +37,13 @@ class Settling(Record):
     Attributes:
         command: The command.
         trial: The trial in question.
+        top: How many jobs that takes: those with a teacher that are better come before it.
         hours: Hours of training that it takes, trials at a time not counted.
     """
 
     command: str
     trial: int
+    top: int
     hours: float
 
 
@@ -197,13 +203,11 @@ def _ahead(gain: float) -> float:
 def _settling(results: Results, best: Best) -> Settling | None:
     """Return the confirmation of the best trial, or of its network's best one with a teacher."""
     summary = results.summary
-    taught = results.searched()
-    taught = taught[taught["teacher"].notna()].reset_index(drop=True)
+    taught = _confirmable(results)
     if taught.empty or summary.experiment is None:
         return None
-    # kdsweep confirm takes the best with a teacher; of several metrics those of their front.
     alike = taught.index[taught["number"].isin(same_network(results, best.number))]
-    place = int(alike[0]) if len(alike) and results.front.empty else 0
+    place = int(alike[0]) if len(alike) else 0
     rows = taught.iloc[: place + 1]
     planned = rows["planned_epochs"].astype("float64")
     hours = rows["hours"] * (planned / rows["epochs"]).clip(lower=1.0).fillna(1.0)
@@ -211,14 +215,34 @@ def _settling(results: Results, best: Best) -> Settling | None:
     return Settling(
         command=f"kdsweep confirm {path} --top {place + 1} --seeds {SEEDS}",
         trial=int(rows["number"].iloc[-1]),
+        top=place + 1,
         hours=2 * SEEDS * float(hours.sum()),
     )
 
 
+def _confirmable(results: Results) -> pd.DataFrame:
+    """Return the trials that kdsweep confirm takes, in its order.
+
+    They are the best with a teacher; of several metrics those on the front of these.
+    """
+    taught = results.searched()
+    taught = taught[taught["teacher"].notna()]
+    metrics = results.summary.metrics
+    if len(metrics) > 1:
+        columns = ["value", *(metric.removeprefix("student/") for metric in metrics[1:])]
+        known = taught.dropna(subset=columns).set_index("number")[columns]
+        points = {int(number): tuple(row) for number, *row in known.itertuples()}
+        taught = taught[taught["number"].isin(front(points, [metric_of(m) for m in metrics]))]
+    return taught.reset_index(drop=True)
+
+
 def _settle(results: Results, settling: Settling) -> str:
     top = results.trials.set_index("number").loc[settling.trial]
+    before = settling.top - 1
+    more = f", after the {formats.counted(before, 'job')} that did better," if before else ""
+    hours = formats.duration(settling.hours)
     return (
-        f"What would settle it: trial {settling.trial} ({top['label']}) with its teacher and "
-        f"without on {SEEDS} fresh seeds, about {formats.duration(settling.hours)} of training: "
+        f"What would settle it: trial {settling.trial} ({top['label']}){more} with its teacher "
+        f"and without on {SEEDS} fresh seeds, about {hours} of training: "
         f"{settling.command}"
     )

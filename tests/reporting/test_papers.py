@@ -8,10 +8,11 @@ import pytest
 from experiments_on_disk import results_of
 
 from kdsweep.reporting.columns import Column, declared
+from kdsweep.reporting.lengths import pairs_with_epochs
 from kdsweep.reporting.page.rows import pair_rows
 from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.typesetting import PaperTable, to_latex, to_markdown
-from kdsweep.reporting.views import PAIRS, pairs_with_epochs
+from kdsweep.reporting.views import PAIRS
 
 HOSTILE = [
     "a|b",

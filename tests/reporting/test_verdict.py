@@ -166,6 +166,13 @@ def test_a_control_that_wins_is_named_everywhere(tmp_path: Path, won_by_a_contro
             "proof."
         ) in said[name], name
         assert "One student is ahead in everything: mIoU 0.191 at 6.60 M parameters" in said[name]
+    answer = verdict(results)
+    assert answer is not None
+    assert answer.settling is not None
+    # The second of those with a teacher, which is the best of the network in question.
+    assert (answer.settling.trial, answer.num_compared) == (3, 2)
+    assert answer.settling.command.endswith("--top 2 --seeds 5")
+    assert answer.settling.hours == pytest.approx(2 * 5 * 2 * 3 * 36 / 3600)
     pairs = results.pairs[["teacher", "student", "num_trials", "best_trial"]]
     first = pairs.iloc[0].to_dict()
     assert first.pop("teacher") != first["student"]

@@ -13,6 +13,7 @@ from kdsweep.reporting import views
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.figures import FRONTS, class_ious, networks
+from kdsweep.reporting.lengths import pairs_with_epochs
 from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
@@ -99,7 +100,7 @@ def front_rows(results: Results) -> Table:
 def pair_rows(results: Results, metric: str) -> Table:
     """Return all pairs, best first."""
     pairs = results.pairs
-    shown = views.pairs_with_epochs(pairs.head(_MOST_ROWS))
+    shown = pairs_with_epochs(pairs.head(_MOST_ROWS))
     columns = _columns(PAIRS, shown, metric, without=without_none(shown, "num_too_costly"))
     return _table("pairs", "Pairs", columns, len(pairs), "pairs.csv")
 
