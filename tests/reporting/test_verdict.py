@@ -173,6 +173,7 @@ def test_a_control_that_wins_is_named_everywhere(tmp_path: Path, won_by_a_contro
     assert (answer.settling.trial, answer.num_compared) == (3, 2)
     assert answer.settling.command.endswith("--top 2 --seeds 5")
     assert answer.settling.hours == pytest.approx(2 * 5 * 2 * 3 * 36 / 3600)
+    assert "trial 1, which learns without a teacher." in said["page"]
     pairs = results.pairs[["teacher", "student", "num_trials", "best_trial"]]
     first = pairs.iloc[0].to_dict()
     assert first.pop("teacher") != first["student"]

@@ -274,12 +274,14 @@ def _cohort(results: Results, metric: str, number: int) -> Figure:
         )
         if course[role].notna().any()
     ]
+    title = "Did the best student follow its teacher, and leave its control behind?"
+    who = ", its teacher, which learns at the same time, and its control, which learns alone"
+    if results.summary.best is not None and results.summary.best.teacher is None:
+        title, who = "How did the best student learn?", ", which learns without a teacher"
     return Figure(
         name="best-cohort",
-        title="Did the best student follow its teacher, and leave its control behind?",
-        caption=f"{metric} on the validation split after each epoch: trial "
-        f"{number}, its teacher, which learns at the same time, and its "
-        "control, which learns alone.",
+        title=title,
+        caption=f"{metric} on the validation split after each epoch: trial {number}{who}.",
         tables={"best-cohort": course},
         traces=traces,
         layout={
