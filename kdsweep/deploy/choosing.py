@@ -111,8 +111,8 @@ def choose_student(path: Path | str, trial: int | None = None) -> ChosenStudent:
     Args:
         path: An experiment; a trial's folder; a folder with a student's weights and card (``best``
             of a trial, or an export of ``torch``), or one of these two files.
-        trial: Number of a trial of the experiment; the best one by the sweep's (first) metric, no
-            control, if left out.
+        trial: Number of a trial of the experiment; the best one by the sweep's (first) metric, with
+            a teacher or without, if left out.
 
     Raises:
         ExperimentError: There is no such experiment or trial, or it has no student yet.
@@ -159,7 +159,7 @@ def best_trial(experiment: Experiment) -> int:
     for trial in sweep.candidates():
         if (experiment.trial(trial.number).best / WEIGHTS).is_file():
             return trial.number
-    too_costly = any(t.breaks_bound and not t.is_control for t in sweep.trials.values())
+    too_costly = any(t.breaks_bound for t in sweep.trials.values())
     where = " within the sweep's constraints" if too_costly else ""
     raise ExperimentError(
         f"{experiment.path}: no trial has left a student{where} yet\n"

@@ -17,7 +17,7 @@ import msgspec
 
 from kdsweep.config.architectures import architecture_key
 from kdsweep.config.metrics import BEST, RESIZED, SEEN, Metric, metric_of
-from kdsweep.config.objectives import front
+from kdsweep.config.objectives import excess, front
 from kdsweep.ledger.events import (
     AnyEpoch,
     DoneEvent,
@@ -445,6 +445,9 @@ class Sweep:
         trial.take_value(event.epoch, event.value)
         trial.state, trial.stop, trial.heard = State.RUNNING, event.stop, event.time
         trial.breaks_bound = event.stop == Stop.CONSTRAINT
+        if trial.is_control and event.costs:
+            over = excess(event.costs, self.header.constraints)
+            trial.breaks_bound = any(by > 0 for by in over.values())
         if (params_m := event.params_m) is not None:
             trial.params_m = params_m
         if event.costs:

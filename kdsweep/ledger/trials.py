@@ -11,9 +11,6 @@ from typing import Any
 from kdsweep.config.metrics import BEST, LAST, chosen_epoch
 from kdsweep.ledger.events import FailEvent, Kind, TrialEvent
 
-# Who may be called best, and be on the front.
-CANDIDATES: tuple[str, ...] = (Kind.SEARCH,)
-
 
 class State(StrEnum):
     """Where a trial stands, in the words of every table."""
@@ -65,7 +62,8 @@ class Trial:
         params_m: Millions of parameters of its student, where an epoch has told.
         costs: What its student costs, where the sweep goes by that; one and the same mapping for
             all trials of a network, which holds what is known last.
-        breaks_bound: Whether it costs more than the sweep allows.
+        breaks_bound: Whether it costs more than the sweep allows. A search trial ends with the
+            epoch that shows it; a control goes on, and is no candidate.
         is_outdated: Whether the sweep's data have changed since.
         num_crashes: Crashes so far.
         num_ooms: Times it ran out of memory.
@@ -130,9 +128,17 @@ class Trial:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it may be called best: it has a value on today's data, and costs no more."""
+        """Whether it may be called best: it has a value on today's data, and costs no more.
+
+        Controls are candidates too: the answer is whatever is best.
+        """
         is_allowed = not self.breaks_bound and not self.is_outdated
-        return self.best is not None and is_allowed and self.kind in CANDIDATES
+        return self.best is not None and is_allowed
+
+    @property
+    def title(self) -> str:
+        """Its name where it is an answer; see :func:`title`."""
+        return title(self.label, self.student, self.teacher)
 
     @property
     def merit(self) -> tuple[float, float, int]:
@@ -159,6 +165,13 @@ class Trial:
     def select(self) -> str:
         """Which of its epochs counts (:data:`~kdsweep.config.metrics.Select`)."""
         return str(self.job.get("train", {}).get("select", BEST))
+
+    @property
+    def planned(self) -> int | None:
+        """Epochs of its full training: all that it has once it is complete; ``None`` if unknown."""
+        if self.state is State.COMPLETE:
+            return self.epoch
+        return (self.job.get("train") or {}).get("epochs")
 
     @property
     def last(self) -> float | None:
@@ -209,6 +222,11 @@ def merit(value: float, params_m: float | None, number: int) -> tuple[float, flo
     """
     size = math.inf if params_m is None or math.isnan(params_m) else params_m
     return -value, size, number
+
+
+def title(label: str, student: str, teacher: str | None) -> str:
+    """Return what a trial is called where it is an answer: ``mobilenet_v2 without a teacher``."""
+    return label if teacher is not None else f"{student} without a teacher"
 
 
 def best_first(trials: Iterable[Trial]) -> list[Trial]:

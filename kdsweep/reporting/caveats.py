@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import pandas as pd
+
 from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
 from kdsweep.reporting import formats
 from kdsweep.reporting.confirmation import settling_notes
@@ -13,10 +15,12 @@ from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best, Summary
 
-_NO_CONTROLS = "No controls: whether the teachers helped cannot be told from this sweep."
+_NO_CONTROLS = "No controls: what the teachers changed cannot be told from this sweep."
 _SEEDS = "Differences no larger than those between seeds show nothing"
 _SHARED = "control is shared: it was trained once, at the middle of the search space's ranges"
 _MIXED = "gain mixes the teacher's effect with that of other hyperparameters"
+# What tells networks apart in the tables.
+_NETWORK = ["student", "params_m", "macs_g"]
 _OF_SEEN = (
     "mIoU counts the classes in labels or predictions, as kdsweep did when this experiment began: "
     "one pixel predicted as a class that no label has brings in an IoU of 0. Since 29 November "
@@ -26,12 +30,13 @@ _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
 
-def notes(results: Results, *, brief: bool = False) -> list[str]:
+def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[str]:
     """Return the caveats that apply to these results.
 
     Args:
         results: The results.
         brief: Only those without which the numbers mislead.
+        luck: Also what luck alone does, if that is not said beside the answer.
     """
     summary = results.summary
     bounds = bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected)
@@ -71,10 +76,12 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             + (
                 ""
                 if summary.gains_matched
-                else f" Each student's {_SHARED}, so a {_MIXED} and does not show by itself that "
-                "the teacher helped."
+                else f" Each student's {_SHARED}, so a {_MIXED} and is by itself no sign of "
+                "what the teacher does."
             )
         )
+        if luck:
+            found.append(_luck(results, summary.best.number))
     elif summary.num_controls == 0:
         found.append(_NO_CONTROLS)
     if results.terms["verdict"].notna().any() and not brief:
@@ -84,7 +91,10 @@ def notes(results: Results, *, brief: bool = False) -> list[str]:
             "Another weight would test the loss better."
         )
     if summary.states["stopped"] > summary.num_too_costly and not brief:
-        found.append("Trials that were stopped early count with what they had reached by then.")
+        found.append(
+            "Trials that were stopped early stand with what they had reached by then, and with "
+            "how many epochs that took: they are no equals of those trained to the end."
+        )
     if not results.front.empty:
         found += _of_front(summary.metrics)
     return [*found, *old, *bounds]
@@ -109,14 +119,19 @@ def data_notes(summary: Summary) -> list[str]:
     return [*said, *(f"Data: {text}." for text in summary.data.get("caveats", ()))]
 
 
-def warnings_of(results: Results) -> list[str]:
-    """Return what makes the answer weaker than it looks, the gravest first."""
+def warnings_of(results: Results, *, luck: bool = True) -> list[str]:
+    """Return what makes the answer weaker than it looks, the gravest first.
+
+    Args:
+        results: The results.
+        luck: As in :func:`notes`.
+    """
     summary = results.summary
     return [
         *_state(summary),
         *([_sentence(summary.notice)] if summary.notice else []),
         *data_notes(summary),
-        *(_of_best(results, summary.best) if summary.best is not None else []),
+        *(_of_best(results, summary.best, luck) if summary.best is not None else []),
         *_of_failures(results),
         *bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected),
     ]
@@ -147,6 +162,38 @@ def has_own_control(results: Results, number: int) -> bool:
     return bool(rows["matched"].all())
 
 
+def compared_with(results: Results, number: int) -> pd.DataFrame:
+    """Return the gains that are known of a trial's network, whatever its teacher."""
+    gains = results.gains
+    alike = gains["trial"].isin(same_network(results, number))
+    return gains[alike & gains["gain"].notna()]
+
+
+def same_network(results: Results, number: int) -> list[int]:
+    """Return the trials that train the network of a trial, best first, itself among them."""
+    ranked = results.ranked()
+    own = ranked.loc[ranked["number"] == number, _NETWORK]
+    return ranked.merge(own, on=_NETWORK)["number"].tolist()
+
+
+def share_by_luck(num: int) -> float:
+    """Return how often the best of some trials is ahead of a control that is no worse than they.
+
+    Of ``num + 1`` trainings that differ in nothing but chance each is as often the best.
+    """
+    return num / (num + 1)
+
+
+def lottery(num: int) -> str:
+    """Say how often the best of some trials is ahead of its control by luck alone."""
+    one = "a single trial" if num == 1 else f"the best of {num} trials"
+    times = int(100 * share_by_luck(num))
+    return (
+        f"even if no teacher changed anything, {one} would be ahead of its control in {times} of "
+        "100 sweeps, by luck alone"
+    )
+
+
 def score_on_test(results: Results, number: int) -> float | None:
     """Return what a trial has on the test split, if it was scored there."""
     if TEST_MIOU not in results.epochs:
@@ -155,7 +202,16 @@ def score_on_test(results: Results, number: int) -> float | None:
     return None if scores.empty else float(scores.iloc[-1])
 
 
-def _of_best(results: Results, best: Best) -> list[str]:
+def _luck(results: Results, number: int) -> str:
+    """Say it of the best trial's network, or of the one with most trials where that has none."""
+    num = len(compared_with(results, number))
+    if not num:
+        known = results.gains[results.gains["gain"].notna()]
+        num = int(known["student"].value_counts().iloc[0])
+    return f"Each gain is one pair of trainings: {lottery(num)}."
+
+
+def _of_best(results: Results, best: Best, luck: bool) -> list[str]:
     summary = results.summary
     if not results.confirmation.empty:
         return [*notes(results), *_of_classes(results, best.number)]
@@ -180,6 +236,8 @@ def _of_best(results: Results, best: Best) -> list[str]:
         found.append(_NO_CONTROLS)
     elif best.gain is not None and not has_own_control(results, best.number):
         found.append(f"The {_SHARED}. The {_MIXED}.")
+    if summary.num_gains and luck and not again:
+        found.append(_luck(results, best.number))
     found += _of_classes(results, best.number)
     found += _of_terms(results, best.number)
     if not summary.select and best.best_epoch == best.epochs and best.epochs > 1:

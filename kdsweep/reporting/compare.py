@@ -51,6 +51,7 @@ class Compared(Record):
         params_m: Millions of parameters.
         latency_ms: Median time of a frame at inference, on the machine of that sweep.
         best_epoch, epochs: Epoch of the best value, and epochs of a full training.
+        best_epochs, planned_epochs: Epochs that the best trial has finished, and was to finish.
         num_ended, num_planned: Trials that have ended, and those asked for, without controls.
         num_seeds: Different seeds among the trials.
         hours, gpu_hours: Used so far.
@@ -74,6 +75,8 @@ class Compared(Record):
     params_m: float | None
     latency_ms: float | None
     best_epoch: int | None
+    best_epochs: int | None
+    planned_epochs: int | None
     epochs: int | None
     num_ended: int
     num_planned: int | None
@@ -110,6 +113,8 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
     rows = [
         {
             **vars(one),
+            "teacher": formats.NO_TEACHER if one.student and not one.teacher else one.teacher,
+            "trained": _trained(one),
             "experiment": Path(one.path).name,
             "ended": f"{one.num_ended}/{formats.number(one.num_planned, 'd')}",
         }
@@ -128,6 +133,12 @@ def render_comparison(found: Sequence[Compared], console: Console) -> None:
     print_table(console, title, columns)
     for remark in remarks(found):
         print_bullet(console, remark)
+
+
+def _trained(one: Compared) -> str | None:
+    """Return how long the best trial was trained, where that is not all."""
+    have, planned = one.best_epochs, one.planned_epochs
+    return formats.trained(have, planned) if formats.after(have, planned) else None
 
 
 def remarks(found: Sequence[Compared]) -> list[str]:
@@ -206,7 +217,10 @@ def _of_data(found: Sequence[Compared]) -> list[str]:
     return said
 
 
-_OF_BEST = ("student", "teacher", "value", "gain", "params_m", "latency_ms", "best_epoch")
+_OF_BEST = (
+    "student", "teacher", "value", "gain", "params_m", "latency_ms", "best_epoch",
+    "planned_epochs",
+)  # fmt: skip
 
 
 def _compared(folder: Path, results: Results) -> Compared:
@@ -228,6 +242,7 @@ def _compared(folder: Path, results: Results) -> Compared:
         trial=None if best is None else best.number,
         gain_matched=None if best is None or best.gain is None else bool(matched[best.number]),
         **{name: None if best is None else best[name] for name in _OF_BEST},
+        best_epochs=None if best is None else best.epochs,
         epochs=summary.epochs_per_trial,
         num_ended=sum(summary.states[state] for state in FINAL),
         num_planned=summary.num_planned,

@@ -32,6 +32,7 @@ class Field:
             have a space. ``{metric}`` stands for the sweep's metric; ``{%}`` and ``{points}`` for
             the units of its values and of gains in papers, which others do not name.
         narrow: Its name on the terminal, where that is too wide.
+        missing: What stands for a name that is not there.
         kind: How its values are written.
         keep: How long it stays when the terminal is narrow: the lowest go first, 9 never goes.
         least: Narrowest width that a name may be shortened to there.
@@ -54,6 +55,7 @@ class Field:
     form: str = ""
     metric: str | None = None
     narrow: str = ""
+    missing: str = formats.MISSING
 
     @property
     def is_text(self) -> bool:
@@ -76,7 +78,7 @@ class Field:
     def cells(self, values: pd.Series) -> list[str]:
         """Return the column's values as terminal and page show them."""
         if self.kind in ("name", "cell"):
-            return formats.names(values)
+            return formats.names(values, self.missing)
         if self.kind == "share":
             return [formats.percent(value) for value in values]
         if self.kind == "setting":

@@ -12,10 +12,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from kdsweep.ledger.atomic import write_bytes
+from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import plain
 from kdsweep.reporting.typesetting import to_latex, to_markdown
+from kdsweep.reporting.verdict import verdict
 
 
 def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:
@@ -51,12 +53,14 @@ def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:
 
 
 def to_json(results: Results) -> dict[str, Any]:
-    """Return the summary and every table but the epochs as JSON: a list of rows per table.
+    """Return summary, answer, caveats and every table but the epochs as JSON: rows per table.
 
     Missing numbers are ``None``. The epochs are left to the files: they may be half a million rows.
     """
     tables = {name: _rows(frame) for name, frame in results.tables().items() if name != "epochs"}
-    return {"summary": results.summary.to_json(), **tables}
+    answer = verdict(results)
+    said = {} if answer is None else {"answer": answer.to_json()}
+    return {"summary": results.summary.to_json(), **said, "caveats": notes(results), **tables}
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

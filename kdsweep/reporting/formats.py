@@ -14,6 +14,7 @@ import pandas as pd
 from kdsweep.config import metrics
 
 MISSING = "–"
+NO_TEACHER = "none"
 STATE_STYLES = {
     "done": "green",
     "running": "cyan",
@@ -84,9 +85,21 @@ def setting(value: Any) -> str:
     return number(value, "") if value is None or pd.isna(value) else str(value)
 
 
-def names(values: Iterable[Any]) -> list[str]:
+def names(values: Iterable[Any], missing: str = MISSING) -> list[str]:
     """Return names of a table's column."""
-    return [MISSING if pd.isna(value) else str(value) for value in values]
+    return [missing if pd.isna(value) else str(value) for value in values]
+
+
+def trained(epochs: Any, planned: Any) -> str:
+    """Return how long a trial was trained: ``12``, or ``3 of 12`` where that is not all."""
+    is_short = not pd.isna(planned) and epochs < planned
+    return f"{epochs} of {planned}" if is_short else number(epochs, "d")
+
+
+def after(epochs: Any, planned: Any) -> str:
+    """Return what has to stand beside a number of a trial that was not trained to its end."""
+    is_short = not (pd.isna(epochs) or pd.isna(planned)) and epochs < planned
+    return f"after {epochs} of {planned} epochs" if is_short else ""
 
 
 def few(values: Sequence[Any]) -> str:

@@ -8,6 +8,7 @@ from kdsweep.ledger import Experiment
 from kdsweep.reporting import formats
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.status import Status
+from kdsweep.reporting.verdict import verdict
 
 # A budget counts all sessions, so going on needs a larger one.
 _BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hours N"}
@@ -45,9 +46,12 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
         if summary.cpus_per_trial and not summary.gpu_hours:
             again += f" --threads {summary.cpus_per_trial}"
         commands.append((again, "train the best trial again"))
-        if results.confirmation.empty and summary.state == "done" and not confirmed:
-            confirm = f"kdsweep confirm {formats.short_path(folder)}"
-            commands.append((confirm, "did the teacher help? the best jobs on fresh seeds"))
+        answer = verdict(results)
+        settling = None if answer is None else answer.settling
+        if settling is not None and summary.state == "done" and not confirmed:
+            about = f"about {formats.duration(settling.hours)} of training"
+            purpose = f"does a teacher help? trial {settling.trial} on fresh seeds, {about}"
+            commands.append((settling.command, purpose))
     return commands
 
 

@@ -10,12 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from kdsweep.config.metrics import metric_of
+from kdsweep.ledger.trials import title
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import declared, print_state, print_table, print_text
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.next_steps import what_now
 from kdsweep.reporting.pareto import front_sentence
-from kdsweep.reporting.status import Damaged, RunningTrial, Status
+from kdsweep.reporting.status import BestSoFar, Damaged, RunningTrial, Status
 from kdsweep.reporting.views import EXPERIMENTS, RUNNING, rows_of
 
 
@@ -86,9 +87,15 @@ def _list_row(seen: Status | Damaged) -> dict[str, Any]:
         "failed": seen.states["failed"],
         "best": seen.best.value if seen.best else None,
         "metric": metric_of(seen.metric).name,
-        "label": seen.best.label if seen.best else None,
+        "label": _named(seen.best) if seen.best else None,
         "time": formats.duration(seen.hours),
     }
+
+
+def _named(best: BestSoFar) -> str:
+    """Return the best trial's name, and its epochs if it was not trained to the end."""
+    short = formats.after(best.epochs, best.planned_epochs)
+    return f"{title(best.label, best.student, best.teacher)}{f', {short}' if short else ''}"
 
 
 def _ended(seen: Status) -> str:
@@ -115,7 +122,7 @@ def _status_lines(seen: Status) -> list[str]:
     else:
         lines.append(
             f"best: {metric_of(seen.metric).name} {formats.score(seen.best.value)}, "
-            f"trial {seen.best.number}, {seen.best.label}"
+            f"trial {seen.best.number}, {_named(seen.best)}"
         )
     if seen.front:
         lines.append(front_sentence([each.values for each in seen.front]))

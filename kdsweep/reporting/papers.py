@@ -14,6 +14,7 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import data_notes, notes
 from kdsweep.reporting.columns import Column
 from kdsweep.reporting.fields import Field, View
+from kdsweep.reporting.lengths import pairs_with_epochs, with_epochs
 from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.typesetting import PaperTable
@@ -109,13 +110,13 @@ def _column(field: Field, values: pd.Series, scores: _Scores) -> Column:
 
 def _trials(results: Results, scores: _Scores, top: int) -> _Made:
     ranked = results.ranked()
-    shown = ranked.head(top)
+    shown = with_epochs(ranked.head(top))
     columns = _declared(TRIALS, shown, scores, without=without_gains(results))
     return "trials", f"Best students{_part(len(shown), len(ranked))}{_on(results)}", columns
 
 
 def _pairs(results: Results, scores: _Scores, top: int) -> _Made:
-    shown = results.pairs.head(top)
+    shown = pairs_with_epochs(results.pairs.head(top))
     columns = _declared(PAIRS, shown, scores, without=without_gains(results))
     of = _part(len(shown), len(results.pairs))
     return "pairs", f"Best pairs of teacher and student{of}{_on(results)}", columns
@@ -123,7 +124,7 @@ def _pairs(results: Results, scores: _Scores, top: int) -> _Made:
 
 def _gains(results: Results, scores: _Scores, top: int) -> _Made:
     """Return the gains of the trials in their table: the largest would be a choice of luck."""
-    ranked = results.ranked()
+    ranked = results.searched()
     gains = results.gains.set_index("trial").loc[ranked["number"].head(top).tolist()]
     shown = gains[gains["gain"].notna()].reset_index()
     shown = shown.assign(matched=["yes" if matched else "no" for matched in shown["matched"]])

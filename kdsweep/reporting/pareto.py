@@ -26,7 +26,7 @@ def front_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``trial, label, student, teacher``, one for each metric of the sweep by its name
         (the score at the trial's best epoch; what is measured is the median over all trials of
-        the same network), ``gain, best_epoch, epochs, state``. Without rows for
+        the same network), ``gain, best_epoch, epochs, planned_epochs, state``. Without rows for
         a sweep with a single metric.
     """
     found = sweep.front()
@@ -38,7 +38,7 @@ def front_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
         metric: pd.Series([point[metric] for point in points], dtype="float64")
         for metric in metrics
     }
-    rest = rows[["gain", "best_epoch", "epochs", "state"]]
+    rest = rows[["gain", "best_epoch", "epochs", "planned_epochs", "state"]]
     return pd.concat([rows[list(_COLUMNS)], pd.DataFrame(values), rest], axis=1)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger import Event, Experiment, iter_ledger
 from kdsweep.ledger.driven import is_driven
-from kdsweep.ledger.events import decode_numbers
+from kdsweep.ledger.events import Kind, decode_numbers
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting.confirmation import claims_in, confirmation_table
 from kdsweep.reporting.confirmations import confirmed_source, confirming
@@ -45,7 +45,8 @@ class Results:
     Attributes:
         trials: One row per trial, controls included: ``number, kind, label, student, teacher,
             state, value`` (best value of the sweep's metric), ``best_epoch, last`` (value of the
-            last epoch), ``epochs`` (finished), ``teacher_miou`` and ``agreement`` (share of
+            last epoch), ``epochs`` (finished), ``planned_epochs`` (at full length),
+            ``teacher_miou`` and ``agreement`` (share of
             labelled validation pixels where student and teacher predict the same class; both at the
             best epoch), ``gain, control, params_m`` (millions), what a frame costs the student at
             inference (``macs_g``: billions of multiply-accumulates; ``latency_ms, latency_p95_ms``:
@@ -57,13 +58,15 @@ class Results:
             and is never called best), and one ``param:<path>`` per drawn parameter.
         epochs: One row per finished epoch: ``trial, attempt, epoch, value, stop, time`` and every
             metric of the epoch report.
-        pairs: One row per teacher and student, best first: numbers of trials by fate (those in
-            ``num_too_costly`` are no ``num_stopped``), ``best``, ``median`` (over trials with an
-            epoch, early-stopped ones at what they reached), ``best_trial`` and its gain
-            ``best_gain, median_gain, params_m``.
+        pairs: One row per teacher and student, best first; the teacher of controls is missing.
+            Numbers of trials by fate (those in ``num_too_costly`` are no ``num_stopped``),
+            ``best``, ``median`` (over trials with an epoch, early-stopped ones at what they
+            reached: after ``least_epochs`` to ``most_epochs``), ``median_gain, params_m``, and of
+            the best trial ``best_trial, best_gain, best_epochs`` (finished), ``planned_epochs``.
         front: For a sweep with several metrics the trials that no other beats in everything, best
             score first: ``trial, label, student, teacher``, each metric by its name at the trial's
-            best epoch, ``gain, best_epoch, epochs, state``; empty for a single metric.
+            best epoch, ``gain, best_epoch, epochs, planned_epochs, state``; empty for a single
+            metric.
         gains: One row per search trial: its best value beside its control's within the same epochs.
             ``reason`` says why a gain is missing; ``matched`` whether control and trial differ in
             nothing but teacher and distillation.
@@ -114,11 +117,16 @@ class Results:
         return rows.assign(gain=rows["student"] - rows["control"])
 
     def ranked(self) -> pd.DataFrame:
-        """Return the search trials that may be called best, best first; of equal ones the smaller.
+        """Return the trials that may be called best, best first; of equal ones the smaller.
 
-        These are the ones that have a value and cost no more than allowed.
+        These are the ones that have a value and cost no more than allowed, controls included.
         """
         return rank(eligible(self.trials))
+
+    def searched(self) -> pd.DataFrame:
+        """Return those of :meth:`ranked` that were drawn from the space."""
+        ranked = self.ranked()
+        return ranked[ranked["kind"] == Kind.SEARCH]
 
 
 def load(path: Path | str) -> Results:

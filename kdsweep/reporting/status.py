@@ -54,11 +54,15 @@ class RunningTrial(Record):
 
 @dataclass(frozen=True)
 class BestSoFar(Record):
-    """The best trial of an experiment so far."""
+    """The best trial of an experiment so far, with how far it was trained."""
 
     number: int
     label: str
     value: float | None
+    student: str
+    teacher: str | None
+    epochs: int
+    planned_epochs: int | None
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,7 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         num_controls_ended=sum(t.is_control and t.state.is_final for t in trials),
         num_failures=len(sweep.failures),
         running=tuple(_running(t, now) for t in sweep.running()) if state == "running" else (),
-        best=None if best is None else BestSoFar(best.number, best.label, best.best),
+        best=None if best is None else _best(best),
         hours=sweep.hours(until),
         gpu_hours=sweep.gpu_hours(until),
         max_hours=budgets["max_hours"],
@@ -259,6 +263,18 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         front=tuple(Compromise(t.number, t.label, t.point(sweep.metrics)) for t in sweep.front()),
         data=tuple(dict.fromkeys(name["short"] for name in sweep.data)),
         num_outdated=sweep.num_outdated,
+    )
+
+
+def _best(trial: Trial) -> BestSoFar:
+    return BestSoFar(
+        number=trial.number,
+        label=trial.label,
+        value=trial.best,
+        student=trial.student,
+        teacher=trial.teacher,
+        epochs=trial.epoch,
+        planned_epochs=trial.planned,
     )
 
 

@@ -30,6 +30,7 @@ class Best(Record):
     value: float
     best_epoch: int
     epochs: int
+    planned_epochs: int | None
     state: str
     gain: float | None
     params_m: float | None

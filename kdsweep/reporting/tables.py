@@ -11,9 +11,9 @@ import pandas as pd
 
 from kdsweep.config.metrics import TEACHER_MIOU
 from kdsweep.ledger import Experiment
-from kdsweep.ledger.events import ClassIoUs, Kind
+from kdsweep.ledger.events import ClassIoUs
 from kdsweep.ledger.state import Sweep
-from kdsweep.ledger.trials import CANDIDATES, State, merit
+from kdsweep.ledger.trials import State, merit
 from kdsweep.reporting.epochs import EpochColumns
 
 PARAM = "param:"
@@ -76,6 +76,7 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
             "best_epoch": at(best, "epoch").astype("Int64"),
             "last": at(last, "value").astype("float64"),
             "epochs": at(last, "epoch").fillna(0).astype("int64"),
+            "planned_epochs": pd.Series([t.planned for t in records], dtype="Int64"),
             "teacher_miou": at(best, TEACHER_MIOU).astype("float64"),
             "agreement": at(best, "student/agreement").astype("float64"),
             "gain": np.nan,
@@ -121,15 +122,16 @@ def _costs_of_networks(
 
 
 def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return teachers and students of the search trials, best pair first.
+    """Return teachers and students, best pair first; students without a teacher are pairs too.
 
     What trials that cost more than allowed have reached is left out.
     """
-    search = trials[trials["kind"] == Kind.SEARCH]
-    within = ~search["breaks_bound"]
-    scores = {name: search[name].where(within) for name in ("value", "gain")}
-    search = search.assign(**scores, halved=within & (search["state"] == State.STOPPED))
-    groups = search.groupby(["teacher", "student"], dropna=False, sort=True)
+    within = ~trials["breaks_bound"]
+    scores = {name: trials[name].where(within) for name in ("value", "gain")}
+    behind = trials["epochs"].where(scores["value"].notna())
+    halved = within & (trials["state"] == State.STOPPED)
+    every = trials.assign(**scores, behind=behind, halved=halved)
+    groups = every.groupby(["teacher", "student"], dropna=False, sort=True)
     pairs = groups.agg(
         num_trials=("number", "size"),
         num_complete=("state", lambda states: int((states == State.COMPLETE).sum())),
@@ -139,14 +141,25 @@ def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
         best=("value", "max"),
         median=("value", "median"),
         median_gain=("gain", "median"),
+        least_epochs=("behind", "min"),
+        most_epochs=("behind", "max"),
         params_m=("params_m", "max"),
     ).reset_index()
-    ranked = rank(search[search["value"].notna()])
-    best = ranked.drop_duplicates(["teacher", "student"])[["teacher", "student", "number", "gain"]]
-    named = best.rename(columns={"number": "best_trial", "gain": "best_gain"})
+    whole = {"least_epochs": "Int64", "most_epochs": "Int64"}
+    pairs = pairs.astype(whole)
+    ranked = rank(every[every["value"].notna()])
+    of_best = {
+        "number": "best_trial",
+        "gain": "best_gain",
+        "epochs": "best_epochs",
+        "planned_epochs": "planned_epochs",
+    }
+    best = ranked.drop_duplicates(["teacher", "student"])
+    named = best[["teacher", "student", *of_best]].rename(columns=of_best)
     named["place"] = range(len(named))
     pairs = pairs.merge(named, on=["teacher", "student"], how="left")
-    pairs["best_trial"] = pairs["best_trial"].astype("Int64")
+    numbers = ("best_trial", "best_epochs", "planned_epochs")
+    pairs = pairs.astype(dict.fromkeys(numbers, "Int64"))
     pairs = pairs.sort_values("place", na_position="last", kind="stable")
     return pairs.drop(columns="place").reset_index(drop=True)
 
@@ -220,8 +233,7 @@ def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.Da
 
 def eligible(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials that may be called best: those with a value, within all bounds."""
-    may = trials["kind"].isin(list(CANDIDATES))
-    return trials[may & trials["value"].notna() & ~trials["breaks_bound"]]
+    return trials[trials["value"].notna() & ~trials["breaks_bound"]]
 
 
 def rank(trials: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from kdsweep.ledger.trials import title as trial_title
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import data_notes, notes, nothing_yet
 from kdsweep.reporting.columns import (
@@ -19,9 +20,11 @@ from kdsweep.reporting.columns import (
     print_text,
 )
 from kdsweep.reporting.confirmation import claims_in
+from kdsweep.reporting.lengths import pairs_with_epochs
 from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.pareto import front_sentence, front_title
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.verdict import verdict
 from kdsweep.reporting.views import (
     CLASSES,
     FAILURES,
@@ -52,6 +55,7 @@ def render(results: Results, console: Console, top: int = 10) -> None:
         print_text(console, nothing_yet(results.summary))
     else:
         _print_confirmation(results, console)
+        _print_answer(results, console)
         _print_confirmed_by(results, console)
         print_table(console, *_best_students(results, ranked, top))
         _print_front(results, console, top)
@@ -63,7 +67,7 @@ def render(results: Results, console: Console, top: int = 10) -> None:
         for line in _logs(results):
             print_text(console, line, style="dim", wrap=False)
         console.print()
-    for note in notes(results):
+    for note in notes(results, luck=_luck_untold(results)):
         print_bullet(console, note)
 
 
@@ -77,12 +81,13 @@ def render_best(results: Results, console: Console, top: int = 5) -> None:
     else:
         print_table(console, *_pairs(results, top))
         _print_front(results, console, top)
-        print_text(console, best_sentence(results), style="bold")
-        console.print()
+        _print_answer(results, console)
         _print_confirmed_by(results, console)
-    for note in notes(results, brief=True):
+    for note in notes(results, brief=True, luck=_luck_untold(results)):
         print_bullet(console, note)
-    commands = next_commands(results)
+    answer = verdict(results)
+    told = None if answer is None or answer.settling is None else answer.settling.command
+    commands = [each for each in next_commands(results) if each[0] != told]
     if commands:
         console.print()
         print_text(console, "Next:")
@@ -91,26 +96,24 @@ def render_best(results: Results, console: Console, top: int = 5) -> None:
             print_text(console, f"  {command}", wrap=False, style="cyan")
 
 
-def best_sentence(results: Results) -> str:
-    """Return the best trial in one sentence, ties included."""
-    best = results.summary.best
-    assert best is not None
-    ties = [number for number in results.summary.best_ties if number != best.number]
-    parts = [f"Best: trial {best.number}, {best.label}"]
-    parts.append(
-        f"{results.summary.metric_name} {formats.score(best.value)} at epoch {best.best_epoch}"
-    )
-    if best.gain is not None:
-        parts.append(f"{formats.gain(best.gain)} against its control")
-    if best.params_m is not None:
-        parts.append(f"{best.params_m:.1f} M parameters")
-    if best.latency_ms is not None:
-        parts.append(f"{formats.amount(best.latency_ms)} ms a frame")
-    sentence = ", ".join(parts)
-    if ties:
-        shown = ", ".join(str(number) for number in ties[:5]) + (", …" if len(ties) > 5 else "")
-        sentence += f" (equal: trial{'s' if len(ties) > 1 else ''} {shown})"
-    return sentence
+def _print_answer(results: Results, console: Console) -> None:
+    """Print which network is best, what a teacher did for it, and what would settle that."""
+    answer = verdict(results)
+    if answer is None:
+        return
+    print_text(console, answer.ship, style="bold")
+    print_text(console, answer.teacher)
+    if answer.settle is not None and answer.settling is not None:
+        # The command has a line of its own, so that it can be copied.
+        print_text(console, answer.settle.removesuffix(answer.settling.command).rstrip())
+        print_text(console, f"  {answer.settling.command}", wrap=False, style="cyan")
+    console.print()
+
+
+def _luck_untold(results: Results) -> bool:
+    """Return whether the answer does not say what luck alone does."""
+    answer = verdict(results)
+    return answer is None or not answer.tells_luck
 
 
 def _print_head(results: Results, console: Console) -> None:
@@ -152,7 +155,7 @@ def _best_students(results: Results, ranked: pd.DataFrame, top: int) -> tuple[st
 
 
 def _pairs(results: Results, top: int) -> tuple[str, list[Column]]:
-    shown = results.pairs.head(top)
+    shown = pairs_with_epochs(results.pairs.head(top))
     without = without_gains(results) | without_none(shown, "num_too_costly")
     columns = declared(PAIRS, shown, results.summary.metric_name, without=without)
     return f"Pairs of teacher and student{_first(len(results.pairs), top)}", columns
@@ -236,7 +239,8 @@ def _classes(results: Results) -> tuple[str, list[Column]]:
     shown = results.best_classes()
     without = set() if shown["control"].notna().any() else {"gain"}
     columns = declared(CLASSES, shown, without=without)
-    title = f"IoU of each class: trial {best.number}, {best.label}, epoch {best.best_epoch}"
+    named = trial_title(best.label, best.student, best.teacher)
+    title = f"IoU of each class: trial {best.number}, {named}, epoch {best.best_epoch}"
     return title, columns
 
 

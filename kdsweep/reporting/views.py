@@ -18,6 +18,7 @@ import pandas as pd
 from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.reporting import formats
 from kdsweep.reporting.fields import Field, View, metric_field
+from kdsweep.reporting.lengths import with_epochs
 from kdsweep.reporting.pareto import further_costs
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
@@ -54,7 +55,8 @@ def with_places(ranked: pd.DataFrame, top: int) -> pd.DataFrame:
     ties = ranked["value"].duplicated(keep=False)
     shown = ranked.head(top)
     marks = [f"{p}{'=' if t else ' '}" for p, t in zip(places, ties, strict=True)][: len(shown)]
-    return shown.assign(place=marks, rank=range(1, len(shown) + 1), span=spans(shown))
+    rank = range(1, len(shown) + 1)
+    return with_epochs(shown.assign(place=marks, rank=rank, span=spans(shown)))
 
 
 def spans(trials: pd.DataFrame) -> list[str]:
@@ -67,7 +69,7 @@ def front_rows(results: Results, top: int) -> tuple[pd.DataFrame, dict[str, list
     """Return the first rows of the front, with the columns that only the results know."""
     metrics, shown = results.summary.metrics, results.front.head(top)
     further = further_costs(results.trials, metrics, shown)
-    shown = shown.assign(span=spans(shown), **further)
+    shown = with_epochs(shown.assign(span=spans(shown), **further))
     searched = [replace(metric_field(m), style="bold", bold=True) for m in metrics]
     return shown, {
         "metrics": searched,
@@ -87,7 +89,8 @@ def without_none(shown: pd.DataFrame, *names: str) -> set[str]:
 
 
 def _pair(least: int = 14) -> Iterable[Field]:
-    return (Field("teacher", "teacher", least=least), Field("student", "student", least=least))
+    teacher = Field("teacher", "teacher", least=least, missing=formats.NO_TEACHER)
+    return (teacher, Field("student", "student", least=least))
 
 
 def _iou(network: str) -> Field:
@@ -106,6 +109,8 @@ _COSTS = (
     _cost("latency_p95_ms", 2, known=True),
     _cost("inference_mb", 3, known=True),
 )
+# Values after fewer epochs are no equals of the others, so this never goes.
+_TRAINED = Field("trained", "after", "epochs", "cell", known=True)
 _EPOCHS = (
     Field("span", "best/last", "epoch", "cell", keep=6),
     Field("best_epoch", "best epoch", kind="count"),
@@ -119,6 +124,7 @@ TRIALS = View(
         Field("number", "trial", kind="count", keep=8),
         *_pair(),
         Field("value", "{metric}", kind="score", style="bold", bold=True),
+        _TRAINED,
         Field("gain", "gain", kind="gain", bold=True),
         replace(_SIZE, keep=7),
         *_COSTS,
@@ -136,12 +142,12 @@ TRIALS = View(
         Field("agreement", "agrees", "%", "share", keep=3, known=True),
         Field("seed", "seed", kind="count", keep=2),
     ),
-    terminal="place number teacher student value gain params_m latency_ms macs_g inference_mb "
-    "latency_p95_ms span hours state teacher_miou agreement seed settings",
-    page="rank number value gain student teacher params_m macs_g latency_ms settings best_epoch "
-    "epochs hours state teacher_miou agreement seed",
-    paper="number teacher student value gain teacher_miou params_m macs_g latency_ms inference_mb "
-    "best_epoch epochs hours",
+    terminal="place number teacher student value trained gain params_m latency_ms macs_g "
+    "inference_mb latency_p95_ms span hours state teacher_miou agreement seed settings",
+    page="rank number value trained gain student teacher params_m macs_g latency_ms settings "
+    "best_epoch epochs hours state teacher_miou agreement seed",
+    paper="number teacher student value gain teacher_miou params_m macs_g latency_ms "
+    "inference_mb best_epoch epochs hours",
 )
 PAIRS = View(
     (
@@ -149,8 +155,10 @@ PAIRS = View(
         Field("num_trials", "trials", kind="count"),
         Field("num_complete", "complete", kind="count"),
         Field("best", "best\n{metric}", kind="score", style="bold", bold=True),
+        replace(_TRAINED, key="best_trained"),
         Field("best_gain", "gain of the best", kind="gain", bold=True, narrow="its\ngain"),
         Field("median", "median\n{metric}", kind="score", keep=8, bold=True),
+        replace(_TRAINED, key="median_trained", keep=8),
         Field("median_gain", "median\ngain", kind="gain", keep=7, bold=True),
         replace(_SIZE, keep=6),
         Field("num_stopped", "stopped\nearly", kind="count", keep=4),
@@ -158,23 +166,26 @@ PAIRS = View(
         Field("num_failed", "failed", kind="count", keep=5),
         Field("best_trial", "best\ntrial", kind="count", keep=3),
     ),
-    terminal="teacher student num_trials best best_gain median median_gain params_m num_stopped "
+    terminal="teacher student num_trials best best_trained best_gain median median_trained "
+    "median_gain params_m num_stopped "
     "num_too_costly num_failed best_trial",
     page="teacher student num_trials num_complete num_stopped num_too_costly num_failed best "
-    "best_gain median median_gain params_m",
-    paper="teacher student num_trials best median best_gain median_gain params_m",
+    "best_trained best_gain median median_trained median_gain params_m",
+    paper="teacher student num_trials best best_trained median median_trained best_gain "
+    "median_gain params_m",
 )
 FRONT = View(
     (
         Field("trial", "trial", kind="count"),
-        Field("teacher", "teacher", keep=6, least=14),
+        Field("teacher", "teacher", keep=6, least=14, missing=formats.NO_TEACHER),
         Field("student", "student", least=24),
+        _TRAINED,
         Field("gain", "gain", kind="gain", keep=7, known=True),
         *(replace(field, keep=4) for field in _EPOCHS),
         Field("state", "state", keep=3),
     ),
-    terminal="trial teacher student metrics gain further span state",
-    page="trial student teacher metrics gain further best_epoch epochs state",
+    terminal="trial teacher student metrics trained gain further span state",
+    page="trial student teacher metrics trained gain further best_epoch epochs state",
     paper="trial teacher student metrics gain further best_epoch epochs",
 )
 TERMS = View(
@@ -299,6 +310,7 @@ COMPARED = View(
         Field("teacher", "teacher", keep=7, least=10),
         Field("student", "best student", least=12),
         Field("value", "{metric}", kind="score", style="bold"),
+        _TRAINED,
         Field("gain", "gain", kind="gain", keep=8),
         replace(_SIZE, keep=6),
         replace(_LATENCY, keep=5),
@@ -309,8 +321,8 @@ COMPARED = View(
         Field("trial", "trial", kind="count", keep=2),
         Field("gpu_hours", "GPU-\nhours", kind="amount", keep=4, form=".2f"),
     ),
-    terminal="experiment state teacher student value gain params_m latency_ms ended num_seeds "
-    "epochs hours trial gpu_hours",
+    terminal="experiment state teacher student value trained gain params_m latency_ms ended "
+    "num_seeds epochs hours trial gpu_hours",
 )
 EXPERIMENTS = View(
     (

@@ -122,7 +122,7 @@ def _overview(sweep: Sweep, now: float, width: int) -> Text:
     facts = Text(overflow="ellipsis", no_wrap=True)
     best = sweep.best()
     if best is not None:
-        facts.append(f"best {metric_name(sweep)} {_number(best.best)}", "bold green")
+        facts.append(f"best {metric_name(sweep)} {_number(best.best)}", "bold")
         facts.append(" · ", "dim")
     if sweep.sessions and sweep.sessions[-1].gpus_per_trial:
         facts.append(f"{sweep.gpu_hours(now):.2f} GPU-hours")
@@ -133,7 +133,7 @@ def _overview(sweep: Sweep, now: float, width: int) -> Text:
     facts.append("first epochs" if left is None else f"about {duration(left)} left")
     if best is not None:
         # Last, because a narrow terminal cuts it off.
-        facts.append(" · ", "dim").append(f"best is {_name(best)}")
+        facts.append(" · ", "dim").append(f"best is {best.number:04d} {best.title}{_after(best)}")
     separator = Text("  │  ", "dim") if text.cell_len + facts.cell_len + 5 <= width else Text("\n")
     return Text.assemble(text, separator, facts, no_wrap=True, overflow="ellipsis")
 
@@ -161,6 +161,12 @@ def _running_table(sweep: Sweep, now: float, width: int) -> Table:
 
 def _name(trial: Trial) -> str:
     return f"{trial.number:04d} {trial.label}"
+
+
+def _after(trial: Trial) -> str:
+    """How far a trial came, where that is not to the end."""
+    is_short = trial.planned is not None and trial.epoch < trial.planned
+    return f", after {trial.epoch} of {trial.planned} epochs" if is_short else ""
 
 
 def _number(value: float | None) -> str:

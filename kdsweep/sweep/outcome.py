@@ -28,7 +28,7 @@ class Outcome:
         num_left: Trials that have not ended, those not drawn yet too.
         num_controls: Controls so far.
         num_failed_controls: Those of them that failed.
-        best_trial: Number of the search trial with the best value.
+        best_trial: Number of the trial with the best value, controls included.
         best_label: Its name.
         best_value: Its value.
         hours: Wall-clock hours over all sessions.
@@ -59,9 +59,10 @@ class Outcome:
 def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
     """How a sweep stands at the end of a session."""
     best = sweep.best()
-    fates = Counter(trial.state for trial in sweep.trials.values() if not trial.is_control)
+    search = [trial for trial in sweep.trials.values() if not trial.is_control]
     controls = [trial for trial in sweep.trials.values() if trial.is_control]
-    num_too_costly = sum(trial.breaks_bound for trial in sweep.trials.values())
+    num_too_costly = sum(trial.breaks_bound for trial in search)
+    fates = Counter(trial.state for trial in search)
     return Outcome(
         experiment=experiment.path,
         exit_code=exit_code(sweep),

@@ -283,10 +283,20 @@ def test_the_rule_for_ties():
 
 def test_who_may_be_called_best():
     told = Told(trials=3).trial(0, "control").trial(1).trial(2).trial(3)
-    told.run(0, [0.9], "complete").run(1, [0.8], "constraint").run(2, [0.1])
-    assert [trial.number for trial in told.sweep.candidates()] == [2]
-    assert told.sweep.best().number == 2
+    told.run(0, [0.3], "complete").run(1, [0.8], "constraint").run(2, [0.1])
+    assert [trial.number for trial in told.sweep.candidates()] == [0, 2]
+    assert told.sweep.best().number == 0
     assert Sweep().best() is None
+
+
+def test_a_control_that_breaks_a_bound_goes_on_and_is_no_candidate():
+    latency = "student/latency_ms"
+    told = Told(trials=1, constraints={latency: 10.0}).trial(0, "control").trial(1)
+    for epoch, cost in ((1, 9.0), (2, 11.0)):
+        assert told.sweep.trials[0].is_candidate == (epoch == 2)
+        told.tell(EpochEvent, trial=0, epoch=epoch, value=0.5, costs={latency: cost})
+    assert told.sweep.trials[0].state is State.RUNNING
+    assert told.sweep.candidates() == []
 
 
 # -- controls --------------------------------------------------------------------------------------

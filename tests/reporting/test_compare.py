@@ -40,8 +40,8 @@ def test_the_best_of_each_stands_side_by_side(tmp_path, mixed, small, new_story)
     assert (first.num_ended, first.num_planned, first.num_seeds) == (3, 4, 2)
     assert first.hours == pytest.approx(9 * 36 / 3600)
     assert first.gpu_hours == pytest.approx(9 * 18 / 3600)
-    assert (second.value, second.gain_matched) == (0.4, False)
-    assert second.gain == pytest.approx(-0.1)
+    assert (second.value, second.teacher, second.gain) == (0.5, None, None)
+    assert (second.best_epochs, second.planned_epochs) == (1, 1)
     assert (third.value, third.student, third.gain_matched, third.num_ended) == (None,) * 3 + (0,)
     json.dumps([one.to_json() for one in found], allow_nan=False)
 
@@ -64,7 +64,8 @@ def test_a_comparison_fits_and_says_what_to_keep_in_mind(tmp_path, mixed, small,
     assert "Not the same number of training frames" in flat
     assert "validation frames" not in flat
     assert "Not the same number of epochs" in flat
-    assert "shared control" in flat
+    worse = next(row for row in rows if row[0].endswith("worse"))
+    assert "none" in worse
 
 
 def test_an_old_experiment_is_marked_wherever_its_numbers_stand(tmp_path, mixed, small):

@@ -63,8 +63,10 @@ def test_every_pair_has_a_cell(mixed):
     cells = figures.pair_cells(results_of(mixed.events))
     assert rows(cells, "teacher", "student", "num_trials", "best", "best_gain", "best_trial") == [
         ("resnet34", "resnet18", 1, 0.55, 0.05, 1),
+        ("none", "resnet18", 1, 0.5, None, 0),
         ("resnet50", "resnet18", 2, 0.36, 0.06, 4),
         ("resnet34", "mobilenet_v2", 1, None, None, None),
+        ("none", "mobilenet_v2", 0, None, None, None),
         ("resnet50", "mobilenet_v2", 0, None, None, None),
     ]
 
@@ -75,7 +77,10 @@ def test_gains_are_drawn_on_a_scale_with_no_gain_in_the_middle(mixed):
     heat_map = drawn[1].traces[0]
     assert heat_map["zmax"] == pytest.approx(0.06)
     assert heat_map["zmin"] == -heat_map["zmax"]
-    assert heat_map["text"] == [["+0.050<br>n = 1", "+0.060<br>n = 2"], ["–<br>n = 1", ""]]
+    short = "<br>after 1 of 3 epochs"
+    assert heat_map["text"] == [
+        ["+0.050<br>n = 1", f"+0.060<br>n = 2{short}"], ["–<br>n = 1", ""]
+    ]  # fmt: skip
 
 
 def test_networks_and_their_front(story):

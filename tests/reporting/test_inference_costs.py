@@ -13,8 +13,9 @@ from kdsweep.reporting.compare import compare, remarks, render_comparison
 from kdsweep.reporting.page.answer import cards, sentences
 from kdsweep.reporting.page.rows import network_rows, trial_rows
 from kdsweep.reporting.papers import paper_tables
-from kdsweep.reporting.terminal import best_sentence, render
+from kdsweep.reporting.terminal import render
 from kdsweep.reporting.trial_files import measured_on
+from kdsweep.reporting.verdict import verdict
 
 
 def costs(macs, latency, **teacher):
@@ -99,21 +100,21 @@ def test_the_answer_names_size_and_latency(measured):
         "34.0 ms), 0.600 billion multiply-accumulates and 30.8 MB of memory at most."
     ) in answer
     assert ("latency", "14.0 ms") in [(card.name, card.value) for card in cards(results, "mIoU")]
-    assert best_sentence(results).endswith("11.2 M parameters, 14.0 ms a frame")
+    assert verdict(results).ship.endswith("11.2 M parameters, 14.0 ms a frame.")
 
 
 def test_tables_show_costs_and_a_dash_where_nothing_was_measured(measured):
     results = results_of(measured.events)
-    assert cells(trial_rows(results, "mIoU"), "latency") == ["14.0", "14.0", "7.0", "–"]
+    assert cells(trial_rows(results, "mIoU"), "latency") == ["14.0", "14.0", "14.0", "7.0", "–"]
     assert cells(network_rows(results, "mIoU"), "memory") == ["–", "30.8", "30.8", "30.8", "–"]
     text = shown(render, results, width=200)
     assert "latency" in text
     assert "0.600" in text
     tables = {table.name: table for table in paper_tables(results)}
     columns = {column.header: column.cells for column in tables["trials"].columns}
-    assert columns["latency (ms)"] == ["14.0", "14.0", "7.0", "–"]
-    assert columns["MACs (G)"] == ["0.600", "0.600", "0.200", "–"]
-    assert columns["memory (MB)"] == ["30.8", "30.8", "30.8", "–"]
+    assert columns["latency (ms)"] == ["14.0", "14.0", "14.0", "7.0", "–"]
+    assert columns["MACs (G)"] == ["0.600", "0.600", "0.600", "0.200", "–"]
+    assert columns["memory (MB)"] == ["30.8", "30.8", "30.8", "30.8", "–"]
 
 
 def test_settings_stand_before_how_long_it_took(story):

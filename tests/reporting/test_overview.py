@@ -30,7 +30,7 @@ def test_a_status_counts_what_the_report_counts(tmp_path, mixed):
     }  # fmt: skip
     assert (seen.num_ended, seen.num_planned) == (3, 4)
     assert (seen.num_controls, seen.num_controls_ended, seen.num_failures) == (1, 1, 1)
-    assert seen.best == BestSoFar(1, "resnet34→resnet18", 0.55)
+    assert seen.best == BestSoFar(1, "resnet34→resnet18", 0.55, "resnet18", "resnet34", 3, 3)
     assert seen.silent_s == pytest.approx(72)
     # Nine spells of 36 s in the ledger, and the 72 s since, at half a GPU.
     assert seen.hours * 3600 == pytest.approx(9 * 36 + 72)

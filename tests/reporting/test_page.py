@@ -163,8 +163,9 @@ def page(sweep: Any, tmp_path: Path) -> Path:
 def test_every_part_says_what_it_is_about(page: Path) -> None:
     text = text_of(page.read_text())
     for sentence in (
-        "The best student is resnet18, taught by resnet34, in trial 14: mIoU 0.540",
-        "That is 0.040 more than its control",
+        "Best: resnet34→resnet18, trial 14: mIoU 0.540",
+        "With its teacher it was 0.040 ahead of the same student without one (trial 0)",
+        "the best of 13 trials would be ahead of its control in 92 of 100 sweeps, by luck alone",
         "One seed only",
         "has never been scored",
         "1 class never seen in the validation split and left out of the mean: pole",
@@ -280,11 +281,12 @@ def test_in_a_browser(page: Path) -> None:
     assert found["drawn"] >= len(found["plots"]) >= 12
     assert found["errors"] == []
     assert {"Share chart...", "Edit in Chart Studio"}.isdisjoint(found["buttons"])
-    assert found["before"] == [str(number) for number in range(14, 0, -1)]
-    assert found["down"] == found["before"]
-    assert found["up"] == found["before"][::-1]
+    taught = [str(number) for number in range(14, 0, -1)]
+    assert found["before"] == [*taught[:4], "0", *taught[4:]]
+    assert found["down"] == [*taught, "0"]
+    assert found["up"] == found["down"][::-1]
     assert found["sorted"] == "ascending"
-    assert (found["filtered"], found["count"]) == (["3"], "1 of 14")
+    assert (found["filtered"], found["count"]) == (["3"], "1 of 15")
     assert found["align"] == "right"
     assert found["pictures"] == [[40, True]] * 6
     assert "<img src=x onerror=" in found["hover"]
@@ -346,7 +348,8 @@ def test_pages_of_sweeps_with_little_in_them(kind: str, sentence: str, story: An
 
 def test_the_mixed_sweep_has_a_gain_in_words(mixed: Any) -> None:
     text = text_of(render_page(results_of(mixed.events)))
-    assert "That is 0.050 more than its control" in text
+    assert "With its teacher it was 0.050 ahead of the same student without one" in text
+    assert "in one pair of trainings, which is no proof" in text
     assert "Generated scenes: these scores say nothing about real roads." in text
     assert "Stopping weak trials early saved about" in text
 

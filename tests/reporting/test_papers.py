@@ -8,6 +8,7 @@ import pytest
 from experiments_on_disk import results_of
 
 from kdsweep.reporting.columns import Column, declared
+from kdsweep.reporting.lengths import pairs_with_epochs
 from kdsweep.reporting.page.rows import pair_rows
 from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.typesetting import PaperTable, to_latex, to_markdown
@@ -50,9 +51,12 @@ def test_markdown_has_the_ledgers_numbers_with_units(mixed):
         "1", "resnet34", "resnet18", "**55.0**", "+5.0", "60.0", "11.2"
     ]  # fmt: skip
     assert markdown_rows(tables["pairs"])[1] == [
-        "resnet50", "resnet18", "2", "36.0", "30.5", "**+6.0**", "+0.5", "11.2"
+        "none", "resnet18", "1", "50.0", "3", "50.0", "3", "–", "–", "11.2"
     ]  # fmt: skip
-    assert markdown_rows(tables["pairs"])[2][3:7] == ["–"] * 4
+    assert markdown_rows(tables["pairs"])[2] == [
+        "resnet50", "resnet18", "2", "36.0", "1 of 3", "30.5", "1 of 3", "**+6.0**", "+0.5", "11.2"
+    ]  # fmt: skip
+    assert markdown_rows(tables["pairs"])[3][3:9] == ["–"] * 6
     assert "- generated scenes: these scores say nothing about real roads" in text
 
 
@@ -72,12 +76,14 @@ def test_the_better_of_student_and_control_is_bold(mixed):
 
 def test_terminal_page_and_papers_head_a_column_alike(mixed):
     results = results_of(mixed.events)
-    printed = declared(PAIRS, results.pairs, "mIoU", without=("num_too_costly", "best_trial"))
+    pairs = pairs_with_epochs(results.pairs)
+    printed = declared(PAIRS, pairs, "mIoU", without=("num_too_costly", "best_trial"))
     on_page = {f"{name} {unit}".strip() for name, unit, _ in pair_rows(results, "mIoU").headers}
     in_papers = {column.header for column in papers(mixed)["pairs"].columns}
     # The terminal is narrow, and papers give shares in per cent.
     assert {c.header.replace("\n", " ") for c in printed} - on_page == {"params M", "its gain"}
-    assert {re.sub(r" \((%|points)\)", "", h).replace("(M)", "M") for h in in_papers} <= on_page
+    plain = {re.sub(r" \((%|points)\)", "", h) for h in in_papers}
+    assert {re.sub(r"\((M|epochs)\)", r"\1", h) for h in plain} <= on_page
 
 
 def test_latex_has_the_same_cells(mixed):
@@ -102,7 +108,7 @@ def test_latex_has_the_same_cells(mixed):
 
 def test_the_first_of_many_are_shown_and_counted(mixed):
     tables = papers(mixed, top=2)
-    assert tables["trials"].caption == "Best students (2 of 3), roadscenes, validation split"
+    assert tables["trials"].caption == "Best students (2 of 4), roadscenes, validation split"
     assert len(tables["trials"].rows()) == len(tables["gains"].rows()) == 2
 
 
@@ -119,7 +125,7 @@ def test_what_looks_equal_is_bold_together_and_what_is_alone_is_not(story):
 def test_the_least_of_losses_is_no_gain(story):
     story.sweep().session().trial(0, teacher=None).run(0, [0.5])
     story.trial(1, control=0).run(1, [0.4]).trial(2, control=0).run(2, [0.3])
-    assert [row[4] for row in markdown_rows(papers(story)["trials"])] == ["-10.0", "-20.0"]
+    assert [row[4] for row in markdown_rows(papers(story)["trials"])] == ["–", "-10.0", "-20.0"]
 
 
 def test_other_metrics_are_not_turned_into_percent(story):

@@ -203,7 +203,7 @@ def test_the_page_answers_with_the_compromises(searched):
     said = sentences(results, "mIoU")
     assert said[0].startswith("3 students are compromises: from mIoU 0.620 at 28.0 ms")
     assert "beats one of them in mIoU or latency is worse in the other" in said[1]
-    assert said[2].startswith("The best by mIoU is large, taught by resnet34, in trial 0")
+    assert said[2].startswith("Best by mIoU: resnet34→large, trial 0: mIoU 0.620")
     assert cards(results, "mIoU")[0].value == "3"
     table = front_rows(results)
     assert table.title == "Students that no other beats in both mIoU and latency"
@@ -332,7 +332,7 @@ def test_where_everything_costs_too_much_there_is_no_best(hopeless, tmp_path):
 def test_a_glance_knows_the_front_and_the_bounds(tmp_path, searched):
     experiment = write(tmp_path, searched)
     seen = read_status(experiment.path)
-    assert seen.best == BestSoFar(0, "resnet34→large", 0.62)
+    assert seen.best == BestSoFar(0, "resnet34→large", 0.62, "large", "resnet34", 2, 2)
     assert [point["number"] for point in seen.front] == [0, 1, 3]
     assert seen.front[2]["values"] == {"student/miou": 0.48, "student/latency_ms": 9.0}
     assert seen.num_too_costly == 2

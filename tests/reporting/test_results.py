@@ -13,6 +13,7 @@ from kdsweep.errors import ExperimentError
 from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.events import class_ious, decode_numbers
 from kdsweep.reporting import load
+from kdsweep.reporting.tables import plain
 
 
 def row(frame, **where):
@@ -108,18 +109,21 @@ def test_a_retry_with_a_smaller_batch_is_unmatched(story):
 
 def test_pairs_count_fates_and_rank_by_best(mixed):
     pairs = results_of(mixed.events).pairs
-    assert list(zip(pairs["teacher"], pairs["student"], strict=True)) == [
+    assert list(zip(map(plain, pairs["teacher"]), pairs["student"], strict=True)) == [
         ("resnet34", "resnet18"),
+        (None, "resnet18"),
         ("resnet50", "resnet18"),
         ("resnet34", "mobilenet_v2"),
     ]
-    second = pairs.iloc[1]
+    second = pairs.iloc[2]
     assert (second["num_trials"], second["num_stopped"], second["num_failed"]) == (2, 1, 0)
     assert (second["best"], second["best_trial"]) == (0.36, 4)
+    assert (second["best_epochs"], second["planned_epochs"]) == (1, 3)
+    assert (second["least_epochs"], second["most_epochs"]) == (1, 1)
     assert second["median"] == pytest.approx((0.25 + 0.36) / 2)
     assert second["best_gain"] == pytest.approx(0.06)
     assert second["median_gain"] == pytest.approx(0.005)
-    third = pairs.iloc[2]
+    third = pairs.iloc[3]
     assert math.isnan(third["best"])
     assert third["best_trial"] is pd.NA
     assert third["num_failed"] == 1
@@ -247,7 +251,7 @@ def test_empty_and_all_failed(story):
     failed = results_of(story.events)
     assert failed.summary["best"] is None
     assert failed.summary["num_failed_trials"] == 2
-    assert failed.pairs["num_failed"].tolist() == [1]
+    assert failed.pairs["num_failed"].tolist() == [1, 1]
     assert failed.pairs["best"].isna().all()
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from kdsweep.reporting import render, render_best
 from kdsweep.reporting.columns import Column, draw, fit, print_bullet, print_facts
 from kdsweep.reporting.next_steps import next_commands
-from kdsweep.reporting.terminal import best_sentence
+from kdsweep.reporting.verdict import verdict
 
 
 def printed(draw_results, events, width=100, **kwargs):
@@ -31,25 +31,16 @@ def table(text, title):
 
 def test_report_shows_the_ledgers_numbers(mixed):
     text = printed(render, mixed.events, width=120)
-    assert table(text, "Best students")[0][:6] == [
-        "1",
-        "1",
-        "resnet34",
-        "resnet18",
-        "0.550",
-        "+0.050",
-    ]
-    assert table(text, "Best students")[2][:6] == [
-        "3",
-        "2",
-        "resnet50",
-        "resnet18",
-        "0.250",
-        "-0.050",
-    ]
+    students = table(text, "Best students")
+    assert students[0][:7] == ["1", "1", "resnet34", "resnet18", "0.550", "3", "+0.050"]
+    assert students[1][:7] == ["2", "0", "none", "resnet18", "0.500", "3", "–"]
+    assert students[3][:7] == ["4", "2", "resnet50", "resnet18", "0.250", "1 of 3", "-0.050"]
     pairs = table(text, "Pairs of teacher and student")
-    assert pairs[1][:7] == ["resnet50", "resnet18", "2", "0.360", "+0.060", "0.305", "+0.005"]
-    assert pairs[2][:5] == ["resnet34", "mobilenet_v2", "1", "–", "–"]
+    assert pairs[1][:6] == ["none", "resnet18", "1", "0.500", "3", "–"]
+    assert pairs[2][:9] == [
+        "resnet50", "resnet18", "2", "0.360", "1 of 3", "+0.060", "0.305", "1 of 3", "+0.005"
+    ]  # fmt: skip
+    assert pairs[3][:5] == ["resnet34", "mobilenet_v2", "1", "–", "–"]
     classes = table(text, "IoU of each class: trial 1, resnet34→resnet18, epoch 2")
     assert classes[1] == ["car", "0.500", "0.400", "+0.100", "0.600"]
     assert classes[2] == ["pole", "–", "0.200", "–", "0.300"]
@@ -72,11 +63,11 @@ def test_embedded_data_is_always_announced(mixed):
 def test_notes_say_what_the_numbers_do_not_show(mixed, story):
     text = " ".join(printed(render, mixed.events).split())
     assert "one training with one seed" in text
-    assert "stopped early count with what they had reached" in text
+    assert "stopped early stand with what they had reached" in text
     # The one gain from other hyperparameters is what calls for the note.
-    assert "does not show by itself" not in text
+    assert "is by itself no sign" not in text
     mixed.trial(5, control=0, train={"lr": 0.01}).run(5, [0.3])
-    assert "does not show by itself that the teacher helped" in " ".join(
+    assert "is by itself no sign of what the teacher does" in " ".join(
         printed(render, mixed.events).split()
     )
 
@@ -85,7 +76,7 @@ def test_no_controls_no_gain_column(story):
     story.sweep(num_controls=0).session().trial(0).run(0, [0.4])
     text = printed(render, story.events)
     assert "gain" not in text
-    assert "whether the teachers helped cannot be told" in text
+    assert "what the teachers changed cannot be told" in text
 
 
 def test_ties_share_a_place(story):
@@ -94,7 +85,7 @@ def test_ties_share_a_place(story):
         story.trial(number).run(number, [value])
     text = printed(render, story.events)
     assert [row[0] for row in table(text, "Best students")] == ["1=", "1=", "3"]
-    assert best_sentence(results_of(story.events)).endswith("(equal: trial 2)")
+    assert verdict(results_of(story.events)).ship.endswith("(equal: trial 2).")
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
@@ -108,7 +99,7 @@ def test_tables_fit_and_keep_numbers_whole(story, width):
     text = printed(render, story.events, width=width)
     assert all(cell_len(line) <= width for line in text.split("\n") if not line.startswith("log"))
     rows = table(text, "Best students")
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert "0.700" in rows[0]
     assert "+0.400" in rows[0]
     assert ("0.007" in rows[0]) == (width >= 120)

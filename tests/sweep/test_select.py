@@ -27,7 +27,7 @@ def test_the_last_value_is_the_trials_for_sampler_ranking_and_gain(tmp_path):
         assert (trial.best_epoch, trial.best) == (9, trial.values[9])
         assert driver.study.trial(trial.number).value == trial.values[9]
         assert sweep.partner(trial.number)[1] == 9
-    assert sweep.best().best == max(trial.values[9] for trial in search)
+    assert sweep.best().best == max(trial.last for trial in sweep.trials.values())
     assert all(trial.best_epoch < 9 for trial in best.trials.values() if not trial.is_control)
 
 

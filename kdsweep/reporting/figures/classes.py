@@ -1,4 +1,4 @@
-"""Which classes does the best student know, and which did the teacher help with?"""
+"""Which classes does the best student know, beside its teacher and its control?"""
 
 from __future__ import annotations
 

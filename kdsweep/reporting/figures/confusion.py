@@ -127,10 +127,11 @@ def confusion_figures(results: Results) -> list[Figure]:
             _heat_map(
                 Figure(
                     name="confusion-gain",
-                    title="Which confusions did the teacher change?",
+                    title="Which confusions differ from those without a teacher?",
                     caption="The same percentages minus those of its control (trial "
-                    f"{control.trial}, epoch {control.epoch}), in points. Blue: better with the "
-                    "teacher, which is more on the diagonal and less beside it; orange: worse."
+                    f"{control.trial}, epoch {control.epoch}), in points, one training each. "
+                    "Blue: better with the teacher, which is more on the diagonal and less beside "
+                    "it; orange: worse."
                     f"{hidden}",
                     tables={"confusion": cells},
                     traces=[],

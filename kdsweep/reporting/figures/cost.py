@@ -119,15 +119,15 @@ def networks(results: Results) -> pd.DataFrame:
         trainings ended because they cost more than allowed), ``name, params_m, macs_g, latency_ms,
         latency_p95_ms, inference_mb`` (the median over all its trainings in any role), ``best,
         median, num_trials, best_trial`` and ``front, front_macs, front_latency``: on a front are
-        the students that no student beats which costs as much or less. Rows of a role are sorted by
-        size.
+        the students, with a teacher or without (``control``), that no student beats which costs as
+        much or less. Rows of a role are sorted by size.
     """
     trials = results.trials.assign(name=formats.names(results.trials["student"]))
     is_search = trials["kind"] == Kind.SEARCH
     roles = {
         "student": is_search & ~trials["breaks_bound"],
-        "too costly": is_search & trials["breaks_bound"],
-        "control": trials["kind"] == Kind.CONTROL,
+        "too costly": trials["breaks_bound"],
+        "control": ~is_search & ~trials["breaks_bound"],
     }
     parts = [_grouped(trials[rows], "value").assign(role=role) for role, rows in roles.items()]
     measured = [trials]
@@ -179,8 +179,11 @@ def _measured(trainings: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _is_on_front(table: pd.DataFrame, cost: str) -> pd.Series:
-    """Return which students are better than every student that costs as much or less."""
-    students = table[(table["role"] == "student") & table[cost].notna()]
+    """Return which students are better than every student that costs as much or less.
+
+    Those without a teacher are students too.
+    """
+    students = table[table["role"].isin(["student", "control"]) & table[cost].notna()]
     students = students.sort_values([cost, "best"], ascending=[True, False], kind="stable")
     highest = students["best"].cummax()
     beats_all = highest.shift().isna() | (students["best"] > highest.shift())

@@ -52,7 +52,7 @@ def importances(results: Results) -> pd.DataFrame:
         Subspaces", IJCAI 2023.
     """
     nothing = pd.DataFrame({"parameter": pd.Series(dtype="str"), "importance": np.zeros(0)})
-    ranked = results.ranked()
+    ranked = results.searched()
     columns = [
         column
         for column in map(str, ranked)
@@ -126,7 +126,7 @@ def parallel_rows(results: Results) -> pd.DataFrame:
     The best half of at most 400 trials, and an even choice of the others. Costs that the sweep
     searches by stand behind the parameters, by their metric's name.
     """
-    ranked = results.ranked()
+    ranked = results.searched()
     columns = [
         column
         for column in map(str, ranked)
@@ -152,7 +152,7 @@ def importance_figures(results: Results) -> list[Figure]:
     table = importances(results)
     if table.empty:
         return []
-    num_trials = len(results.ranked())
+    num_trials = len(results.searched())
     doubt = (
         f" With only {num_trials} trials this is a hint, no more."
         if num_trials < _FEW_TRIALS
@@ -205,7 +205,7 @@ def parallel_figures(results: Results, metric: str) -> list[Figure]:
     drawn = [_dimension(rows[name], short(short_names[name])) for name in shown]
     drawn += [_dimension(rows[cost], _with_unit(cost)) for cost in costs]
     drawn.append({"label": metric, "values": listed(rows["value"]), "tickformat": ".3f"})
-    num_all = len(results.ranked())
+    num_all = len(results.searched())
     caption = "One line a trial. Drag along an axis to see only the trials in a range."
     if len(rows) < num_all:
         caption += f" {len(rows)} of {num_all} trials: the best, and an even choice of the others."

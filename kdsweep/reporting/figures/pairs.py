@@ -28,13 +28,15 @@ def pair_cells(results: Results) -> pd.DataFrame:
     """Return every pair of the sweep, those without a trial too.
 
     Returns:
-        Columns ``teacher, student, num_trials, best, best_gain, best_trial``; best students first,
-        within them best teachers first. Where there is nothing, a number is missing.
+        Columns ``teacher, student, num_trials, best, best_gain, best_trial, best_epochs,
+        planned_epochs``; best students first, within them best teachers first, ``none`` among
+        them. Where there is nothing, a number is missing.
     """
     pairs = results.pairs
-    columns = ["num_trials", "best", "best_gain", "best_trial"]
+    columns = ["num_trials", "best", "best_gain", "best_trial", "best_epochs", "planned_epochs"]
     named = pairs.assign(
-        teacher=formats.names(pairs["teacher"]), student=formats.names(pairs["student"])
+        teacher=formats.names(pairs["teacher"], formats.NO_TEACHER),
+        student=formats.names(pairs["student"]),
     )
     order = {
         side: list(
@@ -65,7 +67,8 @@ def pair_figures(results: Results, metric: str) -> list[Figure]:
                 name="pairs",
                 title="Which pair reaches the most?",
                 caption=f"Best {metric} of the trials of each pair; n is how many there are. "
-                "A pair with few trials may not have met its best settings.",
+                "A pair with few trials may not have met its best settings, and trials that were "
+                "stopped early stand with the epochs they had.",
                 tables={"pairs": cells},
                 traces=[],
             ),
@@ -75,13 +78,14 @@ def pair_figures(results: Results, metric: str) -> list[Figure]:
     if cells["best_gain"].notna().any():
         figures.append(
             _heat_map(
-                cells,
+                cells[cells["teacher"] != formats.NO_TEACHER],
                 "best_gain",
                 Figure(
                     name="pair-gains",
-                    title="Where did a teacher help?",
-                    caption="Gain of each pair's best trial against its student's control. "
-                    "Blue: better with the teacher; orange: worse.",
+                    title="Where was a student ahead with a teacher?",
+                    caption="Difference of each pair's best trial to its student's control at "
+                    "equal epochs, one training each. Blue: ahead with the teacher; orange: "
+                    "behind.",
                     tables={"pair-gains": cells},
                     traces=[],
                 ),
@@ -98,17 +102,24 @@ def _heat_map(cells: pd.DataFrame, column: str, figure: Figure, unit: str) -> Fi
     signed = column == "best_gain"
     form = formats.gain if signed else formats.score
     size = (len(students), len(teachers))
+    counts = zip(shown["best_epochs"], shown["planned_epochs"], strict=True)
+    short_of = [formats.after(*count) for count in counts]
     texts = [
-        f"{form(value)}<br>n = {num}" if num else ""
-        for value, num in zip(shown[column], shown["num_trials"], strict=True)
+        f"{form(value)}<br>n = {num}{f'<br>{said}' if said else ''}" if num else ""
+        for value, num, said in zip(shown[column], shown["num_trials"], short_of, strict=True)
     ]
     hovers = [
         f"{safe(teacher)} → {safe(student)}<br>{unit} {form(value)}<br>"
         f"{formats.counted(num, 'trial')}"
         + ("" if pd.isna(trial) else f", the best is trial {trial}")
-        for teacher, student, num, value, trial in shown[
-            ["teacher", "student", "num_trials", column, "best_trial"]
-        ].itertuples(index=False)
+        + (f" {said}" if said else "")
+        for (teacher, student, num, value, trial), said in zip(
+            shown[["teacher", "student", "num_trials", column, "best_trial"]].itertuples(
+                index=False
+            ),
+            short_of,
+            strict=True,
+        )
     ]
     values = shown[column].to_numpy(dtype=np.float64)
     farthest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0

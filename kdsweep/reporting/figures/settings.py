@@ -30,7 +30,7 @@ def drawn_parameters(results: Results) -> list[str]:
 
     The choice of networks is left out: the pairs show it.
     """
-    search = results.ranked()
+    search = results.searched()
     names = [
         column.removeprefix(PARAM)
         for column in map(str, search)
@@ -47,7 +47,7 @@ def response_points(results: Results, parameter: str) -> pd.DataFrame:
     Returns:
         Columns ``trial, label, setting`` (number or text), ``value, epochs``.
     """
-    rows = results.ranked()
+    rows = results.searched()
     rows = rows[rows[f"{PARAM}{parameter}"].notna()]
     return pd.DataFrame(
         {

@@ -44,10 +44,11 @@ def curves(results: Results) -> pd.DataFrame:
         because it costs more than allowed), ``place`` (from 1, by the best value; missing for
         controls and what is too costly), ``epoch, value, stop``; best trials first.
     """
-    ranked = results.ranked()
+    ranked = results.searched()
     trials = results.trials
-    controls = trials[(trials["kind"] == Kind.CONTROL) & trials["value"].notna()]
-    costly = trials[trials["breaks_bound"] & trials["value"].notna()]
+    is_control = trials["kind"] == Kind.CONTROL
+    controls = trials[is_control & trials["value"].notna()]
+    costly = trials[~is_control & trials["breaks_bound"] & trials["value"].notna()]
     others = ranked.iloc[_MOST_BEST:]
     if len(others) > _MOST_OTHERS:
         others = others.iloc[np.linspace(0, len(others) - 1, _MOST_OTHERS).round().astype(int)]
@@ -135,7 +136,7 @@ def training_figures(results: Results, metric: str) -> list[Figure]:
 
 def _learning(results: Results, drawn: pd.DataFrame, metric: str) -> Figure:
     band = envelope(results)
-    num_search = len(results.ranked())
+    num_search = len(results.searched())
     traces: list[Trace] = []
     if num_search > _FEW_TRIALS:
         traces += _band(band)
@@ -273,12 +274,14 @@ def _cohort(results: Results, metric: str, number: int) -> Figure:
         )
         if course[role].notna().any()
     ]
+    title = "Did the best student follow its teacher, and leave its control behind?"
+    who = ", its teacher, which learns at the same time, and its control, which learns alone"
+    if results.summary.best is not None and results.summary.best.teacher is None:
+        title, who = "How did the best student learn?", ", which learns without a teacher"
     return Figure(
         name="best-cohort",
-        title="Did the best student follow its teacher, and leave its control behind?",
-        caption=f"{metric} on the validation split after each epoch: trial "
-        f"{number}, its teacher, which learns at the same time, and its "
-        "control, which learns alone.",
+        title=title,
+        caption=f"{metric} on the validation split after each epoch: trial {number}{who}.",
         tables={"best-cohort": course},
         traces=traces,
         layout={

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
+from kdsweep.ledger.trials import title
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import has_own_control, nothing_yet, score_on_test
-from kdsweep.reporting.confirmation import claims_in
+from kdsweep.reporting.confirmation import Claim, claims_in
 from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
 from kdsweep.reporting.pareto import front_sentence, names_of
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best
+from kdsweep.reporting.tables import plain
+from kdsweep.reporting.verdict import claims_about, verdict
 
 
 @dataclass(frozen=True)
@@ -44,19 +49,33 @@ def cards(results: Results, metric: str) -> list[Card]:
             if len(results.front) > 1
             else []
         ),
-        Card(metric, formats.score(best.value), f"validation split, epoch {best.best_epoch}"),
-        Card("student", formats.names([best.student])[0], f"trial {best.number}"),
-        Card("teacher", formats.names([best.teacher])[0], _teacher_detail(best)),
+        Card("student", best.student, f"trial {best.number}"),
+        Card("teacher", best.teacher or formats.NO_TEACHER, _teacher_detail(best)),
+        Card(metric, formats.score(best.value), _value_detail(best)),
+        *_gain_cards(results, best),
     ]
-    if best.gain is not None:
-        shared = "" if has_own_control(results, best.number) else ", which is shared"
-        found.append(Card("gain", formats.gain(best.gain), f"over its control{shared}"))
     if best.params_m is not None:
         found.append(Card("size", f"{best.params_m:.1f} M", "parameters"))
     if best.latency_ms is not None:
         detail = latency_detail(results, best)
         found.append(Card("latency", f"{formats.amount(best.latency_ms)} ms", detail))
     return found
+
+
+def _gain_cards(results: Results, best: Best) -> list[Card]:
+    """Return the confirmed gain where there is one, else that of one pair of trainings."""
+    confirmed = [one for one in claims_about(results, best) if one.gain is not None]
+    if confirmed:
+        return [_confirmed_gain(one, f", {one.job}, {one.seeds} seeds") for one in confirmed]
+    if best.gain is None:
+        return []
+    shared = "" if has_own_control(results, best.number) else ", which is shared"
+    detail = f"to its control{shared}; one training each"
+    return [Card("difference", formats.gain(best.gain), detail)]
+
+
+def _confirmed_gain(one: Claim, more: str = "") -> Card:
+    return Card(f"gain, {one.split}", formats.gain(one.gain), f"{one.interval}{more}")
 
 
 def _confirmed_cards(results: Results, metric: str) -> list[Card]:
@@ -67,12 +86,15 @@ def _confirmed_cards(results: Results, metric: str) -> list[Card]:
         if one.job == claims[0].job:
             job = f"{one.job}, {formats.counted(one.seeds, 'seed')}"
             found.append(Card(f"{metric}, {one.split}", formats.spread(one.mean, one.sd), job))
-            found.append(Card(f"gain, {one.split}", formats.gain(one.gain), one.interval))
+            found.append(_confirmed_gain(one))
     return found
 
 
 def sentences(results: Results, metric: str) -> list[str]:
-    """Return the answer, one sentence for each thing there is to say."""
+    """Return the answer, a sentence for each thing there is to say.
+
+    Which network is best, what a teacher did for it and what would settle that come first.
+    """
     best = results.summary.best
     if best is None:
         return [nothing_yet(results.summary, on_page=True)]
@@ -80,20 +102,12 @@ def sentences(results: Results, metric: str) -> list[str]:
         subject = f"The student of trial {best.number} ({best.student})"
         claims = [claim.sentence for claim in claims_in(results.confirmation)]
         return [*claims, *cost_sentences(results, best, subject)]
-    teacher = "" if best.teacher is None else f", taught by {best.teacher},"
-    searched = "The best student is"
-    if not results.front.empty:
-        searched = f"The best by {metric} is"
-    found = [
-        *compromises(results),
-        f"{searched} {best.student}{teacher} in trial {best.number}: {metric} "
-        f"{formats.score(best.value)} on the validation split at epoch {best.best_epoch}"
-        f"{formats.of_protocol(results.summary.protocol)}.",
-    ]
+    answer = verdict(results)
+    assert answer is not None
+    found = [*compromises(results), *answer.sentences]
     test = score_on_test(results, best.number)
     if test is not None:
         found.append(f"On the test split it has {metric} {formats.score(test)}.")
-    found.append(_gain_sentence(results, best))
     found += cost_sentences(results, best)
     if best.agreement is not None:
         percent = formats.percent(best.agreement)
@@ -101,10 +115,6 @@ def sentences(results: Results, metric: str) -> list[str]:
             f"It predicts the same class as its teacher at {percent} % of the labelled pixels."
         )
     found += _pair_sentence(results, metric)
-    ties = [number for number in results.summary.best_ties if number != best.number]
-    if ties:
-        trials = "Trial" if len(ties) == 1 else "Trials"
-        found.append(f"{trials} {formats.few(ties)} reached as much as trial {best.number}.")
     return found
 
 
@@ -122,39 +132,26 @@ def compromises(results: Results) -> list[str]:
     return found
 
 
-def _gain_sentence(results: Results, best: Best) -> str:
-    rows = results.gains[results.gains["trial"] == best.number]
-    if best.gain is None:
-        reason = rows["reason"].dropna().tolist()
-        return f"There is no gain to tell{f': {reason[0]}' if reason else ''}."
-    row = rows.iloc[0]
-    means = "its confirmation" if results.summary.claims_of(best.number) else "kdsweep confirm"
-    amount = abs(best.gain)
-    relation = (
-        "as much as"
-        if round(amount, 3) == 0
-        else f"{formats.score(amount)} {'more' if best.gain > 0 else 'less'} than"
-    )
-    return (
-        f"That is {relation} its control, the student without a teacher (trial {row['control']}), "
-        "reached within as many epochs. One pair of trainings gives no interval for this gain; "
-        f"{means} does."
-    )
-
-
 def _pair_sentence(results: Results, metric: str) -> list[str]:
     pairs = results.pairs[results.pairs["best"].notna()]
     if len(pairs) < 2:
         return []
     first, second = pairs.iloc[0], pairs.iloc[1]
     behind = formats.score(first["best"] - second["best"])
-    names = formats.names([first["teacher"], first["student"], second["teacher"]])
-    student = formats.names([second["student"]])[0]
-    counts = [formats.counted(pair["num_trials"], "trial") for pair in (first, second)]
-    return [
-        f"The best pair is {names[0]}→{names[1]} ({counts[0]}); the next, {names[2]}→{student} "
-        f"({counts[1]}), is {behind} {metric} behind."
-    ]
+    named = [_pair(pair) for pair in (first, second)]
+    return [f"The best pair is {named[0]}; the next, {named[1]}, is {behind} {metric} behind."]
+
+
+def _pair(pair: pd.Series) -> str:
+    teacher, student = plain(pair["teacher"]), pair["student"]
+    short = formats.after(pair["best_epochs"], pair["planned_epochs"])
+    facts = [formats.counted(pair["num_trials"], "trial"), *([f"best {short}"] if short else [])]
+    return f"{title(f'{teacher}→{student}', student, teacher)} ({', '.join(facts)})"
+
+
+def _value_detail(best: Best) -> str:
+    short = formats.after(best.epochs, best.planned_epochs)
+    return f"validation split, epoch {best.best_epoch}{f', {short}' if short else ''}"
 
 
 def _teacher_detail(best: Best) -> str:

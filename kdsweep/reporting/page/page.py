@@ -24,6 +24,7 @@ from kdsweep.reporting.page.confirmed import Related, related
 from kdsweep.reporting.page.pictures import Gallery, gallery
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Summary
+from kdsweep.reporting.verdict import verdict
 
 PAGE = "index.html"
 FIGURES = "figures"
@@ -113,12 +114,13 @@ def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | N
 
 def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | None) -> list[Part]:
     metric = printable(results.summary.metric_name)
+    found = verdict(results)
     losses = "No weights, temperatures or other settings were drawn, or no trial has a value yet."
     return [
         Part(
             "answer",
             "Answer",
-            "Which student is best, and how sure is that?",
+            "Which network to ship, did a teacher put it ahead, and what would settle that?",
             answer.sentences(results, metric),
             figures["answer"],
             tables=[
@@ -127,7 +129,7 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             ],
             cards=answer.cards(results, metric),
             related=related(results, PAGE, folder),
-            warnings=warnings_of(results),
+            warnings=warnings_of(results, luck=found is None or not found.tells_luck),
         ),
         Part(
             "pairs",

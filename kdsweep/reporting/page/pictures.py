@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from kdsweep.ledger.trials import title
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.tables import plain
 from kdsweep.reporting.trial_files import control_of, trial_folder
 
 COLUMNS = ("image", "truth", "teacher", "student", "control", "errors")
@@ -94,7 +96,7 @@ def gallery(results: Results) -> Gallery:
     sheets: list[Sheet] = []
     seen: dict[int, tuple[int, int, int]] = {}
     used = 0
-    for number, title in _best_of_each_student(results):
+    for number, named in _best_of_each_student(results):
         frames: dict[int, tuple[Picture, ...]] = {}
         for index, files in _files(results, number).items():
             pictures = _pictures(files, seen)
@@ -104,7 +106,7 @@ def gallery(results: Results) -> Gallery:
             used += size
             frames[index] = pictures
         if frames:
-            sheets.append(Sheet(title, *_without_empty_columns(frames)))
+            sheets.append(Sheet(named, *_without_empty_columns(frames)))
         if len(sheets) == _MOST_SHEETS:
             break
     return Gallery(sheets, _legend(results, seen), cut=used > 0.9 * _MOST_BYTES)
@@ -112,9 +114,11 @@ def gallery(results: Results) -> Gallery:
 
 def _best_of_each_student(results: Results) -> Iterator[tuple[int, str]]:
     best = results.ranked().drop_duplicates("student").head(_MOST_TRIALS)
-    rows = best[["number", "label", "value"]].itertuples(index=False)
-    for number, label, value in rows:
-        yield number, printable(f"Trial {number}, {label}: {formats.score(value)}")
+    for row in best.to_dict("records"):
+        named = title(row["label"], row["student"], plain(row["teacher"]))
+        short = formats.after(row["epochs"], row["planned_epochs"])
+        score = formats.score(row["value"]) + (f", {short}" if short else "")
+        yield row["number"], printable(f"Trial {row['number']}, {named}: {score}")
 
 
 def _files(results: Results, number: int) -> dict[int, dict[str, Path]]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from kdsweep.reporting import formats, views
+from kdsweep.reporting import views
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.figures import FRONTS, class_ious, networks
+from kdsweep.reporting.lengths import pairs_with_epochs
 from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.views import (
@@ -99,7 +100,7 @@ def front_rows(results: Results) -> Table:
 def pair_rows(results: Results, metric: str) -> Table:
     """Return all pairs, best first."""
     pairs = results.pairs
-    shown = pairs.head(_MOST_ROWS)
+    shown = pairs_with_epochs(pairs.head(_MOST_ROWS))
     columns = _columns(PAIRS, shown, metric, without=without_none(shown, "num_too_costly"))
     return _table("pairs", "Pairs", columns, len(pairs), "pairs.csv")
 
@@ -168,13 +169,18 @@ def _columns(
         if field.kind == "setting":
             heading, is_numeric = printable(heading), pd.api.types.is_numeric_dtype(values)
         cells = [
-            Cell(formats.MISSING, None)
+            Cell(field.missing, None)
             if value is None or pd.isna(value)
-            else Cell(printable(text), float(value) if is_numeric else str(value))
+            else Cell(printable(text), _order(value) if is_numeric else str(value))
             for value, text in zip(values, field.cells(shown[field.key]), strict=True)
         ]
         columns.append((heading.replace("\n", " "), unit, is_numeric, cells))
     return columns
+
+
+def _order(value: Any) -> float:
+    """Return what a number is sorted by; ``3 of 12`` goes by the first."""
+    return float(value.split()[0] if isinstance(value, str) else value)
 
 
 def _table(name: str, title: str, columns: list[_Column], num_all: int, file: str) -> Table:
