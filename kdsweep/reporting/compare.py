@@ -30,8 +30,9 @@ class ComparedData(Record):
     num_train: int | None
     num_val: int | None
     fingerprints: list[str] | None = None
+    num_unlabelled: int | None = None
 
-    left_out_if_empty = frozenset({"fingerprints"})
+    left_out_if_empty = frozenset({"fingerprints", "num_unlabelled"})
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _trained(one: Compared) -> str | None:
 def remarks(found: Sequence[Compared]) -> list[str]:
     """Say what has to be kept in mind about a comparison."""
     said = _of_data(found)
-    for key, what in (("num_train", "training"), ("num_val", "validation")):
+    counts = (("num_train", "training"), ("num_val", "validation"))
+    for key, what in (*counts, ("num_unlabelled", "unlabelled")):
         numbers = {one.data[key] for one in found}
         if len(numbers) > 1:
             shown = ", ".join(f"{Path(o.path).name}: {o.data[key]}" for o in found)
