@@ -30,7 +30,7 @@ class ComparedData(Record):
     num_train: int | None
     num_val: int | None
     fingerprints: list[str] | None = None
-    num_unlabelled: int | None = None
+    num_unlabelled: int = 0
 
     left_out_if_empty = frozenset({"fingerprints", "num_unlabelled"})
 
@@ -251,7 +251,10 @@ def _compared(folder: Path, results: Results) -> Compared:
         num_seeds=summary.num_seeds,
         hours=summary.hours,
         gpu_hours=summary.gpu_hours,
-        data=ComparedData(**{each.name: data.get(each.name) for each in fields(ComparedData)}),
+        data=ComparedData(
+            **{each.name: data.get(each.name) for each in fields(ComparedData)}
+            | {"num_unlabelled": data.get("num_unlabelled", 0)}
+        ),
         miou_over=summary.miou_over,
         protocol=summary.protocol,
     )

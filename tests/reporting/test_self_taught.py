@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from kdsweep.ledger import iter_ledger
 from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import Trial
 from kdsweep.reporting import (
     Results,
     load,
@@ -24,6 +26,7 @@ from kdsweep.reporting import (
     write_tables,
 )
 from kdsweep.reporting.caveats import notes, warnings_of
+from kdsweep.reporting.compare import compare, remarks
 from kdsweep.reporting.confirmation import claims_in
 from kdsweep.reporting.figures.confirmed import confirmed_figures, confirmed_gains
 from kdsweep.reporting.figures.cost import networks
@@ -311,6 +314,54 @@ def test_what_is_settled_is_told_of_each_control(story: Any) -> None:
         "against the same student taught by its own average, no difference that matters"
     )
     assert claims[1].to_json()["against"] == "its own average"
+
+
+def test_a_search_over_self_taught_students_says_so(story: Any) -> None:
+    story.sweep(data=FRAMES, num_controls=1, trials=1).session()
+    story.trial(0, teacher=None).run(0, [0.2, 0.3])
+    story.trial(1, teacher=None, own=True, control=0).run(1, [0.2, 0.35])
+    drawn = next(e for e in story.events if e["event"] == "trial" and e["trial"] == 1)
+    drawn["kind"] = "search"
+    results = results_of(story.events)
+    answer = verdict(results)
+    assert answer is not None
+    assert "resnet18 taught by its own average, trial 1" in answer.ship
+    assert "Taught by its own average and other settings it was" not in answer.teacher
+    assert "Taught by its own average it was 0.050 ahead of the same student without a teacher" in (
+        answer.teacher
+    )
+    assert answer.settling is answer.lead is None
+    assert results.summary.num_teachers == 0
+
+
+@pytest.mark.parametrize(
+    ("distill", "by"),
+    [
+        ({"teacher": "self", "pixel_kl": {"weight": 1.0}}, "itself"),
+        ({"teacher": "self", "pixel_kl": {"weight": 0.0}}, None),
+        ({"teacher": "self", "pixel_kl": None}, None),
+        ({"teacher": "online", "pixel_kl": None}, None),
+        ({}, None),
+    ],
+)
+def test_who_teaches_is_read_from_the_job(distill: dict[str, Any], by: str | None) -> None:
+    job = {"teacher": None, "distill": distill}
+    trial = Trial(0, "control", "control r", "r", None, {}, job)
+    assert trial.taught_by == by
+
+
+def test_experiments_with_other_unlabelled_frames_are_told_apart(
+    tmp_path: Path, new_story: Any
+) -> None:
+    folders = [
+        write(tmp_path, story_of(new_story()), "with").path,
+        write(tmp_path, new_story().sweep().session().trial(0).run(0, [0.3]), "without").path,
+    ]
+    said = " ".join(remarks(compare(folders)))
+    told = re.search(r"Not the same number of unlabelled frames \((.*?)\)", said)
+    assert told is not None
+    assert re.findall(r": (\S+?)(?:,|$)", told[1]) == ["204", "0"]
+    assert "Not the same number of unlabelled" not in " ".join(remarks(compare(folders[1:])))
 
 
 def unlabelled(story: Any) -> Results:
