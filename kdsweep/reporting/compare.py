@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -251,13 +252,16 @@ def _compared(folder: Path, results: Results) -> Compared:
         num_seeds=summary.num_seeds,
         hours=summary.hours,
         gpu_hours=summary.gpu_hours,
-        data=ComparedData(
-            **{each.name: data.get(each.name) for each in fields(ComparedData)}
-            | {"num_unlabelled": data.get("num_unlabelled", 0)}
-        ),
+        data=_data(data),
         miou_over=summary.miou_over,
         protocol=summary.protocol,
     )
+
+
+def _data(data: Mapping[str, Any]) -> ComparedData:
+    told: dict[str, Any] = {each.name: data.get(each.name) for each in fields(ComparedData)}
+    told["num_unlabelled"] = data.get("num_unlabelled", 0)
+    return ComparedData(**told)
 
 
 _MUST_AGREE = {

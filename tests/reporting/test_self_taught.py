@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DATA
 from experiments_on_disk import results_of, shown, write
 from rich.console import Console
 
@@ -37,7 +36,7 @@ from kdsweep.reporting.page.answer import cards
 from kdsweep.reporting.page.rows import pair_rows, trial_rows
 from kdsweep.reporting.verdict import verdict
 
-FRAMES = {**DATA, "num_train": 163, "num_unlabelled": 204}
+FRAMES = {"source": "roadscenes", "num_train": 163, "num_unlabelled": 204, "num_val": 48}
 SPLIT = "163 labelled and 204 unlabelled"
 
 
