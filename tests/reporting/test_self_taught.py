@@ -352,9 +352,12 @@ def test_who_teaches_is_read_from_the_job(distill: dict[str, Any], by: str | Non
 def test_experiments_with_other_unlabelled_frames_are_told_apart(
     tmp_path: Path, new_story: Any
 ) -> None:
+    labelled = {key: value for key, value in FRAMES.items() if key != "num_unlabelled"}
     folders = [
         write(tmp_path, story_of(new_story()), "with").path,
-        write(tmp_path, new_story().sweep().session().trial(0).run(0, [0.3]), "without").path,
+        write(
+            tmp_path, new_story().sweep(data=labelled).session().trial(0).run(0, [0.3]), "without"
+        ).path,
     ]
     said = " ".join(remarks(compare(folders)))
     told = re.search(r"Not the same number of unlabelled frames \((.*?)\)", said)
