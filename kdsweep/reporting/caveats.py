@@ -28,6 +28,11 @@ _SELF_GAIN = (
     "gain over self-taught: student minus the same student taught by its own average on the same "
     "frames, likewise; what is left is the teacher's part."
 )
+_TWO_CONTROLS = (
+    "against its own average: the same student on the same frames, unlabelled ones too, taught by "
+    "the running average of its own weights; what is gained over it is the teacher's part. Whether "
+    "a job is settled goes by the control without a teacher."
+)
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
 
@@ -62,6 +67,7 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             if summary.select
             else "validation: at each one's best epoch, chosen on these frames, which flatters "
             "both alike; test: those epochs' students on the test split, scored once.",
+            *([_TWO_CONTROLS] if "against" in results.confirmation else []),
             *settling_notes(results.confirmation),
             *(several if num_jobs > 1 else []),
             *old,

@@ -117,6 +117,8 @@ def test_all_writers_show_the_second_gain(story: Any, tmp_path: Path) -> None:
     assert "self_gain" in (tmp_path / "gains.csv").read_text().split("\n")[0]
     assert "30.6" in (tmp_path / "gains.md").read_text()
     assert any("the teacher's part" in note for note in notes(results))
+    differences = [card.value for card in cards(results, "mIoU") if card.name == "difference"]
+    assert differences == ["+0.057", "+0.040"]
 
 
 def test_the_frames_are_told_everywhere(story: Any, tmp_path: Path) -> None:
@@ -287,6 +289,7 @@ def test_a_confirmation_compares_with_both(story: Any) -> None:
     assert own.claim.startswith("against the same student taught by its own average, no gain")
     assert (plain.verdict, own.verdict) == ("gain", "no difference that matters")
     assert to_json(results)["confirmation"][1]["against"] == "its own average"
+    assert any(note.startswith("against its own average") for note in notes(results))
     text = drawn(results, 240)
     assert "trial 0007, validation: against the same student taught by its own average" in text
     names = [card.name for card in cards(results, "mIoU")]

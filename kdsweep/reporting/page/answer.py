@@ -72,7 +72,12 @@ def _gain_cards(results: Results, best: Best) -> list[Card]:
         return []
     shared = "" if has_own_control(results, best.number) else ", which is shared"
     detail = f"to its control{shared}; one training each"
-    return [Card("difference", formats.gain(best.gain), detail)]
+    found = [Card("difference", formats.gain(best.gain), detail)]
+    if "self_gain" in results.trials:
+        own = plain(results.trials.set_index("number")["self_gain"][best.number])
+        detail = "to itself, taught by its own average"
+        found += [] if own is None else [Card("difference", formats.gain(own), detail)]
+    return found
 
 
 def _confirmed_gain(one: Claim, more: str = "") -> Card:
