@@ -308,11 +308,13 @@ def make_experiment(
     return experiment.path
 
 
-def test_the_best_trial_is_no_control_and_has_a_student(tmp_path: Path) -> None:
+def test_the_best_trial_may_be_a_control_and_has_a_student(tmp_path: Path) -> None:
     values = {0: [0.9], 1: [0.2, 0.7, 0.5], 2: [0.8], 3: [0.6, None]}
     path = make_experiment(tmp_path, values, {0: "control"})
     experiment = Experiment.open(path)
     (experiment.trial(2).best / "student.safetensors").unlink()
+    assert best_trial(experiment) == 0
+    (experiment.trial(0).best / "student.safetensors").unlink()
     assert best_trial(experiment) == 1
     assert choose_student(path).progress() == TrialProgress(epochs=3)
     assert choose_student(path).provenance["experiment"] == path.name
