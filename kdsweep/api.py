@@ -361,6 +361,7 @@ def train(
     """
     from kdsweep.config import Job, load_job
     from kdsweep.ledger import TrialFolder
+    from kdsweep.ledger.given_teachers import teacher_doubts
     from kdsweep.trial import check_job, note_data, prepare_one, run_job
 
     if not isinstance(job, Job):
@@ -369,7 +370,9 @@ def train(
         raise ConfigError("data and overrides are for jobs that are not loaded yet")
     check_job(job)
     folder = TrialFolder(Path(out) if out is not None else new_single_folder(job.name))
-    found = prepare_one(job, folder)
+    found = prepare_one(job, folder, device=device)
+    for doubt in teacher_doubts(found):
+        warnings.warn(doubt, stacklevel=2)
     note_data(folder, found, accept_changed_data, lambda said: warnings.warn(said, stacklevel=4))
     reports = tuple(run_job(job, folder, device=device, num_threads=num_threads))
     return Training(folder.path, reports)

@@ -8,6 +8,7 @@ from datetime import datetime
 import pandas as pd
 
 from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
+from kdsweep.ledger.given_teachers import teacher_doubts
 from kdsweep.reporting import formats
 from kdsweep.reporting.confirmation import settling_notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
@@ -116,6 +117,7 @@ def data_notes(summary: Summary) -> list[str]:
             "These jobs were found on other data than they are confirmed on "
             f"({'; '.join(summary.data['other_data'])})."
         )
+    said += [f"Teacher: {doubt}" for doubt in teacher_doubts(summary.data)]
     return [*said, *(f"Data: {text}." for text in summary.data.get("caveats", ()))]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from kdsweep.labels import training_frames
+from kdsweep.ledger.given_teachers import teacher_scores
 from kdsweep.ledger.trials import title as trial_title
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import data_notes, notes, nothing_yet
@@ -129,12 +131,15 @@ def _print_head(results: Results, console: Console) -> None:
     if data.get("source"):
         parts = [str(data["source"])]
         if data.get("num_train") is not None:
-            parts.append(f"{data['num_train']} training, {data.get('num_val')} validation frames")
+            training = training_frames(data["num_train"], data.get("num_unlabelled"))
+            parts.append(f"{training}, {data.get('num_val')} validation frames")
         if data.get("image_size"):
             parts.append(f"{formats.frame_size(data['image_size'])} (height × width)")
             parts.append(f"scored at {formats.scored_at(summary.protocol)}")
         parts += [f"fingerprint {short[-4:]}" for short in data.get("shorts", ())]
         print_text(console, f"data: {', '.join(parts)}")
+    for score in teacher_scores(data):
+        print_text(console, f"teacher: {score}")
     if summary.notice:
         print_text(console, f"Note: {summary.notice}", style="yellow")
     for note in data_notes(summary):

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.config import JobList, Space
 from kdsweep.errors import ConfigError, DataError, KdsweepError
+from kdsweep.labels import training_frames
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import ExtendEvent, SweepEvent, decode_progress, trial_of
+from kdsweep.ledger.given_teachers import teacher_notes
 from kdsweep.ledger.provenance import mask_secrets
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.cohort_size import (
@@ -33,7 +35,7 @@ from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
 from kdsweep.sweep.study import check_sampler
-from kdsweep.sweep.sweep_data import SweepData
+from kdsweep.sweep.sweep_data import SweepData, known_teachers
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker
 from kdsweep.training.step_cost import StepCost
@@ -158,6 +160,7 @@ class SweepSession:
                 measure=is_new and wanted == "auto",
                 students=[architecture.job for architecture in bounded],
                 num_heads=heads,
+                teachers=known_teachers(jobs, ledger),
                 on_stage=self._start.stages.begin,
                 on_worker=self._start.look_at_worker,
             )
@@ -186,6 +189,8 @@ class SweepSession:
                 self._introduce(experiment, joined, found)
                 for note in data.get("weights", ()):
                     self._progress.note(f"weights:    {note}")
+                for note in teacher_notes(data):
+                    self._progress.note(f"teacher:    {note}")
                 for remark in remarks:
                     self._progress.note(f"data:       {remark}")
                 if preflight.warning:
@@ -338,6 +343,8 @@ class SweepSession:
         note(f"experiment: {experiment.path}")
         for short in data.shorts:
             note(f"data:       {short}")
+        if unlabelled := data.facts.get("num_unlabelled"):
+            note(f"            {training_frames(data.facts['num_train'], unlabelled)} frames")
         if joined.dashboard is not None:
             note(f"dashboard:  {joined.dashboard}")
             note("            it asks for a token, which `ray get-auth-token` prints")

@@ -97,6 +97,9 @@ class Link:
                 "measure": self._resources if task.measure else None,
                 "students": task.students,
                 "num_heads": task.num_heads,
+                "teachers": None
+                if task.teachers is None
+                else {"device": self.plan.device, "known": task.teachers},
             }
         attempt = self.driver.next_attempt() if self.driver is not None else None
         if attempt is None:

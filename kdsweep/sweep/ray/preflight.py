@@ -50,6 +50,7 @@ class PreflightTask:
         measure: Whether to time a few steps of the largest of them.
         students: Jobs whose students' static costs are wanted, as JSON.
         num_heads: Students and controls that a teacher has at once, for what memory they need.
+        teachers: What is known of trained teachers already; ``None`` where none is to be scored.
     """
 
     slot: int
@@ -57,6 +58,7 @@ class PreflightTask:
     measure: bool = False
     students: tuple[dict[str, Any], ...] = ()
     num_heads: int = 1
+    teachers: tuple[dict[str, Any], ...] | None = None
 
 
 class Preflight:
@@ -68,6 +70,7 @@ class Preflight:
         measure: Whether to time a few steps of the largest job.
         students: Jobs whose students' static costs are wanted.
         num_heads: Students and controls that a teacher has at once.
+        teachers: What is known of the jobs' trained teachers already, which are not scored again.
         on_stage: Called with the name of each stage that a worker begins.
         on_worker: Called with each worker's machine and niceness.
         clock: Source of monotonic time.
@@ -88,6 +91,7 @@ class Preflight:
         measure: bool = False,
         students: Sequence[Job] = (),
         num_heads: int = 1,
+        teachers: Sequence[dict[str, Any]] = (),
         on_stage: Callable[[str], None] = lambda name: None,
         on_worker: Callable[[str, int], None] = lambda host, niceness: None,
         clock: Callable[[], float] = time.monotonic,
@@ -95,7 +99,8 @@ class Preflight:
         checked, costed = (
             tuple(job.model_dump(mode="json") for job in j) for j in (jobs, students)
         )
-        first = PreflightTask(0, checked, measure, costed, num_heads)
+        known = tuple(teachers) if any(job.distill.checkpoint for job in jobs) else None
+        first = PreflightTask(0, checked, measure, costed, num_heads, known)
         self._tasks = [first, *(PreflightTask(slot) for slot in range(1, slots))]
         self._handed_out = 0
         self._missing = slots
@@ -170,6 +175,7 @@ def run_task(
     students: Sequence[dict[str, Any]] = (),
     gpus: float = 0.0,
     num_heads: int = 1,
+    teachers: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Import the runner, check and prepare jobs if there are any, then wait to be relieved.
 
@@ -181,6 +187,7 @@ def run_task(
         students: Jobs whose students' static costs are wanted, as JSON.
         gpus: A trial's share of a GPU; 0 where there is none.
         num_heads: Students and controls that a teacher has at once.
+        teachers: What to tell ``score_teachers``; it is not called if left out.
 
     Yields:
         What :meth:`Preflight.reported` takes.
@@ -194,6 +201,9 @@ def run_task(
             check_all(module.check_job, checked)
             yield {"stage": "data"}
             data = module.prepare(checked)
+            if teachers is not None:
+                yield {"stage": "teachers"}
+                data["teachers"] = module.score_teachers(checked, **teachers)
             if gpus or measure is not None or students:
                 yield {"stage": "costs"}
             # Before steps are measured, which would run out of memory without saying as much.
