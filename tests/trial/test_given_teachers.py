@@ -146,6 +146,6 @@ def test_frames_without_labels_are_counted(tiny_data: Path, tmp_path: Path) -> N
     assert "num_unlabelled" not in prepare_one(job, TrialFolder(tmp_path / "trial"))
     assert training_frames(8) == training_frames(8, 0) == "8 training"
     assert training_frames(6, 2) == "6 labelled and 2 unlabelled training"
-    data = type(job.data).model_validate({**job.data.model_dump(), "labels": 6})
+    data = type(job.data).model_validate({**job.data.model_dump(), "num_labelled": 6})
     found = prepare_one(job.model_copy(update={"data": data}), TrialFolder(tmp_path / "trial"))
     assert (found["num_train"], found["num_unlabelled"]) == (6, 2)
