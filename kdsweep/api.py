@@ -190,6 +190,7 @@ def confirm(
     seeds: int = 5,
     until_settled: bool = False,
     max_seeds: int = 20,
+    equal_time: bool = False,
     protocol: Protocol | None = None,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
     address: str | None = None,
@@ -204,6 +205,8 @@ def confirm(
         until_settled: Whether each gets seeds until its gain is settled instead, by a test that
             may be looked at after every seed.
         max_seeds: Most seeds of each then.
+        equal_time: Whether each seed gets a second control, which trains alone for as long as the
+            pair takes, by a few steps measured at the start.
         protocol: The size to score at, ``native`` or ``resized``; that of the sweep if left out.
         experiments: Folder that gets the new experiment's folder.
         address: A Ray cluster to join.
@@ -224,6 +227,7 @@ def confirm(
         seeds=max_seeds if until_settled else seeds,
         protocol=protocol,
         until_settled=until_settled,
+        equal_time=equal_time,
     )
     outcome = run_sweep(
         jobs,

@@ -259,7 +259,7 @@ def preview(
     return Preview(
         space=space,
         num_trials=num_trials,
-        num_controls=num_trials * space.sweep.num_riding() or num_controls,
+        num_controls=num_trials * space.sweep.num_paired or num_controls,
         num_points=num_points,
         epochs=(min(epochs), max(epochs)),
         rungs=tuple(rungs(work(longest))) if space.sweep.stops_early else (),

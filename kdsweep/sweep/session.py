@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,11 @@ from kdsweep.ledger.given_teachers import teacher_notes
 from kdsweep.ledger.provenance import mask_secrets
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.cohort_size import (
-    choose_students_per_teacher,
-    have_one_control,
+    decide_students_per_teacher,
     num_heads,
 )
 from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.equal_time import decide_equal_time, what_to_measure
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
 from kdsweep.sweep.outcome import Outcome, make_outcome, resume_command
@@ -38,7 +37,6 @@ from kdsweep.sweep.study import check_sampler
 from kdsweep.sweep.sweep_data import SweepData, known_teachers
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker
-from kdsweep.training.step_cost import StepCost
 
 if TYPE_CHECKING:
     from kdsweep.sweep.ray.link import Link
@@ -157,7 +155,7 @@ class SweepSession:
             preflight = Preflight(
                 jobs,
                 resources.slots,
-                measure=is_new and wanted == "auto",
+                measure=what_to_measure(self._space) if is_new else None,
                 students=[architecture.job for architecture in bounded],
                 num_heads=heads,
                 teachers=known_teachers(jobs, ledger),
@@ -195,6 +193,7 @@ class SweepSession:
                     self._progress.note(f"data:       {remark}")
                 if preflight.warning:
                     self._progress.note(preflight.warning)
+                decided = self._space, preflight.measured, self._progress.note
                 driver = Driver(
                     self._space,
                     experiment,
@@ -202,8 +201,11 @@ class SweepSession:
                     resources,
                     max_hours=self._max_hours,
                     max_gpu_hours=self._max_gpu_hours,
-                    students_per_teacher=self._students_per_teacher(preflight, resources),
+                    students_per_teacher=decide_students_per_teacher(
+                        *decided, slots=resources.slots
+                    ),
                     static_costs=static_costs,
+                    equal_time=decide_equal_time(*decided),
                 )
                 driver.listeners.append(self._progress)
                 for listener in self._recorders(driver, experiment):
@@ -219,22 +221,6 @@ class SweepSession:
             driver.end()
         notice = driver.sweep.header.data.get("notice")
         return make_outcome(driver.sweep, driver.experiment, notice=notice)
-
-    def _students_per_teacher(self, preflight: Preflight, resources: Plan) -> int:
-        wanted = self._space.sweep.students_per_teacher
-        if wanted != "auto":
-            return wanted
-        if preflight.measured is None:  # the ledger knows
-            return 1
-        chosen = choose_students_per_teacher(
-            StepCost.from_json(preflight.measured["cost"]),
-            self._space.sweep.trials,
-            resources.slots,
-            preflight.measured["memory_bytes"],
-            riding=partial(self._space.sweep.num_riding, one_control=have_one_control(self._space)),
-        )
-        self._progress.note(f"students per teacher: {chosen}, by a few measured steps")
-        return chosen
 
     def _tell_who_trains_alone(self, header: SweepEvent) -> None:
         jobs = self._space.jobs_to_check()

@@ -71,9 +71,9 @@ def test_no_worker_goes_on_before_the_data_are_there_and_all_workers_up(prefligh
 
 def test_the_worker_that_checks_also_measures_if_it_is_asked_to(preflight):
     assert not any(task.measure for task in tasks(preflight))
-    preflight = Preflight(make_space().jobs_to_check(), slots=2, measure=True)
+    preflight = Preflight(make_space().jobs_to_check(), slots=2, measure="largest")
     first, second = tasks(preflight)
-    assert (first.measure, second.measure) == (True, False)
+    assert (first.measure, second.measure) == ("largest", None)
     resources = {"device": "cpu", "num_threads": 1, "share": 0.5}
     result = outcome("fake_training", first.jobs, resources)
     assert result["measured"] == fake_training.measure([], **resources)

@@ -94,7 +94,9 @@ class Link:
                 "kind": "preflight",
                 "title": f"kdsweep worker {task.slot}",
                 "jobs": task.jobs,
-                "measure": self._resources if task.measure else None,
+                "measure": None
+                if task.measure is None
+                else {**self._resources, "each": task.measure == "each"},
                 "students": task.students,
                 "num_heads": task.num_heads,
                 "teachers": None

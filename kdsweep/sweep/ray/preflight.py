@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from kdsweep.config import Job
 from kdsweep.errors import KdsweepError, check_all
@@ -40,6 +40,9 @@ PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
+Measure = Literal["largest", "each"]
+
+
 @dataclass(frozen=True)
 class PreflightTask:
     """Something a worker does before its first trial.
@@ -47,7 +50,7 @@ class PreflightTask:
     Attributes:
         slot: Number of the slot, from 0.
         jobs: Jobs to check and prepare, as JSON; empty for a worker that only imports.
-        measure: Whether to time a few steps of the largest of them.
+        measure: Whether to time a few steps: of the ``largest`` of them, or of ``each``.
         students: Jobs whose students' static costs are wanted, as JSON.
         num_heads: Students and controls that a teacher has at once, for what memory they need.
         teachers: What is known of trained teachers already; ``None`` where none is to be scored.
@@ -55,7 +58,7 @@ class PreflightTask:
 
     slot: int
     jobs: tuple[dict[str, Any], ...] = ()
-    measure: bool = False
+    measure: Measure | None = None
     students: tuple[dict[str, Any], ...] = ()
     num_heads: int = 1
     teachers: tuple[dict[str, Any], ...] | None = None
@@ -67,7 +70,7 @@ class Preflight:
     Args:
         jobs: Jobs that together show every choice of a space.
         slots: Trials at a time.
-        measure: Whether to time a few steps of the largest job.
+        measure: Whether to time a few steps: of the ``largest`` job, or of ``each``.
         students: Jobs whose students' static costs are wanted.
         num_heads: Students and controls that a teacher has at once.
         teachers: What is known of the jobs' trained teachers already, which are not scored again.
@@ -88,7 +91,7 @@ class Preflight:
         jobs: Sequence[Job],
         slots: int,
         *,
-        measure: bool = False,
+        measure: Measure | None = None,
         students: Sequence[Job] = (),
         num_heads: int = 1,
         teachers: Sequence[dict[str, Any]] = (),
