@@ -52,7 +52,9 @@ def _said(teacher: Mapping[str, Any]) -> str:
 def _doubt(teacher: Mapping[str, Any]) -> str | None:
     """Return why a teacher's score is lower than it should be, in words."""
     miou, own = teacher["miou"], teacher["own_miou"]
-    if own is not None and own - miou > _MOST_LOST:
+    if own is not None:
+        if own - miou <= _MOST_LOST:
+            return None
         why = f"its own card says {own:.3f}"
     elif miou < min(0.5, 1.5 / teacher["num_classes"]):
         why = f"barely more than guessing one of {teacher['num_classes']} classes"

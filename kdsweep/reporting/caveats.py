@@ -117,7 +117,7 @@ def data_notes(summary: Summary) -> list[str]:
             "These jobs were found on other data than they are confirmed on "
             f"({'; '.join(summary.data['other_data'])})."
         )
-    said += [f"Teacher: {doubt}" for doubt in teacher_doubts(summary.data)]
+    said += [f"The teacher {doubt}" for doubt in teacher_doubts(summary.data)]
     return [*said, *(f"Data: {text}." for text in summary.data.get("caveats", ()))]
 
 
