@@ -55,11 +55,12 @@ def prepare(jobs):
 
 
 def score_teachers(jobs, *, device, known=()):
-    """Teachers that all score alike."""
+    """Teachers that all score what the environment says."""
+    miou = float(os.environ.get("FAKE_TEACHER_MIOU", "0.7"))
     paths = dict.fromkeys(job.distill.checkpoint for job in jobs if job.distill.checkpoint)
     scored = {teacher["checkpoint"]: teacher for teacher in known}
     facts = {"label": device, "num_frames": 2, "num_classes": 2, "own_miou": None}
-    return [scored.get(path) or {"checkpoint": path, "miou": 0.7, **facts} for path in paths]
+    return [scored.get(path) or {"checkpoint": path, "miou": miou, **facts} for path in paths]
 
 
 def check_memory(jobs, gpus_per_trial, students=1):
