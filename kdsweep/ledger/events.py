@@ -318,12 +318,13 @@ class EpochNumbers(_EpochHead, tag="epoch", kw_only=True, frozen=True):
     """An epoch but for its IoU by class, which stays as JSON: half of a line, and seldom asked for.
 
     Attributes:
-        metrics, stop: As for an :class:`EpochEvent`.
+        metrics, seconds, stop: As for an :class:`EpochEvent`.
         classes: JSON; see :func:`class_ious`.
     """
 
     metrics: dict[str, float | None] | None = None
     classes: Raw = Raw(b"{}")
+    seconds: float = 0.0
     stop: str | None = None
 
     @property

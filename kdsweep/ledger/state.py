@@ -293,7 +293,7 @@ class Sweep:
                 points[trial.number] = tuple(point.values())
         return [self.trials[number] for number in front(points, self.objectives)]
 
-    def partner(self, number: int) -> tuple[Trial, int] | None:
+    def partner(self, number: int, kind: str = "") -> tuple[Trial, int] | None:
         """The control on the same data that a trial is compared with, and at which of its epochs.
 
         That is the control's best epoch within as many as the trial has finished, so that neither
@@ -301,12 +301,17 @@ class Sweep:
 
         Args:
             number: The trial.
+            kind: Of the control, where that is not the one without a teacher.
 
         Returns:
             ``None`` if there is no control, or it has not come as far.
         """
-        trial = self.trials[number]
-        control = None if trial.control is None else self.trials.get(trial.control)
+        beside = self.trials[number].control_of(kind)
+        return None if beside is None else self.compared(number, beside)
+
+    def compared(self, number: int, other: int) -> tuple[Trial, int] | None:
+        """Another trial and its best epoch within as many as a trial has; see :meth:`partner`."""
+        trial, control = self.trials[number], self.trials.get(other)
         if control is None or not trial.values or control.epoch < trial.epoch:
             return None
         if control.is_outdated != trial.is_outdated:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from kdsweep.config.metrics import BEST, LAST, chosen_epoch
+from kdsweep.config.sweep import SELF
 from kdsweep.ledger.events import FailEvent, Kind, TrialEvent
+
+# What stands for the teacher of a student that is taught by its own average.
+ITSELF = "itself"
 
 
 class State(StrEnum):
@@ -126,6 +130,15 @@ class Trial:
         """Whether it is a control."""
         return self.kind == Kind.CONTROL
 
+    def control_of(self, kind: str = "") -> int | None:
+        """Number of its control of a kind, the one without a teacher if left out."""
+        return self.further.get(kind) if kind else self.control
+
+    @property
+    def taught_by(self) -> str | None:
+        """Its teacher as tables name it: :data:`ITSELF` where it is taught by its own average."""
+        return ITSELF if self.teacher is None and _is_self_taught(self.job) else self.teacher
+
     @property
     def is_candidate(self) -> bool:
         """Whether it may be called best: it has a value on today's data, and costs no more.
@@ -138,7 +151,7 @@ class Trial:
     @property
     def title(self) -> str:
         """Its name where it is an answer; see :func:`title`."""
-        return title(self.label, self.student, self.teacher)
+        return title(self.label, self.student, self.taught_by)
 
     @property
     def merit(self) -> tuple[float, float, int]:
@@ -225,10 +238,24 @@ def merit(value: float, params_m: float | None, number: int) -> tuple[float, flo
 
 
 def title(label: str, student: str, teacher: str | None) -> str:
-    """Return what a trial is called where it is an answer: ``mobilenet_v2 without a teacher``."""
+    """Return what a trial is called where it is an answer: ``mobilenet_v2 without a teacher``.
+
+    Args:
+        label: Its own name.
+        student: The student's.
+        teacher: The teacher's, as :attr:`Trial.taught_by` has it.
+    """
+    if teacher == ITSELF:
+        return f"{student} taught by its own average"
     return label if teacher is not None else f"{student} without a teacher"
 
 
 def best_first(trials: Iterable[Trial]) -> list[Trial]:
     """Return the trials that have a value, best first; see :func:`merit`."""
     return sorted((t for t in trials if t.best is not None), key=lambda trial: trial.merit)
+
+
+def _is_self_taught(job: Mapping[str, Any]) -> bool:
+    distill = job.get("distill") or {}
+    terms = [term for term in distill.values() if isinstance(term, Mapping)]
+    return distill.get("teacher") == SELF and any(term.get("weight", 1) > 0 for term in terms)

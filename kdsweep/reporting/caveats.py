@@ -5,27 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import pandas as pd
-
 from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
 from kdsweep.ledger.given_teachers import teacher_doubts
 from kdsweep.reporting import formats
-from kdsweep.reporting.confirmation import settling_notes
+from kdsweep.reporting.comparisons import compared_with, has_own_control, lead_of_best, lottery
+from kdsweep.reporting.confirmation import EQUALLY_LONG, ITS_OWN, settling_notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best, Summary
+from kdsweep.training.report import term_title
 
 _NO_CONTROLS = "No controls: what the teachers changed cannot be told from this sweep."
 _SEEDS = "Differences no larger than those between seeds show nothing"
 _SHARED = "control is shared: it was trained once, at the middle of the search space's ranges"
 _MIXED = "gain mixes the teacher's effect with that of other hyperparameters"
-# What tells networks apart in the tables.
-_NETWORK = ["student", "params_m", "macs_g"]
 _OF_SEEN = (
     "mIoU counts the classes in labels or predictions, as kdsweep did when this experiment began: "
     "one pixel predicted as a class that no label has brings in an IoU of 0. Since 29 November "
     "2026 labels alone say which classes count, so newer experiments compare with it roughly."
+)
+_SELF_GAIN = (
+    "gain over self-taught: student minus the same student taught by its own average on the same "
+    "frames, likewise; what is left is the teacher's part."
+)
+_TWO_CONTROLS = (
+    "against its own average: the same student on the same frames, unlabelled ones too, taught by "
+    "the running average of its own weights; what is gained over it is the teacher's part. Whether "
+    "a job is settled goes by the control without a teacher."
+)
+_EQUAL_TIME = (
+    "against equal time: the same student without a teacher for more epochs, as many as take as "
+    "long as the pair with its teacher, by steps that were timed before. Whether a job is settled "
+    "goes by the control of as many epochs."
 )
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
@@ -61,14 +73,16 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             if summary.select
             else "validation: at each one's best epoch, chosen on these frames, which flatters "
             "both alike; test: those epochs' students on the test split, scored once.",
+            *_of_further_controls(results),
             *settling_notes(results.confirmation),
             *(several if num_jobs > 1 else []),
             *old,
         ]
     found = [
+        *_behind(results),
         f"Each value is one training with one seed, at its {summary.select or 'best'} epoch on the "
         "validation split. "
-        f"{_SEEDS}."
+        f"{_SEEDS}.",
     ]
     if summary.num_gains:
         found.append(
@@ -81,6 +95,8 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
                 "what the teacher does."
             )
         )
+        if "self_gain" in results.gains and results.gains["self_gain"].notna().any():
+            found.append(_SELF_GAIN)
         if luck:
             found.append(_luck(results, summary.best.number))
     elif summary.num_controls == 0:
@@ -99,6 +115,12 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
     if not results.front.empty:
         found += _of_front(summary.metrics)
     return [*found, *old, *bounds]
+
+
+def _of_further_controls(results: Results) -> list[str]:
+    against = set(results.confirmation.get("against", ()))
+    told = {ITS_OWN: _TWO_CONTROLS, EQUALLY_LONG: _EQUAL_TIME}
+    return [note for kind, note in told.items() if kind in against]
 
 
 def data_notes(summary: Summary) -> list[str]:
@@ -158,50 +180,24 @@ def nothing_yet(summary: Summary, *, on_page: bool = False) -> str:
     return "No trial has finished an epoch yet."
 
 
-def has_own_control(results: Results, number: int) -> bool:
-    """Return whether a trial and its control differ in nothing but teacher and distillation."""
-    rows = results.gains[results.gains["trial"] == number]
-    return bool(rows["matched"].all())
-
-
-def compared_with(results: Results, number: int) -> pd.DataFrame:
-    """Return the gains that are known of a trial's network, whatever its teacher."""
-    gains = results.gains
-    alike = gains["trial"].isin(same_network(results, number))
-    return gains[alike & gains["gain"].notna()]
-
-
-def same_network(results: Results, number: int) -> list[int]:
-    """Return the trials that train the network of a trial, best first, itself among them."""
-    ranked = results.ranked()
-    own = ranked.loc[ranked["number"] == number, _NETWORK]
-    return ranked.merge(own, on=_NETWORK)["number"].tolist()
-
-
-def share_by_luck(num: int) -> float:
-    """Return how often the best of some trials is ahead of a control that is no worse than they.
-
-    Of ``num + 1`` trainings that differ in nothing but chance each is as often the best.
-    """
-    return num / (num + 1)
-
-
-def lottery(num: int) -> str:
-    """Say how often the best of some trials is ahead of its control by luck alone."""
-    one = "a single trial" if num == 1 else f"the best of {num} trials"
-    times = int(100 * share_by_luck(num))
-    return (
-        f"even if no teacher changed anything, {one} would be ahead of its control in {times} of "
-        "100 sweeps, by luck alone"
-    )
-
-
 def score_on_test(results: Results, number: int) -> float | None:
     """Return what a trial has on the test split, if it was scored there."""
     if TEST_MIOU not in results.epochs:
         return None
     scores = results.epochs.loc[results.epochs["trial"] == number, TEST_MIOU].dropna()
     return None if scores.empty else float(scores.iloc[-1])
+
+
+def _behind(results: Results) -> list[str]:
+    """Say where the teacher of the best taught trial had nothing ahead of its student."""
+    lead = lead_of_best(results)
+    if lead is None or lead.value > 0:
+        return []
+    scores = f"{formats.score(lead.teacher)} against {formats.score(lead.control)}"
+    return [
+        f"In trial {lead.trial}, the best with a teacher, the teacher was not ahead of the student "
+        f"without it ({scores}): there was nothing to learn."
+    ]
 
 
 def _luck(results: Results, number: int) -> str:
@@ -238,6 +234,7 @@ def _of_best(results: Results, best: Best, luck: bool) -> list[str]:
         found.append(_NO_CONTROLS)
     elif best.gain is not None and not has_own_control(results, best.number):
         found.append(f"The {_SHARED}. The {_MIXED}.")
+    found += _behind(results)
     if summary.num_gains and luck and not again:
         found.append(_luck(results, best.number))
     found += _of_classes(results, best.number)
@@ -276,7 +273,8 @@ def _of_terms(results: Results, number: int) -> list[str]:
         ("dominant", "gives more than 95 % of the student's gradient: the labels hardly count"),
     ):
         rows = terms[terms["verdict"] == verdict]
-        names = rows.loc[rows["trial"] == number, "term"].tolist()
+        terms_of = rows.loc[rows["trial"] == number, "term"]
+        names = [term_title(name, " on unlabelled frames") for name in terms_of]
         if names:
             found.append(f"In the best trial, {formats.few(names)} {meaning}.")
         others = rows.loc[rows["trial"] != number, "trial"].nunique()

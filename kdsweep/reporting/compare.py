@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -30,8 +31,9 @@ class ComparedData(Record):
     num_train: int | None
     num_val: int | None
     fingerprints: list[str] | None = None
+    num_unlabelled: int = 0
 
-    left_out_if_empty = frozenset({"fingerprints"})
+    left_out_if_empty = frozenset({"fingerprints", "num_unlabelled"})
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def _trained(one: Compared) -> str | None:
 def remarks(found: Sequence[Compared]) -> list[str]:
     """Say what has to be kept in mind about a comparison."""
     said = _of_data(found)
-    for key, what in (("num_train", "training"), ("num_val", "validation")):
+    counts = (("num_train", "training"), ("num_val", "validation"))
+    for key, what in (*counts, ("num_unlabelled", "unlabelled")):
         numbers = {one.data[key] for one in found}
         if len(numbers) > 1:
             shown = ", ".join(f"{Path(o.path).name}: {o.data[key]}" for o in found)
@@ -249,10 +252,16 @@ def _compared(folder: Path, results: Results) -> Compared:
         num_seeds=summary.num_seeds,
         hours=summary.hours,
         gpu_hours=summary.gpu_hours,
-        data=ComparedData(**{each.name: data.get(each.name) for each in fields(ComparedData)}),
+        data=_data(data),
         miou_over=summary.miou_over,
         protocol=summary.protocol,
     )
+
+
+def _data(data: Mapping[str, Any]) -> ComparedData:
+    told: dict[str, Any] = {each.name: data.get(each.name) for each in fields(ComparedData)}
+    told["num_unlabelled"] = data.get("num_unlabelled", 0)
+    return ComparedData(**told)
 
 
 _MUST_AGREE = {

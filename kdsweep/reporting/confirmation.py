@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kdsweep.config.metrics import TEST_MIOU, metric_of
+from kdsweep.config.sweep import EQUAL_TIME, SELF
 from kdsweep.ledger.anytime import FEWEST_TO_SETTLE, LEAST_THAT_MATTERS, Look, settle
 from kdsweep.ledger.confirmed import pairs_in_order
 from kdsweep.ledger.events import Kind
@@ -28,16 +30,27 @@ from kdsweep.reporting.statistics import (
 from kdsweep.reporting.tables import PARAM, plain
 
 JOB_COLUMN = f"{PARAM}job"
+ITS_OWN, EQUALLY_LONG = "its own average", "equal time"
+# What a job's students are compared with, by kind of control, where there are several.
+_AGAINST = {"": "no teacher", SELF: ITS_OWN, EQUAL_TIME: EQUALLY_LONG}
+_AGAINST_WHOM = {
+    "": "the same student without a teacher",
+    SELF: "the same student taught by its own average",
+    EQUAL_TIME: "the same student trained without a teacher for as long as the pair",
+}
 
 
 @dataclass(frozen=True)
 class Claim(Record):
     """A row of a confirmation with ``None`` for what is missing; see :func:`confirmation_table`."""
 
+    left_out_if_empty = frozenset({"against"})
+
     job: str
     teacher: str | None
     student: str
     split: str
+    against: str | None
     seeds: int
     mean: float | None
     sd: float | None
@@ -59,6 +72,11 @@ class Claim(Record):
     verdict_seeds: int | None
     seeds_saved: int | None
     skew_note: str | None
+
+    @property
+    def gain_name(self) -> str:
+        """What its gain is called: on which split, and against whom where there are several."""
+        return f"gain, {self.split}{f', against {self.against}' if self.against else ''}"
 
     @property
     def interval(self) -> str:
@@ -97,14 +115,15 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
 
     Returns:
         Columns ``job, teacher, student, split`` (``validation`` at each one's best epoch, or
-        ``test``), ``seeds``, ``mean`` and ``sd`` of the students, ``control_mean`` and
-        ``control_sd``, the paired ``gain`` with its ``gain_sd``, its 95 % interval by Student's t
-        (``low``, ``high``) and by the bootstrap (``boot_low``, ``boot_high``), the signed-rank
-        test's ``rank_p``; the always-valid 95 % interval (``always_low``, ``always_high``), its
-        ``evidence``, ``verdict`` and the seeds it was reached with (``verdict_seeds``), all missing
-        where it says nothing; ``seeds_saved`` against a fixed 10, of a confirmation that stops when
-        it is settled; what may be claimed (``claim``), and what to know of the rank test
-        (``rank_note``) and of skew (``skew_note``).
+        ``test``), where there are further controls ``against`` (``no teacher``, ``its own average``
+        or ``equal time``: a row for each, which has the numbers of that control), ``seeds``,
+        ``mean`` and ``sd`` of the students, ``control_mean`` and ``control_sd``, the paired ``gain`` with its
+        ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by the bootstrap
+        (``boot_low``, ``boot_high``), the signed-rank test's ``rank_p``; the always-valid 95 %
+        interval (``always_low``, ``always_high``), its ``evidence``, ``verdict`` and the seeds it
+        was reached with (``verdict_seeds``), all missing where it says nothing; ``seeds_saved``
+        against a fixed 10, of a confirmation that stops when it is settled; what may be claimed
+        (``claim``), and what to know of the rank test (``rank_note``) and of skew (``skew_note``).
     """
     if JOB_COLUMN not in trials:
         return _table([])
@@ -114,14 +133,18 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
         scores["test"] = test[TEST_MIOU]
     complete = set(trials.loc[trials["state"] == State.COMPLETE, "number"])
     search = trials[(trials["kind"] == Kind.SEARCH) & trials["control"].notna()]
-    both = search["number"].isin(complete) & search["control"].isin(complete)
+    found = {kind for trial in sweep.trials.values() for kind in trial.further}
+    kinds: dict[str, str | None] = {"": None}
+    if found:
+        kinds = {kind: name for kind, name in _AGAINST.items() if kind in {"", *found}}
     rows = []
     for job, group in search.groupby(JOB_COLUMN, sort=False):
-        done = group[both.loc[group.index]]
-        pairs = [(t.number, c.number) for t, c in pairs_in_order(sweep, str(job))]
-        for split, values in scores.items():
-            students = [_number(values.get(n)) for n in done["number"]]
-            controls = [_number(values.get(n)) for n in done["control"]]
+        for (split, values), (kind, against) in product(scores.items(), kinds.items()):
+            beside = [(n, sweep.trials[n].control_of(kind)) for n in group["number"]]
+            done = [(n, c) for n, c in beside if n in complete and c in complete]
+            pairs = [(t.number, c.number) for t, c in pairs_in_order(sweep, str(job), kind)]
+            students = [_number(values.get(n)) for n, _ in done]
+            controls = [_number(values.get(c)) for _, c in done]
             gain = paired_gain(students, controls)
             unit = metric_of(TEST_MIOU if split == "test" else sweep.header.metric).points
             look = settle([_number(values.get(n)) - _number(values.get(c)) for n, c in pairs])
@@ -136,12 +159,13 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
                     "teacher": first["teacher"],
                     "student": first["student"],
                     "split": split,
+                    "against": against,
                     **_spread("", students),
                     **_spread("control_", controls),
                     **_statistics(gain),
                     **_always_valid(look),
                     "seeds_saved": saved,
-                    "claim": claimed,
+                    "claim": f"against {_AGAINST_WHOM[kind]}, {claimed}" if against else claimed,
                     "rank_note": gain.rank_note,
                     "skew_note": skew_note(gain.differences),
                 }
@@ -152,7 +176,7 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
 def claims_in(confirmation: pd.DataFrame) -> list[Claim]:
     """Return the rows of such a table."""
     rows = confirmation.to_dict("records")
-    return [Claim(**{name: plain(row[name]) for name in _COLUMNS}) for row in rows]
+    return [Claim(**{name: plain(row.get(name)) for name in _COLUMNS}) for row in rows]
 
 
 def settling_notes(confirmation: pd.DataFrame) -> list[str]:
@@ -167,10 +191,9 @@ def settling_notes(confirmation: pd.DataFrame) -> list[str]:
         f"matters where it lies within ±{LEAST_THAT_MATTERS}; by the first look that says so, "
         f"after {FEWEST_TO_SETTLE} seeds at the earliest.",
         *(
-            f"{job}, {split}: {note}."
-            for job, split, note in zip(
-                skewed["job"], skewed["split"], skewed["skew_note"], strict=True
-            )
+            f"{one.job}, {one.split}{f', against {one.against}' if one.against else ''}: "
+            f"{one.skew_note}."
+            for one in claims_in(skewed)
         ),
     ]
 
@@ -216,7 +239,9 @@ def _number(value: Any) -> float:
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=_COLUMNS)
-    names = ("job", "teacher", "student", "split", "verdict", "claim", "rank_note", "skew_note")
+    texts = {"job", "teacher", "student", "split", "against", "verdict", "claim"}
+    texts |= {"rank_note", "skew_note"}
     counts = {"seeds": "int64", "verdict_seeds": "Int64", "seeds_saved": "Int64"}
-    numbers = {name: "float64" for name in _COLUMNS if name not in {*names, *counts}}
-    return table.astype({**dict.fromkeys(names, "str"), **numbers, **counts})
+    numbers = {name: "float64" for name in _COLUMNS if name not in {*texts, *counts}}
+    table = table.astype({**dict.fromkeys(texts, "str"), **numbers, **counts})
+    return table if table["against"].notna().any() else table.drop(columns="against")

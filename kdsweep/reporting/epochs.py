@@ -18,9 +18,10 @@ from kdsweep.ledger import Event
 from kdsweep.ledger.events import ClassIoUs, EpochEvent, EpochNumbers, class_ious
 from kdsweep.ledger.state import Sweep
 
-_ROW = struct.Struct("=qqqdd")
+_ROW = struct.Struct("=qqqddd")
 _ROW_TYPE = np.dtype(
-    [(n, "i8") for n in ("trial", "attempt", "epoch")] + [("value", "f8"), ("time", "f8")]
+    [(n, "i8") for n in ("trial", "attempt", "epoch")]
+    + [(n, "f8") for n in ("value", "time", "seconds")]
 )
 
 
@@ -70,7 +71,7 @@ class EpochColumns:
         return len(self.stop)
 
     def rows(self) -> np.ndarray:
-        """Return the columns ``trial, attempt, epoch, value, time``, in the order of the ledger."""
+        """Return ``trial, attempt, epoch, value, time, seconds``, in the order of the ledger."""
         return np.frombuffer(bytes(self._rows), dtype=_ROW_TYPE)
 
     def append(self, event: EpochEvent | EpochNumbers, sweep: Sweep) -> None:
@@ -82,7 +83,7 @@ class EpochColumns:
             block = self._blocks[keys] = _Block(len(keys))
         block.append(len(self.stop), metrics.values())
         place = event.trial, event.attempt, event.epoch
-        self._rows += _ROW.pack(*place, _number(event.value), event.time)
+        self._rows += _ROW.pack(*place, _number(event.value), event.time, event.seconds)
         self.stop.append(event.stop)
         trial = sweep.trials[event.trial]
         if trial.is_control:

@@ -39,6 +39,7 @@ class Field:
         style: Of its cells there.
         bold: Whether papers have its best value in bold.
         known: Whether terminal and papers leave it out where no row knows it; the page always does.
+            Its table may do without it then.
         form: Format of numbers, where it is not that of their kind.
         metric: What a score or gain is measured in; of ``None`` the sweep's metric.
     """
@@ -126,7 +127,8 @@ class View:
         return [
             _in_unit(field, frame[field.key]) if field.kind == "hours" else field
             for field in found
-            if field.key not in without and (not field.known or frame[field.key].notna().any())
+            if field.key not in without
+            and (not field.known or (field.key in frame and frame[field.key].notna().any()))
         ]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from kdsweep import labels
 from kdsweep.config import metrics
 
 MISSING = "–"
@@ -158,6 +159,15 @@ def spread(mean: float | None, sd: float | None, form: str = ".3f") -> str:
 def interval(low: float | None, high: float | None, form: str = "+z.3f") -> str:
     """Return the ends of an interval: ``-0.005 to +0.045``."""
     return MISSING if low is None or pd.isna(low) else f"{low:{form}} to {high:{form}}"
+
+
+def training_frames(data: Mapping[str, Any]) -> str:
+    """Return the frames trained on: ``96 training``, ``163 labelled and 204 unlabelled training``.
+
+    Args:
+        data: What a ledger says of the data.
+    """
+    return labels.training_frames(data["num_train"], data.get("num_unlabelled"))
 
 
 def frame_size(size: Sequence[int]) -> str:

@@ -48,17 +48,22 @@ class Results:
             last epoch), ``epochs`` (finished), ``planned_epochs`` (at full length),
             ``teacher_miou`` and ``agreement`` (share of
             labelled validation pixels where student and teacher predict the same class; both at the
-            best epoch), ``gain, control, params_m`` (millions), what a frame costs the student at
+            best epoch), ``gain, lead`` (the teacher's value at the best epoch minus the control's),
+            ``control, params_m`` (millions), what a frame costs the student at
             inference (``macs_g``: billions of multiply-accumulates; ``latency_ms, latency_p95_ms``:
             median and 95th percentile; ``inference_mb``: peak memory; missing in old ledgers; what
             is measured is the median over all trainings of the same network, the epochs have each
             trial's own), ``teacher_latency_ms`` likewise,
             ``hours`` (spent training), ``attempts, seed, seed_compat_iou``, ``breaks_bound``
             (whether it costs more than the sweep allows: it ended with the epoch that showed it,
-            and is never called best), and one ``param:<path>`` per drawn parameter.
+            and is never called best), and one ``param:<path>`` per drawn parameter. ``teacher`` is
+            ``itself`` for a student that is taught by its own average. Where there are such
+            controls, ``self_gain`` is the gain over the trial's own; where unlabelled frames count
+            by the teacher's confidence, ``confident`` is the share of their pixels that do.
         epochs: One row per finished epoch: ``trial, attempt, epoch, value, stop, time`` and every
             metric of the epoch report.
-        pairs: One row per teacher and student, best first; the teacher of controls is missing.
+        pairs: One row per teacher and student, best first; the teacher of controls is missing, or
+            ``itself``.
             Numbers of trials by fate (those in ``num_too_costly`` are no ``num_stopped``),
             ``best``, ``median`` (over trials with an epoch, early-stopped ones at what they
             reached: after ``least_epochs`` to ``most_epochs``), ``median_gain, params_m``, and of
@@ -69,7 +74,9 @@ class Results:
             metric.
         gains: One row per search trial: its best value beside its control's within the same epochs.
             ``reason`` says why a gain is missing; ``matched`` whether control and trial differ in
-            nothing but teacher and distillation.
+            nothing but teacher and distillation; ``lead`` and ``time_ratio`` compare teacher and
+            time with the control's, ``self_control, self_value, self_gain`` stand where there are
+            self-taught controls.
         classes: IoU of each class at each trial's best epoch, for ``student`` and ``teacher``, and
             for the ``control`` at its own best epoch within as many epochs.
         terms: One row per trial and distillation term, at the trial's best epoch: ``raw`` and
@@ -77,7 +84,8 @@ class Results:
             the epochs in which the term was fully weighted, ``labels_share`` (of the loss on
             labels), and ``verdict``: ``negligible`` (below 1 % of the gradient), ``dominant``
             (above 95 %) or missing.
-        confirmation: One row per confirmed job and split: means, the paired gain with its
+        confirmation: One row per confirmed job and split (and per control that it is compared
+            ``against``, where there are two): means, the paired gain with its
             intervals, and what may be claimed; empty but for a confirmation.
         failures: One row per failure, retried ones included.
         summary: Counts, budgets, the best trial, and what has to be kept in mind.
@@ -193,9 +201,11 @@ def _results(
         outdated = [number for number, trial in sweep.trials.items() if trial.is_outdated]
         epochs = epochs[~epochs["trial"].isin(outdated)].reset_index(drop=True)
     trials = trial_table(sweep, epochs)
-    gains = gain_table(sweep, trials)
-    gain_of = gains.set_index("trial")["gain"]
-    trials["gain"] = trials["number"].map(gain_of).astype("float64")
+    gains = gain_table(sweep, trials, epochs, columns)
+    by_trial = gains.set_index("trial")
+    for name in ("gain", "lead", "self_gain"):
+        if name in by_trial:
+            trials[name] = trials["number"].map(by_trial[name]).astype("float64")
     return Results(
         trials=trials,
         epochs=epochs,

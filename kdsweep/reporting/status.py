@@ -272,7 +272,7 @@ def _best(trial: Trial) -> BestSoFar:
         label=trial.label,
         value=trial.best,
         student=trial.student,
-        teacher=trial.teacher,
+        teacher=trial.taught_by,
         epochs=trial.epoch,
         planned_epochs=trial.planned,
     )

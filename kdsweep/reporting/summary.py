@@ -16,7 +16,7 @@ from kdsweep.reporting import formats
 from kdsweep.reporting.confirmation import Claim
 from kdsweep.reporting.constraints import Rejected, rejected_students
 from kdsweep.reporting.record import Record
-from kdsweep.reporting.tables import eligible, plain, rank
+from kdsweep.reporting.tables import eligible, has_teacher, plain, rank
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def summarize(
         num_planned=None if sweep.is_new else header.trials - sweep.num_outdated,
         num_trials=len(search),
         num_controls=len(trials) - len(search),
-        num_teachers=int(search.loc[search["teacher"].notna(), "cohort"].nunique()),
+        num_teachers=int(search.loc[has_teacher(search), "cohort"].nunique()),
         states={str(state): int((search["state"] == state).sum()) for state in State},
         num_epochs=int(trials["epochs"].sum()),
         num_failures=len(sweep.failures),

@@ -13,10 +13,11 @@ from kdsweep.config.metrics import TEACHER_MIOU
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.events import ClassIoUs
 from kdsweep.ledger.state import Sweep
-from kdsweep.ledger.trials import State, merit
+from kdsweep.ledger.trials import ITSELF, State, merit
 from kdsweep.reporting.epochs import EpochColumns
 
 PARAM = "param:"
+_CONFIDENT = "student/confident"
 # What a frame costs a student, as its reports name it.
 COSTS = ("params_m", "macs_g", "latency_ms", "latency_p95_ms", "inference_mb")
 _MEASURED = ["latency_ms", "latency_p95_ms", "inference_mb"]
@@ -59,7 +60,7 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
             return pd.Series(np.nan, index=number.index, dtype="float64")
         return number.map(rows[column])
 
-    students, teachers = _text(t.student for t in records), _text(t.teacher for t in records)
+    students, teachers = _text(t.student for t in records), _text(t.taught_by for t in records)
     costs, teacher_latency = _costs_of_networks(
         pd.DataFrame({"name": students, **{c: at(last, f"student/{c}") for c in COSTS}}),
         pd.DataFrame({"name": teachers, **{c: at(last, f"teacher/{c}") for c in COSTS}}),
@@ -80,6 +81,7 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
             "teacher_miou": at(best, TEACHER_MIOU).astype("float64"),
             "agreement": at(best, "student/agreement").astype("float64"),
             "gain": np.nan,
+            "lead": np.nan,
             "control": pd.Series([t.control for t in records], dtype="Int64"),
             "cohort": pd.Series([t.cohort for t in records], dtype="int64"),
             **{name: costs[name] for name in COSTS},
@@ -93,6 +95,8 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
             "breaks_bound": pd.Series([t.breaks_bound for t in records], dtype="bool"),
         }
     )
+    if _CONFIDENT in epochs:
+        table["confident"] = at(best, _CONFIDENT).astype("float64")
     names = list(dict.fromkeys(name for trial in records for name in trial.params))
     params = {f"{PARAM}{name}": _column([t.params.get(name) for t in records]) for name in names}
     return pd.concat([table, pd.DataFrame(params, index=table.index)], axis=1)
@@ -234,6 +238,11 @@ def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.Da
 def eligible(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials that may be called best: those with a value, within all bounds."""
     return trials[trials["value"].notna() & ~trials["breaks_bound"]]
+
+
+def has_teacher(trials: pd.DataFrame) -> pd.Series:
+    """Return which rows have a teacher that is another network."""
+    return trials["teacher"].notna() & (trials["teacher"] != ITSELF)
 
 
 def rank(trials: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from kdsweep.labels import training_frames
 from kdsweep.ledger.given_teachers import teacher_scores
 from kdsweep.ledger.trials import title as trial_title
 from kdsweep.reporting import formats
@@ -38,6 +37,7 @@ from kdsweep.reporting.views import (
     front_rows,
     settings,
     with_places,
+    with_titles,
     without_gains,
     without_none,
 )
@@ -131,8 +131,8 @@ def _print_head(results: Results, console: Console) -> None:
     if data.get("source"):
         parts = [str(data["source"])]
         if data.get("num_train") is not None:
-            training = training_frames(data["num_train"], data.get("num_unlabelled"))
-            parts.append(f"{training}, {data.get('num_val')} validation frames")
+            frames = formats.training_frames(data)
+            parts.append(f"{frames}, {data.get('num_val')} validation frames")
         if data.get("image_size"):
             parts.append(f"{formats.frame_size(data['image_size'])} (height × width)")
             parts.append(f"scored at {formats.scored_at(summary.protocol)}")
@@ -187,7 +187,7 @@ def _terms(results: Results, ranked: pd.DataFrame, top: int) -> tuple[str, list[
     without = set() if shown["label"].nunique(dropna=False) > 1 else {"label"}
     if not shown["share"].notna().any():
         without |= {"share", "median_share", "labels_share", "remark"}
-    columns = declared(TERMS, shown.assign(remark=remarks), without=without)
+    columns = declared(TERMS, with_titles(shown).assign(remark=remarks), without=without)
     more = f" (of the first {top} students)" if len(ranked) > top else ""
     return f"What each distillation term does at the best epoch{more}", columns
 

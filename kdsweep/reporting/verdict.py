@@ -13,10 +13,11 @@ import pandas as pd
 
 from kdsweep.config.metrics import metric_of
 from kdsweep.config.objectives import front
-from kdsweep.ledger.trials import title
+from kdsweep.ledger.trials import ITSELF, title
 from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import (
+from kdsweep.reporting.comparisons import (
     compared_with,
+    control_beside,
     has_own_control,
     lottery,
     same_network,
@@ -26,6 +27,7 @@ from kdsweep.reporting.confirmation import Claim
 from kdsweep.reporting.record import Record
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best
+from kdsweep.reporting.tables import has_teacher, plain
 
 SEEDS = 5  # what kdsweep confirm trains if it is not told otherwise
 
@@ -59,7 +61,13 @@ class Verdict(Record):
         by_luck: The share of sweeps in which the best of as many is ahead of its control though no
             teacher changes anything; ``None`` without any.
         settling: The same as ``settle`` for programs.
+        lead: The teacher's value at the best student's best epoch minus the control's; ``None``
+            where one of them is not known.
+        time_ratio: How many times as long as its control the pair took; ``None`` where they did
+            not train apart.
     """
+
+    left_out_if_empty = frozenset({"time_ratio"})
 
     ship: str
     teacher: str
@@ -67,6 +75,8 @@ class Verdict(Record):
     num_compared: int
     by_luck: float | None
     settling: Settling | None
+    lead: float | None
+    time_ratio: float | None
 
     @property
     def tells_luck(self) -> bool:
@@ -90,19 +100,26 @@ def verdict(results: Results) -> Verdict | None:
         return None
     num = len(compared_with(results, best.number))
     settling = None if claims_about(results, best) else _settling(results, best)
+    row = _row_of(results, best)
+    lead, ratio = (None if row is None else plain(row[name]) for name in ("lead", "time_ratio"))
+    more = [] if lead is None else [f"The teacher was {_relation(lead)} the control."]
+    if ratio is not None:
+        more.append(f"The pair took {formats.amount(ratio)} times as long as its control.")
     return Verdict(
         ship=_ship(results, best),
-        teacher=_teacher(results, best),
+        teacher=" ".join([_teacher(results, best), *more]),
         settle=None if settling is None else _settle(results, settling),
         num_compared=num,
         by_luck=share_by_luck(num) if num else None,
         settling=settling,
+        lead=lead,
+        time_ratio=ratio,
     )
 
 
 def claims_about(results: Results, best: Best) -> list[Claim]:
     """Return what confirmations say of the best trial, or without a teacher, of its network."""
-    if best.teacher is not None:
+    if best.teacher not in (None, ITSELF):
         return results.summary.claims_of(best.number)
     numbers = same_network(results, best.number)
     return [claim for number in numbers for claim in results.summary.claims_of(number)]
@@ -119,6 +136,11 @@ def _ship(results: Results, best: Best) -> str:
         facts.append(f"{best.params_m:.1f} M parameters")
     if best.latency_ms is not None:
         facts.append(f"{formats.amount(best.latency_ms)} ms a frame")
+    labelled, unlabelled = summary.data.get("num_train"), summary.data.get("num_unlabelled")
+    if unlabelled:
+        alone = best.teacher is None
+        more = " frames alone" if alone else f" and {unlabelled} unlabelled frames"
+        facts.append(f"trained on {'the ' if alone else ''}{labelled} labelled{more}")
     lead = "Best" if results.front.empty else f"Best by {summary.metric_name}"
     named = f"{title(best.label, best.student, best.teacher)}, trial {best.number}"
     return f"{lead}: {named}: {', '.join(facts)}{_ties(results, best)}."
@@ -143,33 +165,69 @@ def _teacher(results: Results, best: Best) -> str:
     claims = claims_about(results, best)
     if claims:
         said = "; ".join(f"{c.job}, {c.split} split: {c.claim}" for c in claims)
-        return f"With its teacher against without, on fresh seeds: {said}."
-    if best.teacher is None:
-        return _without_teacher(results, best)
+        against = "" if any(claim.against for claim in claims) else " against without"
+        return f"With its teacher{against}, on fresh seeds: {said}."
+    row = _row_of(results, best)
+    if row is None:
+        return " ".join([*_self_taught(results, best), _without_teacher(results, best)])
+    own = best.teacher == ITSELF
     if best.gain is None:
-        rows = results.gains[results.gains["trial"] == best.number]
-        reason = ", ".join(rows["reason"].dropna())
-        return f"What its teacher changed cannot be told{f': {reason}' if reason else ''}."
-    row = results.gains[results.gains["trial"] == best.number].iloc[0]
+        what = "learning from its own average" if own else "its teacher"
+        reason = row["reason"] if pd.notna(row["reason"]) else ""
+        return f"What {what} changed cannot be told{f': {reason}' if reason else ''}."
     num = len(compared_with(results, best.number))
+    how = "Taught by its own average" if own else "With its teacher"
     others = "" if has_own_control(results, best.number) else " and other settings"
     luck = f": {lottery(num)}" if _ahead(best.gain) > 0 else ""
+    further, each = "", "pair of trainings"
+    if pd.notna(row.get("self_gain")):
+        frames = ", on the same unlabelled frames" if _has_unlabelled(results) else ""
+        further = (
+            f" and {_relation(row['self_gain'])} the same student taught by its own average"
+            f"{frames} (trial {row['self_control']}),"
+        )
+        each = "training each"
     return (
-        f"With its teacher{others} it was {_relation(best.gain)} the same student without one "
-        f"(trial {row['control']}) within as many epochs ({best.epochs}), in one pair of "
-        f"trainings, which is no proof{luck}."
+        f"{how}{others} it was {_relation(best.gain)} the same student without "
+        f"{'a teacher' if own else 'one'} (trial {row['control']}){further} within as many epochs "
+        f"({best.epochs}), in one {each}, which is no proof{luck}."
     )
 
 
+def _row_of(results: Results, best: Best) -> pd.Series | None:
+    """Return the gain of the best trial; ``None`` of a control."""
+    rows = results.gains[results.gains["trial"] == best.number]
+    return None if rows.empty else rows.iloc[0]
+
+
+def _has_unlabelled(results: Results) -> bool:
+    return bool(results.summary.data.get("num_unlabelled"))
+
+
+def _self_taught(results: Results, best: Best) -> list[str]:
+    """Return what a control gained from its own average; nothing of one without a teacher."""
+    beside = control_beside(results, best.number, best.epochs) if best.teacher == ITSELF else None
+    if beside is None:
+        return []
+    control, value = beside
+    return [
+        f"Taught by its own average it was {_relation(best.value - value)} the same student "
+        f"without a teacher (trial {control}) within as many epochs ({best.epochs}), in one "
+        "training each, which is no proof."
+    ]
+
+
 def _without_teacher(results: Results, best: Best) -> str:
-    rows = compared_with(results, best.number)
+    column = "self_gain" if best.teacher == ITSELF else "gain"
+    rows = compared_with(results, best.number, column)
+    rows = rows[has_teacher(rows)]
     if rows.empty:
         return "No training of it with a teacher has a gain, so nothing can be said of teachers."
-    num, num_ahead = len(rows), int((rows["gain"].map(_ahead) > 0).sum())
-    top = rows.sort_values(["gain", "trial"], ascending=[False, True]).iloc[0]
+    num, num_ahead = len(rows), int((rows[column].map(_ahead) > 0).sum())
+    top = rows.sort_values([column, "trial"], ascending=[False, True]).iloc[0]
     planned = results.trials.set_index("number")["planned_epochs"].get(top["trial"])
     short = formats.after(top["epochs"], planned)
-    closest = f"trial {top['trial']} ({top['label']}) was {_relation(top['gain'])} it"
+    closest = f"trial {top['trial']} ({top['label']}) was {_relation(top[column])} it"
     closest += f" {short}" if short else ""
     trainings = formats.counted(num, "training")
     if num_ahead:
@@ -226,7 +284,7 @@ def _confirmable(results: Results) -> pd.DataFrame:
     They are the best with a teacher; of several metrics those on the front of these.
     """
     taught = results.searched()
-    taught = taught[taught["teacher"].notna()]
+    taught = taught[has_teacher(taught)]
     metrics = results.summary.metrics
     if len(metrics) > 1:
         columns = ["value", *(metric.removeprefix("student/") for metric in metrics[1:])]

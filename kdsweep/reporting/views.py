@@ -22,6 +22,7 @@ from kdsweep.reporting.lengths import with_epochs
 from kdsweep.reporting.pareto import further_costs
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import PARAM
+from kdsweep.training.report import term_title
 
 
 def settings(shown: pd.DataFrame, left_out: Sequence[str], most: int | None = None) -> list[Field]:
@@ -83,6 +84,11 @@ def without_gains(results: Results) -> set[str]:
     return set() if known else {"gain", "best_gain", "median_gain"}
 
 
+def with_titles(terms: pd.DataFrame) -> pd.DataFrame:
+    """Return terms with the names that people read."""
+    return terms.assign(term=[term_title(str(name)) for name in terms["term"]])
+
+
 def without_none(shown: pd.DataFrame, *names: str) -> set[str]:
     """Return those of some counts that are zero in all rows."""
     return {name for name in names if not shown[name].any()}
@@ -111,6 +117,7 @@ _COSTS = (
 )
 # Values after fewer epochs are no equals of the others, so this never goes.
 _TRAINED = Field("trained", "after", "epochs", "cell", known=True)
+_SELF_GAIN = Field("self_gain", "gain over\nself-taught", kind="gain", known=True)
 _EPOCHS = (
     Field("span", "best/last", "epoch", "cell", keep=6),
     Field("best_epoch", "best epoch", kind="count"),
@@ -126,6 +133,8 @@ TRIALS = View(
         Field("value", "{metric}", kind="score", style="bold", bold=True),
         _TRAINED,
         Field("gain", "gain", kind="gain", bold=True),
+        replace(_SELF_GAIN, keep=8),
+        Field("lead", "teacher's\nlead", kind="gain", keep=3, known=True),
         replace(_SIZE, keep=7),
         *_COSTS,
         *_EPOCHS,
@@ -140,13 +149,15 @@ TRIALS = View(
             metric=TEACHER_MIOU,
         ),
         Field("agreement", "agrees", "%", "share", keep=3, known=True),
+        Field("confident", "confident", "%", "share", keep=2, known=True),
         Field("seed", "seed", kind="count", keep=2),
     ),
-    terminal="place number teacher student value trained gain params_m latency_ms macs_g "
-    "inference_mb latency_p95_ms span hours state teacher_miou agreement seed settings",
-    page="rank number value trained gain student teacher params_m macs_g latency_ms settings "
-    "best_epoch epochs hours state teacher_miou agreement seed",
-    paper="number teacher student value gain teacher_miou params_m macs_g latency_ms "
+    terminal="place number teacher student value trained gain self_gain params_m latency_ms macs_g "
+    "inference_mb latency_p95_ms span hours state teacher_miou lead agreement confident seed "
+    "settings",
+    page="rank number value trained gain self_gain student teacher params_m macs_g latency_ms "
+    "settings best_epoch epochs hours state teacher_miou lead agreement confident seed",
+    paper="number teacher student value gain self_gain teacher_miou params_m macs_g latency_ms "
     "inference_mb best_epoch epochs hours",
 )
 PAIRS = View(
@@ -213,9 +224,11 @@ GAINS = View(
         Field("value", "{metric}", kind="score"),
         Field("control_value", "control\n{metric}", kind="score"),
         Field("gain", "gain", kind="gain"),
+        Field("self_value", "self-taught\n{metric}", kind="score", known=True),
+        _SELF_GAIN,
         Field("matched", "matched"),
     ),
-    paper="trial teacher student epochs value control_value gain matched",
+    paper="trial teacher student epochs value control_value gain self_value self_gain matched",
 )
 CLASSES = View(
     (
@@ -235,6 +248,7 @@ CONFIRMATION = View(
         Field("pair", "teacher→student", keep=3, least=20),
         *_pair(),
         Field("split", "split", least=10),
+        Field("against", "against", least=15, known=True),
         Field("seeds", "seeds", kind="count"),
         Field("students", "student\n{metric}", "{%}", "cell"),
         Field("controls", "control\n{metric}", "{%}", "cell", keep=6),
@@ -256,10 +270,11 @@ CONFIRMATION = View(
         Field("control_mean", "control\n{metric}", "mean", "score"),
         Field("control_sd", "control\n{metric}", "sd", "score"),
     ),
-    terminal="job pair split seeds students controls gain interval always verdict bootstrap rank_p",
-    page="job student teacher split seeds gain low high always_low always_high verdict "
+    terminal="job pair split against seeds students controls gain interval always verdict "
+    "bootstrap rank_p",
+    page="job student teacher split against seeds gain low high always_low always_high verdict "
     "seeds_saved boot_low boot_high rank_p mean sd control_mean control_sd",
-    paper="teacher student job split seeds students controls gain interval",
+    paper="teacher student job split against seeds students controls gain interval",
 )
 
 

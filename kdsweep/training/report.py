@@ -9,6 +9,8 @@ from typing import Any
 # Below the one a distillation term hardly moves the student; above the other the labels hardly do.
 NEGLIGIBLE_SHARE = 0.01
 DOMINANT_SHARE = 0.95
+# How the names of terms on frames without labels begin.
+UNLABELLED = "unlabelled/"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class EpochReport:
             classes={name: list(values) for name, values in value["classes"].items()},
             seconds=value["seconds"],
         )
+
+
+def term_title(name: str, unlabelled: str = ", unlabelled") -> str:
+    """Return a distillation term's name for people: ``pixel_kl, unlabelled``.
+
+    Args:
+        name: As in the metrics of an epoch.
+        unlabelled: What to say behind that of a term on frames without labels.
+    """
+    bare = name.removeprefix(UNLABELLED)
+    return name if bare == name else f"{bare}{unlabelled}"
 
 
 def judge_share(share: float, ramp: float = 1.0) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kdsweep.config.metrics import MIOU, TEACHER_MIOU
-from kdsweep.training.report import EpochReport, judge_share
+from kdsweep.training.report import UNLABELLED, EpochReport, judge_share, term_title
 
 _WEIGHTED = "student/weighted/"
 
@@ -30,7 +30,9 @@ def epoch_line(report: EpochReport, num_epochs: int) -> str:
         share = metrics.get(f"student/grad_share/{name}")
         gradient = "" if share is None else f" ({share:.1%} of the gradient)"
         raw, weighted = metrics[f"student/distill/{name}"], metrics[_WEIGHTED + name]
-        parts.append(f"{name} {raw:.4g} weighted {weighted:.4g}{gradient}")
+        parts.append(f"{term_title(name)} {raw:.4g} weighted {weighted:.4g}{gradient}")
+    if "student/confident" in metrics:
+        parts.append(f"confident {metrics['student/confident']:.1%}")
     parts.append(f"lr {metrics['student/lr']:.3g}")
     return "  ".join(parts)
 
@@ -49,16 +51,19 @@ class LopsidedTerms:
         """Warnings about terms that were not named before."""
         warnings = []
         prefix = "student/grad_share/"
-        for key, share in report.metrics.items():
-            name = key.removeprefix(prefix)
-            if not key.startswith(prefix) or name == "supervised" or name in self.said:
+        for metric, share in report.metrics.items():
+            name = metric.removeprefix(prefix)
+            if not metric.startswith(prefix) or name == "supervised" or name in self.said:
                 continue
             verdict = judge_share(share, report.metrics.get(f"student/ramp/{name}", 1.0))
             if verdict is not None:
                 self.said.add(name)
                 change = "larger" if verdict == "negligible" else "smaller"
+                is_own = name.startswith(UNLABELLED)
+                key = "unlabelled_weight" if is_own else f"{name}.weight"
+                title = term_title(name, " on unlabelled frames")
                 warnings.append(
-                    f"distillation term {name} is {verdict}: {share:.2%} of the gradient's norm "
-                    f"in epoch {report.epoch}; try a {change} distill.{name}.weight"
+                    f"distillation term {title} is {verdict}: {share:.2%} of the gradient's norm "
+                    f"in epoch {report.epoch}; try a {change} distill.{key}"
                 )
         return warnings

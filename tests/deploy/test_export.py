@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from kdsweep import deploy, export
 from kdsweep.deploy import export as export_module
@@ -225,6 +226,19 @@ def test_the_card_says_what_was_cut_short_and_scored_on_test(
             best_trial(experiment)
     else:
         assert best_trial(experiment) == 0
+
+
+def test_the_card_of_a_self_taught_student_says_so(trained: Get, tmp_path: Path) -> None:
+    trial = Experiment.create(tmp_path, "made").trial(0)
+    shutil.copytree(trained("unet"), trial.path, ignore=shutil.ignore_patterns("exports"))
+    job = YAML(typ="safe").load(trial.job_yaml)
+    job |= {"teacher": None, "distill": {"teacher": "self", "pixel_kl": {"weight": 2.0}}}
+    trial.job_yaml.write_text(json.dumps(job))
+    done = export_student(choose_student(trial.path), format="torch")
+    said = (done.folder / "MODEL_CARD.md").read_text()
+    assert "Taught by the running average of its own weights." in said
+    assert "Distillation: `pixel_kl` × 2" in said
+    assert "without a teacher" not in said
 
 
 def test_of_equal_students_the_smaller_one_ships(tmp_path: Path) -> None:

@@ -91,6 +91,16 @@ def test_a_report_says_what_it_said(sweeps, name):
         rows = rows + link["claims"]
     for row in rows:
         assert {key: row.pop(key) for key in ALWAYS_VALID} == dict.fromkeys(ALWAYS_VALID)
+    # Told since: what the teacher had ahead of the control, and how long the pair took.
+    leads = {row["trial"]: row.pop("lead") for row in now["gains"]}
+    ratios = {row["trial"]: row.pop("time_ratio") for row in now["gains"]}
+    assert all(ratio is None or 0 < ratio < 20 for ratio in ratios.values())
+    control_of = {row["trial"]: row["control_value"] for row in now["gains"]}
+    for row in now["trials"]:
+        lead = leads.get(row["number"])
+        assert row.pop("lead") == lead
+        if lead is not None:
+            assert lead == pytest.approx(row["teacher_miou"] - control_of[row["number"]])
     assert differences(was["report"], now) == []
     assert was["epochs"] == results.epochs.to_csv(index=False)
 

@@ -58,13 +58,19 @@ class Story:
         control: int | None = None,
         params: dict[str, Any] | None = None,
         train: dict[str, Any] | None = None,
+        own: bool = False,
+        **fields: Any,
     ) -> "Story":
+        """Draw a trial; one without a teacher is a control, ``own`` one that teaches itself."""
         kind = "control" if teacher is None else "search"
-        label = f"control {student}" if teacher is None else f"{teacher}→{student}"
+        alone = "self-taught" if own else "control"
+        label = f"{alone} {student}" if teacher is None else f"{teacher}→{student}"
         job = {**JOB, "train": {**JOB["train"], **(train or {})}}
         job["student"] = {**JOB["student"], "encoder": student}
         if teacher is None:
             job = {**job, "teacher": None, "distill": {}}
+        if own:
+            job["distill"] = {"teacher": "self", "pixel_kl": {"weight": 1.0}}
         names = {
             "trial": number,
             "kind": kind,
@@ -72,7 +78,7 @@ class Story:
             "student": student,
             "teacher": teacher,
         }
-        return self.add("trial", **names, params=params or {}, job=job, control=control)
+        return self.add("trial", **names, params=params or {}, job=job, control=control, **fields)
 
     def start(self, number: int, epoch: int = 0, attempt: int = 1) -> "Story":
         return self.add("start", trial=number, attempt=attempt, epoch=epoch)
@@ -90,8 +96,9 @@ class Story:
         agreement: float | None = None,
         test: float | None = None,
         costs: dict[str, float] | None = None,
+        took: float = 0.0,
     ) -> "Story":
-        """Report an epoch.
+        """Report an epoch that ``took`` some seconds of training.
 
         ``terms`` has raw value, share of the gradient and ramp by name; ``costs`` whole metrics.
         """
@@ -118,7 +125,9 @@ class Story:
         deciding = [*self.header.get("metrics", [])[1:], *self.header.get("constraints", {})]
         if deciding:
             fields["costs"] = {name: metrics[name] for name in deciding}
-        return self.add("epoch", seconds, **fields, metrics=metrics, classes=classes or {})
+        self.add("epoch", seconds, **fields, metrics=metrics, classes=classes or {})
+        self.events[-1]["seconds"] = took
+        return self
 
     def run(
         self, number: int, values: list[float], stop: str | None = "complete", **kwargs: Any

@@ -30,10 +30,12 @@ def confirmed_gains(results: Results) -> pd.DataFrame:
 
     Returns:
         Columns ``job, teacher, student, split, seeds, gain, low, high, always_low, always_high,
-        claim``; no rows but for a confirmation.
+        claim``, where jobs are compared with two controls also ``against``; no rows but for a
+        confirmation.
     """
     columns = ["job", "teacher", "student", "split", "seeds", "gain", "low", "high"]
-    table = results.confirmation[[*columns, "always_low", "always_high", "claim"]]
+    against = [name for name in ("against",) if name in results.confirmation]
+    table = results.confirmation[[*columns, "always_low", "always_high", "claim", *against]]
     return table[table["gain"].notna()].reset_index(drop=True)
 
 
@@ -56,11 +58,17 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
     table = confirmed_gains(results)
     if table.empty:
         return []
-    jobs = list(dict.fromkeys(table["job"]))
-    place = {job: index for index, job in enumerate(jobs)}
-    pairs = table.drop_duplicates("job").set_index("job")
+    students = dict(zip(table["job"], formats.names(table["student"]), strict=True))
+    named = [f"{job}: {students[job]}" for job in table["job"]]
+    if "against" in table:
+        named = [
+            f"{job}, against {a}" for job, a in zip(table["job"], table["against"], strict=True)
+        ]
+    rows_of_jobs = table.assign(named=named)
+    names = list(dict.fromkeys(named))
+    place = {name: index for index, name in enumerate(names)}
     traces: list[Trace] = []
-    for split, rows in table.groupby("split", sort=False):
+    for split, rows in rows_of_jobs.groupby("split", sort=False):
         color, symbol, shift = _STYLES[str(split)]
         traces.append(
             {
@@ -68,7 +76,7 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
                 "mode": "markers",
                 "name": str(split),
                 "x": listed(rows["gain"]),
-                "y": listed(rows["job"].map(place) + shift),
+                "y": listed(rows["named"].map(place) + shift),
                 "error_x": _bars(rows["gain"], rows["low"], rows["high"], color, thickness=2),
                 "marker": {"color": color, "symbol": symbol, "size": 10},
                 "hovertext": [
@@ -89,7 +97,7 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
                 "mode": "markers",
                 "name": f"{split}, always valid",
                 "x": listed(middle),
-                "y": listed(always["job"].map(place) + shift),
+                "y": listed(always["named"].map(place) + shift),
                 "error_x": _bars(*ends, color, thickness=1),
                 "marker": {"color": color, "symbol": "line-ns", "size": 1},
                 "hoverinfo": "skip",
@@ -97,7 +105,6 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
             }
         )
     untested = " Nothing can be tested with one seed." if (table["seeds"] == 1).any() else ""
-    names = [f"{job}: {formats.names([pairs.loc[job, 'student']])[0]}" for job in jobs]
     return [
         Figure(
             name="confirmed",
@@ -113,14 +120,14 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
                     "",
                     tickvals=list(place.values()),
                     ticktext=[short(name) for name in names],
-                    range=[len(jobs) - 0.5, -0.5],
+                    range=[len(names) - 0.5, -0.5],
                     showgrid=False,
                     ticks="",
                 ),
                 "shapes": [line(0, 0, 0, 1, yref="paper", layer="above", line={"color": INK})],
                 "legend": legend_above(),
             },
-            height=150 + 60 * len(jobs),
+            height=150 + 60 * len(names),
             wide=True,
         )
     ]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.ledger.events import Kind
+from kdsweep.ledger.trials import ITSELF
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -29,12 +30,14 @@ from kdsweep.reporting.figures.figure import (
 )
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
+from kdsweep.reporting.tables import has_teacher
 
 _MOST_NAMED = 12
 _MOST_NETWORKS = 150  # of each role
 _STYLES = {
     "teacher": (TEACHER, "diamond-open"),
     "control": (CONTROL, "circle-open"),
+    "self-taught": (CONTROL, "square-open"),
     "too costly": (TOO_COSTLY, "x-thin"),
     "student": (STUDENT, "circle"),
 }
@@ -115,19 +118,22 @@ def networks(results: Results) -> pd.DataFrame:
     """Return every network of the sweep with what it costs and the best that it reached.
 
     Returns:
-        Columns ``role`` (``student``, ``control``, ``teacher``, or ``too costly``: students whose
-        trainings ended because they cost more than allowed), ``name, params_m, macs_g, latency_ms,
-        latency_p95_ms, inference_mb`` (the median over all its trainings in any role), ``best,
-        median, num_trials, best_trial`` and ``front, front_macs, front_latency``: on a front are
-        the students, with a teacher or without (``control``), that no student beats which costs as
-        much or less. Rows of a role are sorted by size.
+        Columns ``role`` (``student``, ``control``, ``self-taught`` (controls that are),
+        ``teacher``, or ``too costly``: students whose trainings ended because they cost more than
+        allowed), ``name, params_m, macs_g, latency_ms, latency_p95_ms, inference_mb`` (the median
+        over all its trainings in any role), ``best, median, num_trials, best_trial`` and ``front,
+        front_macs, front_latency``: on a front are the students, with a teacher or without
+        (``control``), that no student beats which costs as much or less. Rows of a role are sorted
+        by size.
     """
     trials = results.trials.assign(name=formats.names(results.trials["student"]))
     is_search = trials["kind"] == Kind.SEARCH
+    is_own = trials["teacher"] == ITSELF
     roles = {
         "student": is_search & ~trials["breaks_bound"],
         "too costly": trials["breaks_bound"],
-        "control": ~is_search & ~trials["breaks_bound"],
+        "control": ~is_search & ~trials["breaks_bound"] & ~is_own,
+        "self-taught": ~is_search & ~trials["breaks_bound"] & is_own,
     }
     parts = [_grouped(trials[rows], "value").assign(role=role) for role, rows in roles.items()]
     measured = [trials]
@@ -153,7 +159,7 @@ def _taught(results: Results) -> pd.DataFrame:
     known = {f"teacher/{cost}": cost for cost in costs if f"teacher/{cost}" in epochs}
     by_trial = epochs.groupby("trial").agg({TEACHER_MIOU: "max", **dict.fromkeys(known, "last")})
     taught = results.trials.join(by_trial, on="number")
-    taught = taught[taught["teacher"].notna()]
+    taught = taught[has_teacher(taught)]
     nothing = dict.fromkeys(("macs_g", *_MEASURED), float("nan"))
     own = {cost: taught[column] for column, cost in known.items()}
     own["latency_ms"] = taught["teacher_latency_ms"]
@@ -183,7 +189,9 @@ def _is_on_front(table: pd.DataFrame, cost: str) -> pd.Series:
 
     Those without a teacher are students too.
     """
-    students = table[table["role"].isin(["student", "control"]) & table[cost].notna()]
+    students = table[
+        table["role"].isin(["student", "control", "self-taught"]) & table[cost].notna()
+    ]
     students = students.sort_values([cost, "best"], ascending=[True, False], kind="stable")
     highest = students["best"].cummax()
     beats_all = highest.shift().isna() | (students["best"] > highest.shift())

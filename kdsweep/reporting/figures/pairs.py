@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kdsweep.ledger.trials import ITSELF
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     DIVERGING,
@@ -78,7 +79,7 @@ def pair_figures(results: Results, metric: str) -> list[Figure]:
     if cells["best_gain"].notna().any():
         figures.append(
             _heat_map(
-                cells[cells["teacher"] != formats.NO_TEACHER],
+                cells[~cells["teacher"].isin([formats.NO_TEACHER, ITSELF])],
                 "best_gain",
                 Figure(
                     name="pair-gains",

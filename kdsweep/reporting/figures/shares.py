@@ -21,7 +21,7 @@ from kdsweep.reporting.figures.figure import (
     short,
 )
 from kdsweep.reporting.results import Results
-from kdsweep.training.report import DOMINANT_SHARE, NEGLIGIBLE_SHARE
+from kdsweep.training.report import DOMINANT_SHARE, NEGLIGIBLE_SHARE, term_title
 
 _MOST_POINTS = 300
 _LEAST_SHARE = 1e-4  # the axis is logarithmic; a term without any gradient stands at its end
@@ -97,8 +97,8 @@ def _all_trials(points: pd.DataFrame, metric: str) -> Figure:
             "line": {"width": 0.5, "color": "var(--paper)"},
         },
         "hovertext": [
-            f"{safe(term)} in trial {trial}, {safe(label)}<br>{formats.percent(share)} % of the "
-            f"gradient<br>{metric} {formats.score(value)}"
+            f"{safe(term_title(term))} in trial {trial}, {safe(label)}<br>"
+            f"{formats.percent(share)} % of the gradient<br>{metric} {formats.score(value)}"
             for term, trial, label, share, value in shown[
                 ["term", "trial", "label", "share", "value"]
             ].itertuples(index=False)
@@ -129,7 +129,7 @@ def _all_trials(points: pd.DataFrame, metric: str) -> Figure:
             "yaxis": axis(
                 "",
                 tickvals=list(place.values()),
-                ticktext=[short(term) for term in terms],
+                ticktext=[short(term_title(term)) for term in terms],
                 range=[len(terms) - 0.5, -0.5],
                 showgrid=False,
                 zeroline=False,
@@ -150,11 +150,11 @@ def _best_trial(results: Results) -> list[Figure]:
     traces: list[Trace] = [
         {
             "type": "bar",
-            "name": "labels" if name == "supervised" else short(name),
+            "name": "labels" if name == "supervised" else short(term_title(name)),
             "x": listed(table["epoch"]),
             "y": listed(100 * table[name]),
             "marker": {"color": "var(--control)" if name == "supervised" else _color(index)},
-            "hovertemplate": f"epoch %{{x}}: {safe(name)} %{{y:.2g}} %<extra></extra>",
+            "hovertemplate": f"epoch %{{x}}: {safe(term_title(name))} %{{y:.2g}} %<extra></extra>",
         }
         for index, name in enumerate(names)
     ]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.ledger.events import Kind, Stop
-from kdsweep.ledger.trials import FINAL, State
+from kdsweep.ledger.trials import FINAL, ITSELF, State
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -33,6 +33,8 @@ _MARKS = (
     (Stop.EARLY, "stopped early", "stopped here", MUTED),
     (Stop.CONSTRAINT, "too costly", "costs more than allowed", TOO_COSTLY),
 )
+_SELF_TAUGHT = "self-taught"
+_DASHES = {"control": "dot", _SELF_TAUGHT: "dash"}
 _FEW_TRIALS = 40  # up to here every trial has a line of its own and needs no band
 
 
@@ -40,14 +42,16 @@ def curves(results: Results) -> pd.DataFrame:
     """Return the learning curves worth drawing: the best, the controls, an even choice of others.
 
     Returns:
-        Columns ``trial, label, role`` (``best``, ``control``, ``other``, or ``too costly``: ended
-        because it costs more than allowed), ``place`` (from 1, by the best value; missing for
-        controls and what is too costly), ``epoch, value, stop``; best trials first.
+        Columns ``trial, label, role`` (``best``, ``control``, ``self-taught`` (a control that is),
+        ``other``, or ``too costly``: ended because it costs more than allowed), ``place`` (from 1,
+        by the best value; missing for controls and what is too costly), ``epoch, value, stop``;
+        best trials first.
     """
     ranked = results.searched()
     trials = results.trials
     is_control = trials["kind"] == Kind.CONTROL
     controls = trials[is_control & trials["value"].notna()]
+    is_own = controls["teacher"] == ITSELF
     costly = trials[~is_control & trials["breaks_bound"] & trials["value"].notna()]
     others = ranked.iloc[_MOST_BEST:]
     if len(others) > _MOST_OTHERS:
@@ -56,7 +60,8 @@ def curves(results: Results) -> pd.DataFrame:
     chosen = pd.concat(
         [
             ranked.head(_MOST_BEST).assign(role="best"),
-            controls.head(_MOST_OTHERS).assign(role="control"),
+            controls[~is_own].head(_MOST_OTHERS).assign(role="control"),
+            controls[is_own].head(_MOST_OTHERS).assign(role=_SELF_TAUGHT),
             others.assign(role="other"),
             costly.head(_MOST_OTHERS).assign(role=_COSTLY),
         ]
@@ -140,11 +145,12 @@ def _learning(results: Results, drawn: pd.DataFrame, metric: str) -> Figure:
     traces: list[Trace] = []
     if num_search > _FEW_TRIALS:
         traces += _band(band)
-    for role, color, width in (("other", MUTED, 0.8), ("control", CONTROL, 2.0)):
+    controls = (("control", CONTROL, 2.0), (_SELF_TAUGHT, CONTROL, 1.0))
+    for role, color, width in (("other", MUTED, 0.8), *controls):
         rows = drawn[drawn["role"] == role]
         if len(rows):
             traces.append(_lines(rows, role, color, width))
-    of_students = drawn[drawn["role"] != "control"]
+    of_students = drawn[~drawn["role"].isin([name for name, *_ in controls])]
     for stop, name, said, color in _MARKS:
         ended = of_students[of_students["stop"] == stop]
         if len(ended):
@@ -239,7 +245,7 @@ def _lines(rows: pd.DataFrame, name: str, color: str, width: float) -> Trace:
         texts += [f"trial {number}, {safe(trial['label'].iloc[0])}"] * (len(trial) + 1)
     return {
         "type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "hovertext": texts,
-        "line": {"color": color, "width": width, "dash": "dot" if name == "control" else "solid"},
+        "line": {"color": color, "width": width, "dash": _DASHES.get(name, "solid")},
         "opacity": 0.45 if name == "other" else 1.0,
         "hovertemplate": "%{hovertext}<br>epoch %{x}: %{y:.3f}<extra></extra>",
     }  # fmt: skip
@@ -276,8 +282,10 @@ def _cohort(results: Results, metric: str, number: int) -> Figure:
     ]
     title = "Did the best student follow its teacher, and leave its control behind?"
     who = ", its teacher, which learns at the same time, and its control, which learns alone"
-    if results.summary.best is not None and results.summary.best.teacher is None:
-        title, who = "How did the best student learn?", ", which learns without a teacher"
+    taught_by = None if results.summary.best is None else results.summary.best.teacher
+    if results.summary.best is not None and taught_by in (None, ITSELF):
+        alone = "without a teacher" if taught_by is None else "from its own average"
+        title, who = "How did the best student learn?", f", which learns {alone}"
     return Figure(
         name="best-cohort",
         title=title,

@@ -8,7 +8,8 @@ import pandas as pd
 
 from kdsweep.ledger.trials import title
 from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import has_own_control, nothing_yet, score_on_test
+from kdsweep.reporting.caveats import nothing_yet, score_on_test
+from kdsweep.reporting.comparisons import has_own_control
 from kdsweep.reporting.confirmation import Claim, claims_in
 from kdsweep.reporting.page.shipping import cost_sentences, latency_detail
 from kdsweep.reporting.pareto import front_sentence, names_of
@@ -71,11 +72,16 @@ def _gain_cards(results: Results, best: Best) -> list[Card]:
         return []
     shared = "" if has_own_control(results, best.number) else ", which is shared"
     detail = f"to its control{shared}; one training each"
-    return [Card("difference", formats.gain(best.gain), detail)]
+    found = [Card("difference", formats.gain(best.gain), detail)]
+    if "self_gain" in results.trials:
+        own = plain(results.trials.set_index("number")["self_gain"][best.number])
+        detail = "to itself, taught by its own average"
+        found += [] if own is None else [Card("difference", formats.gain(own), detail)]
+    return found
 
 
 def _confirmed_gain(one: Claim, more: str = "") -> Card:
-    return Card(f"gain, {one.split}", formats.gain(one.gain), f"{one.interval}{more}")
+    return Card(one.gain_name, formats.gain(one.gain), f"{one.interval}{more}")
 
 
 def _confirmed_cards(results: Results, metric: str) -> list[Card]:
@@ -85,7 +91,9 @@ def _confirmed_cards(results: Results, metric: str) -> list[Card]:
     for one in claims:
         if one.job == claims[0].job:
             job = f"{one.job}, {formats.counted(one.seeds, 'seed')}"
-            found.append(Card(f"{metric}, {one.split}", formats.spread(one.mean, one.sd), job))
+            score = Card(f"{metric}, {one.split}", formats.spread(one.mean, one.sd), job)
+            if score not in found:
+                found.append(score)
             found.append(_confirmed_gain(one))
     return found
 

@@ -27,6 +27,7 @@ from kdsweep.reporting.views import (
     TRIALS,
     settings,
     with_places,
+    with_titles,
     without_none,
 )
 
@@ -111,7 +112,7 @@ def term_rows(results: Results) -> Table:
     terms = results.terms
     terms = terms.assign(place=terms["trial"].map(order)).dropna(subset=["place"])
     terms = terms.sort_values("place", kind="stable")
-    columns = _columns(TERMS, terms.head(_MOST_ROWS))
+    columns = _columns(TERMS, with_titles(terms.head(_MOST_ROWS)))
     title = "Distillation terms at the best epoch, best trials first"
     return _table("terms", title, columns, len(terms), "terms.csv")
 

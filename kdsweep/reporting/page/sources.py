@@ -94,13 +94,10 @@ def _read(path: Path) -> str | None:
 def _data_text(data: dict[str, Any], protocol: str) -> str | None:
     if not data.get("source"):
         return None
-    counts = [
+    counts = [] if data.get("num_train") is None else [formats.training_frames(data)]
+    counts += [
         f"{data[key]} {name}"
-        for key, name in (
-            ("num_train", "training"),
-            ("num_val", "validation"),
-            ("num_test", "test"),
-        )
+        for key, name in (("num_val", "validation"), ("num_test", "test"))
         if data.get(key) is not None
     ]
     parts = [str(data["source"])]
