@@ -117,8 +117,8 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
         Columns ``job, teacher, student, split`` (``validation`` at each one's best epoch, or
         ``test``), where there are further controls ``against`` (``no teacher``, ``its own average``
         or ``equal time``: a row for each, which has the numbers of that control), ``seeds``,
-        ``mean`` and ``sd`` of the students, ``control_mean`` and ``control_sd``, the paired ``gain`` with its
-        ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by the bootstrap
+        ``mean`` and ``sd`` of the students, ``control_mean`` and ``control_sd``, the paired
+        ``gain`` with its ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by the bootstrap
         (``boot_low``, ``boot_high``), the signed-rank test's ``rank_p``; the always-valid 95 %
         interval (``always_low``, ``always_high``), its ``evidence``, ``verdict`` and the seeds it
         was reached with (``verdict_seeds``), all missing where it says nothing; ``seeds_saved``
