@@ -118,12 +118,13 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
         ``test``), where there are further controls ``against`` (``no teacher``, ``its own average``
         or ``equal time``: a row for each, which has the numbers of that control), ``seeds``,
         ``mean`` and ``sd`` of the students, ``control_mean`` and ``control_sd``, the paired
-        ``gain`` with its ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by the bootstrap
-        (``boot_low``, ``boot_high``), the signed-rank test's ``rank_p``; the always-valid 95 %
-        interval (``always_low``, ``always_high``), its ``evidence``, ``verdict`` and the seeds it
-        was reached with (``verdict_seeds``), all missing where it says nothing; ``seeds_saved``
-        against a fixed 10, of a confirmation that stops when it is settled; what may be claimed
-        (``claim``), and what to know of the rank test (``rank_note``) and of skew (``skew_note``).
+        ``gain`` with its ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by
+        the bootstrap (``boot_low``, ``boot_high``), the signed-rank test's ``rank_p``; the
+        always-valid 95 % interval (``always_low``, ``always_high``), its ``evidence``, ``verdict``
+        and the seeds it was reached with (``verdict_seeds``), all missing where it says nothing;
+        ``seeds_saved`` against a fixed 10, of a confirmation that stops when it is settled; what
+        may be claimed (``claim``), and what to know of the rank test (``rank_note``) and of skew
+        (``skew_note``).
     """
     if JOB_COLUMN not in trials:
         return _table([])
