@@ -190,6 +190,7 @@ def confirm(
     seeds: int = 5,
     until_settled: bool = False,
     max_seeds: int = 20,
+    equal_time: bool = False,
     protocol: Protocol | None = None,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
     address: str | None = None,
@@ -204,6 +205,8 @@ def confirm(
         until_settled: Whether each gets seeds until its gain is settled instead, by a test that
             may be looked at after every seed.
         max_seeds: Most seeds of each then.
+        equal_time: Whether each seed gets a second control, which trains alone for as long as the
+            pair takes, by a few steps measured at the start.
         protocol: The size to score at, ``native`` or ``resized``; that of the sweep if left out.
         experiments: Folder that gets the new experiment's folder.
         address: A Ray cluster to join.
@@ -224,6 +227,7 @@ def confirm(
         seeds=max_seeds if until_settled else seeds,
         protocol=protocol,
         until_settled=until_settled,
+        equal_time=equal_time,
     )
     outcome = run_sweep(
         jobs,
@@ -361,6 +365,7 @@ def train(
     """
     from kdsweep.config import Job, load_job
     from kdsweep.ledger import TrialFolder
+    from kdsweep.ledger.given_teachers import teacher_doubts
     from kdsweep.trial import check_job, note_data, prepare_one, run_job
 
     if not isinstance(job, Job):
@@ -369,7 +374,9 @@ def train(
         raise ConfigError("data and overrides are for jobs that are not loaded yet")
     check_job(job)
     folder = TrialFolder(Path(out) if out is not None else new_single_folder(job.name))
-    found = prepare_one(job, folder)
+    found = prepare_one(job, folder, device=device)
+    for doubt in teacher_doubts(found):
+        warnings.warn(doubt, stacklevel=2)
     note_data(folder, found, accept_changed_data, lambda said: warnings.warn(said, stacklevel=4))
     reports = tuple(run_job(job, folder, device=device, num_threads=num_threads))
     return Training(folder.path, reports)

@@ -14,6 +14,7 @@ from kdsweep.cli.app import app
 from kdsweep.cli.options import AcceptData, Data, Json, Quiet, Set
 from kdsweep.cli.output import INTERRUPTED, relative, say_error, say_warning, terminal
 from kdsweep.errors import ConfigError, DataError
+from kdsweep.labels import training_frames
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +47,7 @@ def train(
     from kdsweep.api import new_single_folder
     from kdsweep.config import read_job
     from kdsweep.ledger import TrialFolder
+    from kdsweep.ledger.given_teachers import teacher_doubts, teacher_notes
     from kdsweep.tracking import NullTracker, agents_run, open_job_tracker
     from kdsweep.trial import check_job, note_data, prepare_one, run_job, tracked
 
@@ -56,7 +58,7 @@ def train(
     folder = TrialFolder(out or new_single_folder(name))
     try:
         check_job(loaded)
-        data_facts = prepare_one(loaded, folder)
+        data_facts = prepare_one(loaded, folder, device=device)
     except ConfigError as error:
         raise file.locate(error) from None
     name_of_data = note_data(folder, data_facts, accept_changed_data, say_warning)
@@ -64,8 +66,12 @@ def train(
     if show:
         notices = [data_facts["notice"]] if data_facts["notice"] else []
         notices += [f"weights: {note}" for note in data_facts.get("weights", ())]
+        notices += [f"teacher: {note}" for note in teacher_notes(data_facts)]
         for text in [*notices, *(f"data: {remark}" for remark in data_facts["remarks"])]:
             show.console.print(text, style="yellow", markup=False)
+    else:
+        for doubt in teacher_doubts(data_facts):
+            say_warning(doubt)
     tracker = open_job_tracker(folder, say_warning) if wandb else NullTracker()
     reports = run_job(loaded, folder, device=device, num_threads=threads)
     try:
@@ -130,6 +136,7 @@ def validate(
     Looks for the frames of the data too, where a folder is given, and decodes none of them.
     """
     from kdsweep.config import load_space
+    from kdsweep.ledger.given_teachers import coming_notes
     from kdsweep.trial import check_jobs, weights_notes
 
     num_bad = 0
@@ -153,6 +160,8 @@ def validate(
             print(f"{file}: valid, {_extent(space.num_points())} ({frames})")
             for note in weights:
                 print(f"  weights: {note}")
+            for note in coming_notes(jobs):
+                print(f"  teacher: {note}")
     raise typer.Exit(ConfigError.exit_code if num_bad else 0)
 
 
@@ -177,7 +186,8 @@ def _frames(jobs: Sequence[Job]) -> str:
         if is_generated:
             found.append("scenes are generated when it runs")
         else:
-            found.append(f"{seen.num_train} training and {seen.num_val} validation frames found")
+            training = training_frames(seen.num_train, seen.num_unlabelled)
+            found.append(f"{training} and {seen.num_val} validation frames found")
     return "; ".join(dict.fromkeys(found))
 
 

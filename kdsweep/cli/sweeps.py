@@ -153,6 +153,10 @@ def confirm(
         int | None,
         typer.Option(min=1, help="Most seeds of each, with --until-settled.", show_default="20"),
     ] = None,
+    equal_time: Annotated[
+        bool,
+        typer.Option("--equal-time", help="A control more, trained for as long as its pair took."),
+    ] = False,
     protocol: ProtocolName = None,
     out: Out = Path("experiments"),
     address: Address = None,
@@ -164,7 +168,8 @@ def confirm(
 
     Makes an experiment of its own, which `resume` and `report` take like any other.
     With `--until-settled` it looks after every seed whether the gain is settled, by a test that
-    allows for that, and ends there.
+    allows for that, and ends there. With `--equal-time` a second control trains beside each seed,
+    without a teacher for more epochs: as many as fit into the time that the pair takes.
     """
     from kdsweep.api import sweep_summary
     from kdsweep.sweep import jobs_to_confirm, run_sweep
@@ -180,6 +185,7 @@ def confirm(
         seeds=(max_seeds or 20) if until_settled else (seeds or 5),
         protocol=protocol,
         until_settled=until_settled,
+        equal_time=equal_time,
     )
     if len(jobs.jobs) < top:
         say_warning(f"{experiment} has {len(jobs.jobs)} different jobs to confirm, not {top}")

@@ -104,6 +104,11 @@ class Job(Config):
         """The same student, trained exactly alike but with no teacher."""
         return self.model_copy(update={"teacher": None, "distill": DistillConfig()})
 
+    def as_equal_time(self, epochs: int) -> Job:
+        """The control of :meth:`as_control`, but trained for so many epochs."""
+        train = self.train.model_copy(update={"epochs": epochs})
+        return self.as_control().model_copy(update={"train": train})
+
     def as_self_taught(self) -> Job:
         """The same student with the same losses on the same frames, taught by its own average."""
         own: dict[str, Any] = {"teacher": "self", "checkpoint": None, "head_start_epochs": 0}

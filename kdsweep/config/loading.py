@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from kdsweep.config.base import Config
+from kdsweep.config.base import Config, broken_rule
 from kdsweep.config.checking import FindingsError, check
 from kdsweep.config.document import Document, read_document
 from kdsweep.config.grammar import is_range
@@ -18,7 +18,7 @@ from kdsweep.config.job import Job, folder_name
 from kdsweep.config.model import PACKAGE, WEIGHTS_SUFFIXES
 from kdsweep.config.overrides import place_at, set_data, set_value
 from kdsweep.config.schema_node import SchemaNode
-from kdsweep.config.sweep import ResourcesConfig, SweepConfig
+from kdsweep.config.sweep import EQUAL_TIME, SELF, ResourcesConfig, SweepConfig
 from kdsweep.config.template import find_ranges
 from kdsweep.config.tracking import TrackingConfig
 from kdsweep.errors import ConfigError, ConfigPath, dotted
@@ -38,6 +38,17 @@ class SweepSections(Config):
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    @model_validator(mode="after")
+    def _measures_no_time(self) -> SweepSections:
+        if EQUAL_TIME in self.sweep.further_controls:
+            raise broken_rule(
+                "controls that train as long as their pair, in a search",
+                at=("sweep", "further_controls"),
+                allowed=SELF,
+                hint="kdsweep confirm --equal-time trains them beside the best jobs",
+            )
+        return self
 
 
 JOB_KEYS = SchemaNode(Job).keys({})

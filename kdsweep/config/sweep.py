@@ -53,8 +53,8 @@ def _known_scheduler(name: str) -> str:
 
 
 SchedulerName = Annotated[str, AfterValidator(_known_scheduler)]
-SELF = "self"
-FurtherControl = Literal["self"]
+SELF, EQUAL_TIME = "self", "equal_time"
+FurtherControl = Literal["self", "equal_time"]
 Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
 
 
@@ -81,6 +81,7 @@ class SweepConfig(Config):
             initial weights, for as long as the trial.
         further_controls: ``self`` trains beside each control the same student taught by its own
             average: where there are unlabelled frames, it tells what they give without a teacher.
+            ``equal_time`` is for confirmations alone (``kdsweep confirm --equal-time``).
         students_per_teacher: Trials that train as one cohort: their teacher and whatever else they
             share is drawn and trained once, the students differ in ``student``, ``distill`` and
             ``train.student``. ``auto`` measures a few steps and picks the number that pays.
@@ -107,8 +108,13 @@ class SweepConfig(Config):
     max_concurrent: PositiveInt | None = None
     crash_retries: NonNegativeInt = 2
 
+    @property
+    def num_paired(self) -> int:
+        """Controls that each trial has of its own."""
+        return 1 + len(self.further_controls) if self.controls == "paired" else 0
+
     def num_riding(self, students: int = 1, *, one_control: bool = False) -> int:
-        """Return how many controls train beside so many students of a teacher.
+        """Return how many controls train beside so many students of a teacher, in their cohort.
 
         Args:
             students: The students.
@@ -116,7 +122,8 @@ class SweepConfig(Config):
         """
         if self.controls != "paired":
             return 0
-        return (1 if one_control else students) + students * len(self.further_controls)
+        further = [kind for kind in self.further_controls if kind != EQUAL_TIME]
+        return (1 if one_control else students) + students * len(further)
 
     @property
     def objectives(self) -> tuple[Metric, ...]:

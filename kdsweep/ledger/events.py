@@ -87,6 +87,8 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
         controls: ``shared``, ``paired`` or ``none``.
         num_controls: Controls there will be, as far as that can be told.
         further_controls: Kinds of controls beside those without a teacher.
+        equal_time: By job for how many ``epochs`` its control of equal time trains, by the measured
+            seconds per epoch of the pair (``pair_s``) and of a control alone (``control_s``).
         data: What is known of the data, for reports.
         miou_over: The classes that count in mIoU (:data:`~kdsweep.config.metrics.MiouOver`); empty
             where the line does not tell, being older than the choice.
@@ -99,7 +101,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
 
     left_out: ClassVar[frozenset[str]] = frozenset(
         {
-            *("static_costs", "further_controls"),
+            *("static_costs", "further_controls", "equal_time"),
             *("miou_over", "protocol", "select", "until_settled"),
         }
     )
@@ -120,6 +122,7 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     trials: int = 0
     controls: str | None = None
     further_controls: list[str] = []
+    equal_time: dict[str, dict[str, float]] = {}
     num_controls: int = 0
     students_per_teacher: int = 1
     data: dict[str, Any] = {}

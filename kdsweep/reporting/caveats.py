@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
+from kdsweep.ledger.given_teachers import teacher_doubts
 from kdsweep.reporting import formats
 from kdsweep.reporting.comparisons import compared_with, has_own_control, lead_of_best, lottery
-from kdsweep.reporting.confirmation import settling_notes
+from kdsweep.reporting.confirmation import EQUALLY_LONG, ITS_OWN, settling_notes
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
@@ -32,6 +33,11 @@ _TWO_CONTROLS = (
     "against its own average: the same student on the same frames, unlabelled ones too, taught by "
     "the running average of its own weights; what is gained over it is the teacher's part. Whether "
     "a job is settled goes by the control without a teacher."
+)
+_EQUAL_TIME = (
+    "against equal time: the same student without a teacher for more epochs, as many as take as "
+    "long as the pair with its teacher, by steps that were timed before. Whether a job is settled "
+    "goes by the control of as many epochs."
 )
 _UNSOLVED = 0.05  # an IoU below which a class is as good as unknown
 _ONE_SIDED = 2.5  # of 100 intervals lie above zero where there is nothing
@@ -67,7 +73,7 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             if summary.select
             else "validation: at each one's best epoch, chosen on these frames, which flatters "
             "both alike; test: those epochs' students on the test split, scored once.",
-            *([_TWO_CONTROLS] if "against" in results.confirmation else []),
+            *_of_further_controls(results),
             *settling_notes(results.confirmation),
             *(several if num_jobs > 1 else []),
             *old,
@@ -111,6 +117,12 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
     return [*found, *old, *bounds]
 
 
+def _of_further_controls(results: Results) -> list[str]:
+    against = set(results.confirmation.get("against", ()))
+    told = {ITS_OWN: _TWO_CONTROLS, EQUALLY_LONG: _EQUAL_TIME}
+    return [note for kind, note in told.items() if kind in against]
+
+
 def data_notes(summary: Summary) -> list[str]:
     """Return what must be known of the data where a number of theirs stands."""
     said = []
@@ -127,6 +139,7 @@ def data_notes(summary: Summary) -> list[str]:
             "These jobs were found on other data than they are confirmed on "
             f"({'; '.join(summary.data['other_data'])})."
         )
+    said += [f"The teacher {doubt}" for doubt in teacher_doubts(summary.data)]
     return [*said, *(f"Data: {text}." for text in summary.data.get("caveats", ()))]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kdsweep.config.metrics import TEST_MIOU, metric_of
-from kdsweep.config.sweep import SELF
+from kdsweep.config.sweep import EQUAL_TIME, SELF
 from kdsweep.ledger.anytime import FEWEST_TO_SETTLE, LEAST_THAT_MATTERS, Look, settle
 from kdsweep.ledger.confirmed import pairs_in_order
 from kdsweep.ledger.events import Kind
@@ -30,11 +30,13 @@ from kdsweep.reporting.statistics import (
 from kdsweep.reporting.tables import PARAM, plain
 
 JOB_COLUMN = f"{PARAM}job"
+ITS_OWN, EQUALLY_LONG = "its own average", "equal time"
 # What a job's students are compared with, by kind of control, where there are several.
-_AGAINST = {"": "no teacher", SELF: "its own average"}
+_AGAINST = {"": "no teacher", SELF: ITS_OWN, EQUAL_TIME: EQUALLY_LONG}
 _AGAINST_WHOM = {
     "": "the same student without a teacher",
     SELF: "the same student taught by its own average",
+    EQUAL_TIME: "the same student trained without a teacher for as long as the pair",
 }
 
 
@@ -113,15 +115,16 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
 
     Returns:
         Columns ``job, teacher, student, split`` (``validation`` at each one's best epoch, or
-        ``test``), where there are self-taught controls ``against`` (``no teacher`` or ``its own
-        average``: a row for each, which has the numbers of that control), ``seeds``, ``mean`` and
-        ``sd`` of the students, ``control_mean`` and ``control_sd``, the paired ``gain`` with its
-        ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by the bootstrap
-        (``boot_low``, ``boot_high``), the signed-rank test's ``rank_p``; the always-valid 95 %
-        interval (``always_low``, ``always_high``), its ``evidence``, ``verdict`` and the seeds it
-        was reached with (``verdict_seeds``), all missing where it says nothing; ``seeds_saved``
-        against a fixed 10, of a confirmation that stops when it is settled; what may be claimed
-        (``claim``), and what to know of the rank test (``rank_note``) and of skew (``skew_note``).
+        ``test``), where there are further controls ``against`` (``no teacher``, ``its own average``
+        or ``equal time``: a row for each, which has the numbers of that control), ``seeds``,
+        ``mean`` and ``sd`` of the students, ``control_mean`` and ``control_sd``, the paired
+        ``gain`` with its ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by
+        the bootstrap (``boot_low``, ``boot_high``), the signed-rank test's ``rank_p``; the
+        always-valid 95 % interval (``always_low``, ``always_high``), its ``evidence``, ``verdict``
+        and the seeds it was reached with (``verdict_seeds``), all missing where it says nothing;
+        ``seeds_saved`` against a fixed 10, of a confirmation that stops when it is settled; what
+        may be claimed (``claim``), and what to know of the rank test (``rank_note``) and of skew
+        (``skew_note``).
     """
     if JOB_COLUMN not in trials:
         return _table([])
@@ -131,8 +134,10 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
         scores["test"] = test[TEST_MIOU]
     complete = set(trials.loc[trials["state"] == State.COMPLETE, "number"])
     search = trials[(trials["kind"] == Kind.SEARCH) & trials["control"].notna()]
-    has_further = any(trial.further for trial in sweep.trials.values())
-    kinds: dict[str, str | None] = {**_AGAINST} if has_further else {"": None}
+    found = {kind for trial in sweep.trials.values() for kind in trial.further}
+    kinds: dict[str, str | None] = {"": None}
+    if found:
+        kinds = {kind: name for kind, name in _AGAINST.items() if kind in {"", *found}}
     rows = []
     for job, group in search.groupby(JOB_COLUMN, sort=False):
         for (split, values), (kind, against) in product(scores.items(), kinds.items()):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep import labels
 from kdsweep.config import metrics
 
 MISSING = "–"
@@ -166,9 +167,7 @@ def training_frames(data: Mapping[str, Any]) -> str:
     Args:
         data: What a ledger says of the data.
     """
-    labelled, unlabelled = data["num_train"], data.get("num_unlabelled")
-    counts = f"{labelled} labelled and {unlabelled} unlabelled" if unlabelled else labelled
-    return f"{counts} training"
+    return labels.training_frames(data["num_train"], data.get("num_unlabelled"))
 
 
 def frame_size(size: Sequence[int]) -> str:

@@ -66,7 +66,7 @@ def gain_table(
     table["gain"] = table["value"] - table["control_value"]
     table["lead"] = _of_teachers(sweep, search, epochs) - table["control_value"]
     table["time_ratio"] = _time_ratios(sweep, search, columns)
-    if any(trial.further for trial in sweep.trials.values()):
+    if any(SELF in trial.further for trial in sweep.trials.values()):
         own = [sweep.trials[number].control_of(SELF) for number in search["number"]]
         table["self_control"] = pd.Series(own, dtype="Int64")
         found = (sweep.partner(number, SELF) for number in search["number"])

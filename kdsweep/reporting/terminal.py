@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from kdsweep.ledger.given_teachers import teacher_scores
 from kdsweep.ledger.trials import title as trial_title
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import data_notes, notes, nothing_yet
@@ -137,6 +138,8 @@ def _print_head(results: Results, console: Console) -> None:
             parts.append(f"scored at {formats.scored_at(summary.protocol)}")
         parts += [f"fingerprint {short[-4:]}" for short in data.get("shorts", ())]
         print_text(console, f"data: {', '.join(parts)}")
+    for score in teacher_scores(data):
+        print_text(console, f"teacher: {score}")
     if summary.notice:
         print_text(console, f"Note: {summary.notice}", style="yellow")
     for note in data_notes(summary):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from kdsweep.config import JobList, Space
@@ -51,6 +52,37 @@ def choose_students_per_teacher(
             break
         students += 1
     return students
+
+
+def decide_students_per_teacher(
+    space: Space | JobList,
+    measured: Mapping[str, Any] | None,
+    note: Callable[[str], None],
+    *,
+    slots: int,
+) -> int:
+    """Return how many students a teacher gets in a sweep.
+
+    Args:
+        space: What is trained.
+        measured: What a runner's ``measure`` found, where it was asked.
+        note: Told what was decided by that.
+        slots: Cohorts at a time.
+    """
+    wanted = space.sweep.students_per_teacher
+    if wanted != "auto":
+        return wanted
+    if measured is None:  # the ledger knows
+        return 1
+    chosen = choose_students_per_teacher(
+        StepCost.from_json(measured["cost"]),
+        space.sweep.trials,
+        slots,
+        measured["memory_bytes"],
+        riding=partial(space.sweep.num_riding, one_control=have_one_control(space)),
+    )
+    note(f"students per teacher: {chosen}, by a few measured steps")
+    return chosen
 
 
 def _fits(cost: StepCost, students: int, memory_bytes: int | None) -> bool:

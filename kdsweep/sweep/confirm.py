@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdsweep.config import Job, JobList
 from kdsweep.config.metrics import NATIVE, RESIZED
+from kdsweep.config.sweep import EQUAL_TIME
 from kdsweep.errors import ConfigError
 from kdsweep.ledger import Experiment, iter_ledger
 from kdsweep.ledger.anytime import FEWEST_TO_SETTLE
@@ -23,6 +24,7 @@ def jobs_to_confirm(
     seeds: int,
     protocol: str | None = None,
     until_settled: bool = False,
+    equal_time: bool = False,
 ) -> JobList:
     """The best jobs of a sweep, to be run with :func:`~kdsweep.sweep.run.run_sweep`.
 
@@ -39,6 +41,8 @@ def jobs_to_confirm(
         protocol: The size to score at; that of the sweep if left out.
         until_settled: Whether a job gets so many seeds at most, and none once its gain is settled
             (:mod:`kdsweep.ledger.anytime`).
+        equal_time: Whether each seed gets a second control, which trains alone for as long as the
+            pair took.
 
     Raises:
         ExperimentError: There is no such experiment.
@@ -96,6 +100,10 @@ def jobs_to_confirm(
                 "sampler": "grid",
                 "scheduler": "none",
                 "controls": "paired",
+                "further_controls": (
+                    *space.sweep.further_controls,
+                    *([EQUAL_TIME] if equal_time else []),
+                ),
                 "students_per_teacher": 1,
                 "max_hours": None,
                 "max_gpu_hours": None,

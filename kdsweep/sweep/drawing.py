@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from kdsweep.config import Draw, Job, JobList, Space, control_key
+from kdsweep.config.job_list import JOB
 from kdsweep.config.losses import LOSSES
-from kdsweep.config.sweep import SELF
+from kdsweep.config.sweep import EQUAL_TIME, SELF
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import Kind, RejectedEvent, TrialEvent
 from kdsweep.ledger.state import Sweep
@@ -146,7 +149,7 @@ class Drawing:
         controls: dict[str, int] = {}
         if self._space.sweep.controls == "paired":
             following = itertools.count(number + 1)
-            for kind, job_of in self._control_jobs(draw.job).items():
+            for kind, job_of in self._control_jobs(draw.job, draw.params).items():
                 known = self._control_of(job_of, number if rides_with is None else rides_with)
                 controls[kind] = next(following) if known is None else known
         else:
@@ -178,18 +181,26 @@ class Drawing:
         """Give a search trial its own controls, unless it has them."""
         if self._space.sweep.controls != "paired":
             return
-        jobs = self._control_jobs(Job.model_validate_json(json.dumps(trial.job)))
+        job = Job.model_validate_json(json.dumps(trial.job))
+        jobs = self._control_jobs(job, trial.params)
         for kind, number in {"": trial.control, **trial.further}.items():
             if number not in self._sweep.trials:
                 assert number == len(self._sweep.trials), trial
                 draw = Draw({}, {}, jobs[kind])
-                self._emit(self._event(number, Kind.CONTROL, draw, rides_with=trial.cohort))
+                event = self._event(number, Kind.CONTROL, draw, rides_with=trial.cohort)
+                if kind == EQUAL_TIME:  # it trains on after its pair has ended
+                    label = f"{event.label}, {draw.job.train.epochs} epochs"
+                    event = msgspec.structs.replace(event, label=label, rides_with=None)
+                self._emit(event)
 
-    def _control_jobs(self, job: Job) -> dict[str, Job]:
+    def _control_jobs(self, job: Job, params: Mapping[str, Any]) -> dict[str, Job]:
         """The controls that stand beside a job, by kind; the first one has no teacher at all."""
         jobs = {"": job.as_control()}
         if SELF in self._space.sweep.further_controls:
             jobs[SELF] = job.as_self_taught()
+        if EQUAL_TIME in self._space.sweep.further_controls:
+            epochs = self._sweep.header.equal_time[params[JOB]]["epochs"]
+            jobs[EQUAL_TIME] = job.as_equal_time(int(epochs))
         return jobs
 
     def _event(

@@ -38,6 +38,7 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State, Trial
 from kdsweep.sweep.attempt import Attempt, Task
 from kdsweep.sweep.drawing import Drawing
+from kdsweep.sweep.equal_time import EqualTime
 from kdsweep.sweep.feasibility import Costs, Feasibility
 from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.schedulers import make_scheduler
@@ -71,6 +72,7 @@ class Driver:
             goes on keeps its number.
         static_costs: What each architecture costs, by its key, in a new sweep with bounds on that;
             one that goes on has them in its ledger.
+        equal_time: What controls of equal time go by, in a new sweep with such; likewise.
         clock: Source of Unix time.
 
     Attributes:
@@ -92,9 +94,11 @@ class Driver:
         max_gpu_hours: float | None = None,
         students_per_teacher: int = 1,
         static_costs: Costs | None = None,
+        equal_time: EqualTime | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._students_per_teacher = students_per_teacher
+        self._equal_time = equal_time or {}
         self.space = space
         self.experiment = experiment
         self.plan = plan
@@ -442,8 +446,9 @@ class Driver:
                 seed=sweep.seed,
                 trials=num_trials,
                 controls=sweep.controls,
-                num_controls=num_trials * sweep.num_riding() or self._drawing.num_shared,
+                num_controls=num_trials * sweep.num_paired or self._drawing.num_shared,
                 further_controls=list(sweep.further_controls),
+                equal_time={name: dict(found) for name, found in self._equal_time.items()},
                 students_per_teacher=self._students_per_teacher,
                 data=data,
                 miou_over=LABELLED,
@@ -459,11 +464,11 @@ class Driver:
         num_search = sum(not trial.is_control for trial in replaced)
         shared = sum(t.is_control and not t.is_outdated for t in sweep.trials.values())
         is_paired = sweep.header.controls == "paired"
-        num_riding = num_search * self.space.sweep.num_riding()
+        num_paired = num_search * self.space.sweep.num_paired
         self._emit(
             PartEvent(
                 trials=sweep.header.trials + num_search,
-                num_controls=sweep.header.num_controls + (num_riding if is_paired else shared),
+                num_controls=sweep.header.num_controls + (num_paired if is_paired else shared),
                 num_trials=sum(not trial.is_control for trial in sweep.trials.values()),
                 data=data.facts,
                 before=shorts(sweep.data),

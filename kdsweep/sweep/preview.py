@@ -41,6 +41,7 @@ class DataRow:
     num_train: int
     num_val: int
     notice: str | None
+    num_unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Preview:
         rungs: Epochs at which ASHA may stop the longest trials; none without it.
         data: The data sets.
         weights: Pretrained weights that it needs, and whether they are on this machine.
+        teachers: Trained teachers that it begins with.
         ranges: The ranges, in the order of the file.
         machine: The machine that it is planned for.
         resources: Trials at a time, and what each gets.
@@ -116,6 +118,7 @@ class Preview:
     rungs: tuple[int, ...]
     data: tuple[DataRow, ...]
     weights: tuple[str, ...]
+    teachers: tuple[str, ...]
     ranges: tuple[RangeRow, ...]
     machine: Machine
     resources: Plan
@@ -153,6 +156,7 @@ class Preview:
             "max_gpu_hours": sweep.max_gpu_hours,
             "data": [asdict(row) for row in self.data],
             "weights": list(self.weights),
+            **({"teachers": list(self.teachers)} if self.teachers else {}),
             "ranges": [asdict(row) for row in self.ranges],
             "machine": asdict(self.machine),
             "resources": asdict(self.resources),
@@ -206,6 +210,7 @@ def preview(
     """
     from kdsweep.config import distinct_data
     from kdsweep.data import count_frames
+    from kdsweep.ledger.given_teachers import coming_notes
     from kdsweep.trial import check_jobs, weights_notes
     from kdsweep.trial.machine import this_machine
 
@@ -254,15 +259,23 @@ def preview(
     return Preview(
         space=space,
         num_trials=num_trials,
-        num_controls=num_trials * space.sweep.num_riding() or num_controls,
+        num_controls=num_trials * space.sweep.num_paired or num_controls,
         num_points=num_points,
         epochs=(min(epochs), max(epochs)),
         rungs=tuple(rungs(work(longest))) if space.sweep.stops_early else (),
         data=tuple(
-            DataRow(count.name, config.image_size, count.num_train, count.num_val, count.notice)
+            DataRow(
+                count.name,
+                config.image_size,
+                count.num_train,
+                count.num_val,
+                count.notice,
+                count.num_unlabelled,
+            )
             for count, config in zip(counts, configs, strict=True)
         ),
         weights=tuple(weights),
+        teachers=tuple(coming_notes(to_check)),
         ranges=tuple(range_row(range_, shared) for range_, shared in space.ranges()),
         machine=machine,
         resources=resources,

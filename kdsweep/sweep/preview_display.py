@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.labels import training_frames
 from kdsweep.sweep.forecast import Effort
 from kdsweep.sweep.outcome import duration
 from kdsweep.sweep.preview import Estimate, Preview, Sample
@@ -62,11 +63,14 @@ def _show_sweep(preview: Preview, console: Console) -> None:
         height, width = row.image_size
         _say(
             console,
-            f"data: {row.source}, {row.num_train} training, {row.num_val} validation frames, "
+            f"data: {row.source}, {training_frames(row.num_train, row.num_unlabelled)}, "
+            f"{row.num_val} validation frames, "
             f"{height}×{width} pixels (height × width)",
         )
     for note in preview.weights:
         _say(console, f"weights: {note}")
+    for note in preview.teachers:
+        _say(console, f"teacher: {note}")
     for notice in dict.fromkeys(row.notice for row in preview.data if row.notice):
         _say(console, f"Note: {notice}", "yellow")
     console.print()

@@ -204,7 +204,7 @@ def extend(space: Space | JobList, ledger: Ledger, more: int) -> ExtendEvent:
         )
     return ExtendEvent(
         trials=header.trials + more,
-        num_controls=header.num_controls + more * space.sweep.num_riding(),
+        num_controls=header.num_controls + more * space.sweep.num_paired,
     )
 
 

@@ -6,22 +6,23 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config import JobList, Space
 from kdsweep.errors import ConfigError, DataError, KdsweepError
+from kdsweep.labels import training_frames
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import ExtendEvent, SweepEvent, decode_progress, trial_of
+from kdsweep.ledger.given_teachers import teacher_notes
 from kdsweep.ledger.provenance import mask_secrets
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.cohort_size import (
-    choose_students_per_teacher,
-    have_one_control,
+    decide_students_per_teacher,
     num_heads,
 )
 from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.equal_time import decide_equal_time, what_to_measure
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
 from kdsweep.sweep.outcome import Outcome, make_outcome, resume_command
@@ -33,10 +34,9 @@ from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
 from kdsweep.sweep.study import check_sampler
-from kdsweep.sweep.sweep_data import SweepData
+from kdsweep.sweep.sweep_data import SweepData, known_teachers
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker
-from kdsweep.training.step_cost import StepCost
 
 if TYPE_CHECKING:
     from kdsweep.sweep.ray.link import Link
@@ -155,9 +155,10 @@ class SweepSession:
             preflight = Preflight(
                 jobs,
                 resources.slots,
-                measure=is_new and wanted == "auto",
+                measure=what_to_measure(self._space) if is_new else None,
                 students=[architecture.job for architecture in bounded],
                 num_heads=heads,
+                teachers=known_teachers(jobs, ledger),
                 on_stage=self._start.stages.begin,
                 on_worker=self._start.look_at_worker,
             )
@@ -186,10 +187,13 @@ class SweepSession:
                 self._introduce(experiment, joined, found)
                 for note in data.get("weights", ()):
                     self._progress.note(f"weights:    {note}")
+                for note in teacher_notes(data):
+                    self._progress.note(f"teacher:    {note}")
                 for remark in remarks:
                     self._progress.note(f"data:       {remark}")
                 if preflight.warning:
                     self._progress.note(preflight.warning)
+                decided = self._space, preflight.measured, self._progress.note
                 driver = Driver(
                     self._space,
                     experiment,
@@ -197,8 +201,11 @@ class SweepSession:
                     resources,
                     max_hours=self._max_hours,
                     max_gpu_hours=self._max_gpu_hours,
-                    students_per_teacher=self._students_per_teacher(preflight, resources),
+                    students_per_teacher=decide_students_per_teacher(
+                        *decided, slots=resources.slots
+                    ),
                     static_costs=static_costs,
+                    equal_time=decide_equal_time(*decided),
                 )
                 driver.listeners.append(self._progress)
                 for listener in self._recorders(driver, experiment):
@@ -214,22 +221,6 @@ class SweepSession:
             driver.end()
         notice = driver.sweep.header.data.get("notice")
         return make_outcome(driver.sweep, driver.experiment, notice=notice)
-
-    def _students_per_teacher(self, preflight: Preflight, resources: Plan) -> int:
-        wanted = self._space.sweep.students_per_teacher
-        if wanted != "auto":
-            return wanted
-        if preflight.measured is None:  # the ledger knows
-            return 1
-        chosen = choose_students_per_teacher(
-            StepCost.from_json(preflight.measured["cost"]),
-            self._space.sweep.trials,
-            resources.slots,
-            preflight.measured["memory_bytes"],
-            riding=partial(self._space.sweep.num_riding, one_control=have_one_control(self._space)),
-        )
-        self._progress.note(f"students per teacher: {chosen}, by a few measured steps")
-        return chosen
 
     def _tell_who_trains_alone(self, header: SweepEvent) -> None:
         jobs = self._space.jobs_to_check()
@@ -338,6 +329,8 @@ class SweepSession:
         note(f"experiment: {experiment.path}")
         for short in data.shorts:
             note(f"data:       {short}")
+        if unlabelled := data.facts.get("num_unlabelled"):
+            note(f"            {training_frames(data.facts['num_train'], unlabelled)} frames")
         if joined.dashboard is not None:
             note(f"dashboard:  {joined.dashboard}")
             note("            it asks for a token, which `ray get-auth-token` prints")

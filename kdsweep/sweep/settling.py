@@ -40,7 +40,7 @@ def newly_settled(space: Space | JobList, sweep: Sweep) -> Iterator[SettledEvent
                 low=look.low,
                 high=look.high,
                 trials=sweep.header.trials - unneeded,
-                num_controls=sweep.header.num_controls - unneeded * space.sweep.num_riding(),
+                num_controls=sweep.header.num_controls - unneeded * space.sweep.num_paired,
             )
 
 

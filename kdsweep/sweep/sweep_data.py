@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.job import data_section
 from kdsweep.errors import DataError
-from kdsweep.ledger import Experiment
+from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.state import Sweep
 
 if TYPE_CHECKING:
+    from kdsweep.config import Job
     from kdsweep.data.identity import Identity
 
 Names = Sequence[Mapping[str, str]]
@@ -140,3 +142,11 @@ def _placeless(section: str) -> str:
 def shorts(names: Names) -> list[str]:
     """Return the names for people, each once."""
     return list(dict.fromkeys(name["short"] for name in names))
+
+
+def known_teachers(jobs: Sequence[Job], ledger: Ledger | None) -> list[dict[str, Any]]:
+    """Return what a ledger knows already of the trained teachers of jobs."""
+    if ledger is None or not any(job.distill.checkpoint for job in jobs):
+        return []
+    known: list[dict[str, Any]] = Sweep(ledger.replay()).header.data.get("teachers", [])
+    return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,6 +99,27 @@ class StepCost:
     def head_start_epoch_s(self) -> float:
         """What an epoch of the teacher's head start costs."""
         return self.num_batches * (self.batch_s + self.head_start_s) + self.teacher_save_s
+
+    @property
+    def alone_epoch_s(self) -> float:
+        """What an epoch of a control costs that trains alone."""
+        return self.control_epoch_s + self.batches_epoch_s
+
+    def pair_s(self, epochs: int, head_start_epochs: int = 0) -> float:
+        """Return what a teacher and one student cost; arguments as for :meth:`equal_epochs`."""
+        pair_s = epochs * (self.teacher_epoch_s + self.student_epoch_s)
+        return pair_s + head_start_epochs * self.head_start_epoch_s
+
+    def equal_epochs(self, epochs: int, head_start_epochs: int = 0) -> int:
+        """Return for how many epochs a control alone trains in the time of a pair, rounded up.
+
+        Args:
+            epochs: Of the pair.
+            head_start_epochs: Of its teacher before them.
+        """
+        ratio = self.pair_s(epochs, head_start_epochs) / self.alone_epoch_s
+        # Of whole numbers it may come out a hair above one.
+        return max(epochs, math.ceil(ratio - 1e-9))
 
     def memory_bytes(self, students: int) -> int:
         """Return what a cohort needs at its peak.

@@ -15,6 +15,7 @@ from kdsweep.trial.checking import (
 )
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import fingerprint
+from kdsweep.trial.given_teachers import score_teachers
 from kdsweep.trial.gpu_memory import check_memory
 from kdsweep.trial.known_data import note_data
 from kdsweep.trial.running import run_job, run_jobs
@@ -35,6 +36,7 @@ __all__ = [
     "prepare_one",
     "run_job",
     "run_jobs",
+    "score_teachers",
     "static_costs",
     "tracked",
     "weights_notes",

@@ -32,6 +32,7 @@ from kdsweep.models.inference_cost import static_cost
 from kdsweep.models.pretrained import weights_file
 from kdsweep.trial.cohort import class_weights
 from kdsweep.trial.compiling import check_compiler
+from kdsweep.trial.given_teachers import score_teachers
 from kdsweep.trial.trained_model import check_checkpoint
 
 if TYPE_CHECKING:
@@ -177,12 +178,15 @@ def _check_num_classes(job: Job, classes: Sequence[str]) -> None:
             )
 
 
-def prepare_one(job: Job, folder: TrialFolder) -> dict[str, Any]:
+def prepare_one(job: Job, folder: TrialFolder, *, device: str = "auto") -> dict[str, Any]:
     """Do the same for a job that trains on its own, and refuse data that it should not train on.
+
+    A trained teacher is scored before it teaches for the first time.
 
     Args:
         job: The job.
         folder: Where it trains; a training that has begun there goes on with the data it has.
+        device: Where it trains.
 
     Raises:
         DataError: Also where something is wrong with the data.
@@ -193,6 +197,8 @@ def prepare_one(job: Job, folder: TrialFolder) -> dict[str, Any]:
         if not folder.checkpoint.exists():
             raise DataError(refusal)
         found["remarks"].append(f"warning: {refusal}")
+    if not folder.checkpoint.exists() and (teachers := score_teachers([job], device=device)):
+        found["teachers"] = teachers
     return found
 
 
@@ -289,6 +295,7 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         "classes": list(first.classes),
         "palette": np.asarray(first.palette).tolist(),
         "num_train": len(first.train),
+        **({} if first.unlabelled is None else {"num_unlabelled": len(first.unlabelled)}),
         "num_val": len(first.val),
         "num_test": 0 if first.test is None else len(first.test),
         "image_size": list(jobs[0].data.image_size),

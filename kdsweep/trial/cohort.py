@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -216,9 +216,14 @@ def _taps(job: Job) -> set[str]:
     return {tap for term in job.distill.terms().values() for tap in getattr(term, "taps", ())}
 
 
-def _network(
-    job: Job, model: ModelConfig, num_classes: int, role: str, taps: set[str]
+def build_role(
+    job: Job,
+    model: ModelConfig,
+    num_classes: int,
+    role: str,
+    taps: Collection[str] = (),
 ) -> SegmentationNetwork:
+    """Build a job's teacher or student as its training begins with it, but for a checkpoint."""
     return build_network(
         model.arch,
         model.encoder,
@@ -241,7 +246,7 @@ def _teacher(
 ) -> Teacher:
     assert job.teacher is not None
     distill = job.distill
-    network = _network(job, job.teacher, num_classes, "teacher", taps)
+    network = build_role(job, job.teacher, num_classes, "teacher", taps)
     if distill.checkpoint is not None:
         load_checkpoint(network, distill.checkpoint, job.teacher)
     average = None
@@ -272,7 +277,7 @@ def _student(
     device: torch.device,
     compilation: Compilation,
 ) -> Learner:
-    network = _network(job, job.student, num_classes, "student", _taps(job))
+    network = build_role(job, job.student, num_classes, "student", _taps(job))
     configs = job.distill.terms()
     terms = {
         name: {"weight": config.weight, **config.options()} for name, config in configs.items()

@@ -95,7 +95,12 @@ def measure_step_cost(
 
 
 def measure(
-    jobs: Sequence[Job], *, device: str, num_threads: int | None, share: float
+    jobs: Sequence[Job],
+    *,
+    device: str,
+    num_threads: int | None,
+    share: float,
+    each: bool = False,
 ) -> dict[str, Any]:
     """Time a few steps of the largest job that jobs with the sections of these could be.
 
@@ -104,11 +109,16 @@ def measure(
         device: As for :func:`measure_step_cost`.
         num_threads: As for :func:`measure_step_cost`.
         share: A trial's share of the GPU's memory, or the machine's.
+        each: Whether to time each job instead.
 
     Returns:
-        Plain JSON: ``cost``, a :class:`~kdsweep.training.step_cost.StepCost`; and
+        Plain JSON: ``costs``, of each of the jobs in their order; or else ``cost``. Each is a
+        :class:`~kdsweep.training.step_cost.StepCost`. Beside ``cost`` stands
         ``memory_bytes``, what a trial may use, ``None`` if that is not known.
     """
+    if each:
+        costs = [measure_step_cost(job, device=device, num_threads=num_threads) for job in jobs]
+        return {"costs": [cost.to_json() for cost in costs]}
     _, largest = smallest_and_largest(jobs)
     cost = measure_step_cost(largest, device=device, num_threads=num_threads)
     machine = this_machine()

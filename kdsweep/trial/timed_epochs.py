@@ -129,7 +129,7 @@ class TimedEpochs:
 
     def steps(self, first: int, num: int) -> Iterator[UnlabelledBatch]:
         """Serve what was made, and timed, together with the batches."""
-        for _ in range(num):
+        for _ in range(min(num, self._num_batches)):
             assert self._next is not None
             yield self._next
 

@@ -151,6 +151,11 @@ def load_checkpoint(network: SegmentationNetwork, checkpoint: str, model: ModelC
         ) from error
 
 
+def card_of(checkpoint: str) -> dict[str, Any] | None:
+    """Return the card of a checkpoint; ``None`` if it is not one of kdsweep."""
+    return None if is_foreign(checkpoint) else _read_card(checkpoint)
+
+
 def _read_card(checkpoint: str) -> dict[str, Any]:
     path = Path(checkpoint) / CARD
     try:

@@ -3,13 +3,14 @@ import re
 from pathlib import Path
 
 import pytest
-from experiments_on_disk import results_of
+from experiments_on_disk import results_of, shown
 from rich.cells import cell_len
 from rich.console import Console
 
 from kdsweep.reporting import render, render_best
 from kdsweep.reporting.columns import Column, draw, fit, print_bullet, print_facts
 from kdsweep.reporting.next_steps import next_commands
+from kdsweep.reporting.page.page import render_page
 from kdsweep.reporting.verdict import verdict
 
 
@@ -205,3 +206,26 @@ def test_terms_are_shown_with_what_is_wrong_with_them(distilled, width):
 
 def test_terms_are_not_mentioned_where_there_are_none(mixed):
     assert "distillation term" not in printed(render, mixed.events)
+
+
+def test_what_a_given_teacher_scores_stands_in_the_head(new_story):
+    """On the page too, and what is doubtful of it where the answer stands."""
+    teacher = {"checkpoint": "best", "label": "resnet50", "num_frames": 9, "num_classes": 11}
+    data = {"source": "folder", "num_train": 6, "num_val": 9, "num_unlabelled": 2}
+
+    def told(miou, own):
+        data["teachers"] = [{**teacher, "miou": miou, "own_miou": own}]
+        story = new_story().sweep(data=data).session().trial(0).run(0, [0.5])
+        results = results_of(story.events)
+        text = " ".join(shown(render, results, width=200).split())
+        return text.partition("Best students")[0], render_page(results)
+
+    head, page = told(0.433, 0.441)
+    said = "resnet50 from best scores mIoU 0.433 on the 9 validation frames"
+    assert "6 labelled and 2 unlabelled training, 9 validation frames" in head
+    assert f"teacher: {said}" in head
+    assert "trained teacher" in page
+    assert said in page
+    assert "encoder_pixels" not in head + page
+    for part in told(0.32, 0.441):
+        assert "mIoU 0.320 on the 9 validation frames, its own card says 0.441; is it tr" in part

@@ -54,13 +54,24 @@ def prepare(jobs):
     return {**DATA, "source": "folder", "classes": list(data.classes), "identities": found}
 
 
+def score_teachers(jobs, *, device, known=()):
+    """Teachers that all score what the environment says."""
+    miou = float(os.environ.get("FAKE_TEACHER_MIOU", "0.7"))
+    paths = dict.fromkeys(job.distill.checkpoint for job in jobs if job.distill.checkpoint)
+    scored = {teacher["checkpoint"]: teacher for teacher in known}
+    facts = {"label": device, "num_frames": 2, "num_classes": 2, "own_miou": None}
+    return [scored.get(path) or {"checkpoint": path, "miou": miou, **facts} for path in paths]
+
+
 def check_memory(jobs, gpus_per_trial, students=1):
     return None
 
 
-def measure(jobs, *, device, num_threads, share):
+def measure(jobs, *, device, num_threads, share, each=False):
     """A teacher that costs as much as its student and their control: four are worth while."""
     cost = make_cost(teacher_s=0.2, student_s=0.1, control_s=0.1)
+    if each:
+        return {"costs": [cost.to_json() for _ in jobs]}
     return {"cost": cost.to_json(), "memory_bytes": int(share * 2**30)}
 
 

@@ -71,9 +71,9 @@ def test_no_worker_goes_on_before_the_data_are_there_and_all_workers_up(prefligh
 
 def test_the_worker_that_checks_also_measures_if_it_is_asked_to(preflight):
     assert not any(task.measure for task in tasks(preflight))
-    preflight = Preflight(make_space().jobs_to_check(), slots=2, measure=True)
+    preflight = Preflight(make_space().jobs_to_check(), slots=2, measure="largest")
     first, second = tasks(preflight)
-    assert (first.measure, second.measure) == (True, False)
+    assert (first.measure, second.measure) == ("largest", None)
     resources = {"device": "cpu", "num_threads": 1, "share": 0.5}
     result = outcome("fake_training", first.jobs, resources)
     assert result["measured"] == fake_training.measure([], **resources)
@@ -184,3 +184,34 @@ def test_what_is_a_bug_reaches_the_driver_in_words(monkeypatch):
     missing = restore_error(outcome("no_such_module", [])["refused"])
     assert "no_such_module" in str(missing)
     assert "no_such_module" not in sys.modules
+
+
+def test_trained_teachers_are_scored_where_there_are_any(tmp_path):
+    plain = Preflight(make_space().jobs_to_check(), slots=1).next_task()
+    assert plain.teachers is None
+    assert "teachers" not in outcome("fake_training", plain.jobs)["prepared"]
+    space = make_space(distill={"checkpoint": str(tmp_path), "pixel_kl": {}})
+    task = Preflight(space.jobs_to_check(), slots=1).next_task()
+    assert task.teachers == ()
+    sent = list_until_prepared(task, {"device": "cpu", "known": ()})
+    (teacher,) = sent[-1]["prepared"]["teachers"]
+    assert (teacher["checkpoint"], teacher["label"]) == (str(tmp_path), "cpu")
+    assert [result["stage"] for result in sent if "stage" in result] == [
+        "networks",
+        "data",
+        "teachers",
+    ]
+    known = [{**teacher, "miou": 0.1}]
+    task = Preflight(space.jobs_to_check(), slots=1, teachers=known).next_task()
+    sent = list_until_prepared(task, {"device": "cpu", "known": task.teachers})
+    assert sent[-1]["prepared"]["teachers"] == known
+
+
+def list_until_prepared(task, teachers):
+    """All that a worker sends until it has prepared a task's jobs."""
+    sent = []
+    for result in run_task("fake_training", task.jobs, teachers=teachers):
+        sent.append(result)
+        if "prepared" in result:
+            return sent
+    raise AssertionError("nothing was sent")

@@ -21,6 +21,7 @@ from kdsweep.models import SegmentationNetwork
 from kdsweep.training import engine
 from kdsweep.training.gradients import GradientShares
 from kdsweep.training.learner import Learner
+from kdsweep.training.step_cost import StepCost
 from kdsweep.trial import measure_step_cost, step_timing, timed_epochs
 from kdsweep.trial.parallel_timing import measure_in_parallel
 from kdsweep.trial.training_memory import ActivationMeter
@@ -56,6 +57,19 @@ def test_a_pair_is_measured_part_by_part(tiny_data: Path, tmp_path: Path) -> Non
     assert cost.head_start_s == 0.0
     # The checkpoint that was timed is gone, and nothing was decoded.
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_each_job_is_measured_also_where_frames_have_no_labels(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    pair = make_job(tiny_data, tmp_path)
+    few = pair.model_copy(update={"data": pair.data.model_copy(update={"num_labelled": 6})})
+    found = step_timing.measure([pair, few], device="cpu", num_threads=1, share=1.0, each=True)
+    first, second = map(StepCost.from_json, found["costs"])
+    assert (first.num_batches, second.num_batches) == (2, 1)
+    assert second.equal_epochs(5) >= 5
+    assert json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.usefixtures("quick")

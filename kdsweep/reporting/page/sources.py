@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.ledger import Experiment
+from kdsweep.ledger.given_teachers import teacher_scores
 from kdsweep.reporting import formats
 from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
@@ -40,6 +41,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("command", shlex.join(environment.get("command") or [])),
         ("started", environment.get("time")),
         ("data", _data_text(data, summary.protocol)),
+        ("trained teacher", "; ".join(teacher_scores(data))),
         ("data fingerprint", ", ".join(data.get("fingerprints", ()))),
         ("sampler", summary.sampler),
         ("scheduler", summary.scheduler),

@@ -94,9 +94,14 @@ class Link:
                 "kind": "preflight",
                 "title": f"kdsweep worker {task.slot}",
                 "jobs": task.jobs,
-                "measure": self._resources if task.measure else None,
+                "measure": None
+                if task.measure is None
+                else {**self._resources, "each": task.measure == "each"},
                 "students": task.students,
                 "num_heads": task.num_heads,
+                "teachers": None
+                if task.teachers is None
+                else {"device": self.plan.device, "known": task.teachers},
             }
         attempt = self.driver.next_attempt() if self.driver is not None else None
         if attempt is None:

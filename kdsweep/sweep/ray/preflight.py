@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from kdsweep.config import Job
 from kdsweep.errors import KdsweepError, check_all
@@ -40,6 +40,9 @@ PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
+Measure = Literal["largest", "each"]
+
+
 @dataclass(frozen=True)
 class PreflightTask:
     """Something a worker does before its first trial.
@@ -47,16 +50,18 @@ class PreflightTask:
     Attributes:
         slot: Number of the slot, from 0.
         jobs: Jobs to check and prepare, as JSON; empty for a worker that only imports.
-        measure: Whether to time a few steps of the largest of them.
+        measure: Whether to time a few steps: of the ``largest`` of them, or of ``each``.
         students: Jobs whose students' static costs are wanted, as JSON.
         num_heads: Students and controls that a teacher has at once, for what memory they need.
+        teachers: What is known of trained teachers already; ``None`` where none is to be scored.
     """
 
     slot: int
     jobs: tuple[dict[str, Any], ...] = ()
-    measure: bool = False
+    measure: Measure | None = None
     students: tuple[dict[str, Any], ...] = ()
     num_heads: int = 1
+    teachers: tuple[dict[str, Any], ...] | None = None
 
 
 class Preflight:
@@ -65,9 +70,10 @@ class Preflight:
     Args:
         jobs: Jobs that together show every choice of a space.
         slots: Trials at a time.
-        measure: Whether to time a few steps of the largest job.
+        measure: Whether to time a few steps: of the ``largest`` job, or of ``each``.
         students: Jobs whose students' static costs are wanted.
         num_heads: Students and controls that a teacher has at once.
+        teachers: What is known of the jobs' trained teachers already, which are not scored again.
         on_stage: Called with the name of each stage that a worker begins.
         on_worker: Called with each worker's machine and niceness.
         clock: Source of monotonic time.
@@ -85,9 +91,10 @@ class Preflight:
         jobs: Sequence[Job],
         slots: int,
         *,
-        measure: bool = False,
+        measure: Measure | None = None,
         students: Sequence[Job] = (),
         num_heads: int = 1,
+        teachers: Sequence[dict[str, Any]] = (),
         on_stage: Callable[[str], None] = lambda name: None,
         on_worker: Callable[[str, int], None] = lambda host, niceness: None,
         clock: Callable[[], float] = time.monotonic,
@@ -95,7 +102,8 @@ class Preflight:
         checked, costed = (
             tuple(job.model_dump(mode="json") for job in j) for j in (jobs, students)
         )
-        first = PreflightTask(0, checked, measure, costed, num_heads)
+        known = tuple(teachers) if any(job.distill.checkpoint for job in jobs) else None
+        first = PreflightTask(0, checked, measure, costed, num_heads, known)
         self._tasks = [first, *(PreflightTask(slot) for slot in range(1, slots))]
         self._handed_out = 0
         self._missing = slots
@@ -170,6 +178,7 @@ def run_task(
     students: Sequence[dict[str, Any]] = (),
     gpus: float = 0.0,
     num_heads: int = 1,
+    teachers: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Import the runner, check and prepare jobs if there are any, then wait to be relieved.
 
@@ -181,6 +190,7 @@ def run_task(
         students: Jobs whose students' static costs are wanted, as JSON.
         gpus: A trial's share of a GPU; 0 where there is none.
         num_heads: Students and controls that a teacher has at once.
+        teachers: What to tell ``score_teachers``; it is not called if left out.
 
     Yields:
         What :meth:`Preflight.reported` takes.
@@ -194,6 +204,9 @@ def run_task(
             check_all(module.check_job, checked)
             yield {"stage": "data"}
             data = module.prepare(checked)
+            if teachers is not None:
+                yield {"stage": "teachers"}
+                data["teachers"] = module.score_teachers(checked, **teachers)
             if gpus or measure is not None or students:
                 yield {"stage": "costs"}
             # Before steps are measured, which would run out of memory without saying as much.

@@ -109,6 +109,7 @@ class KdsweepTrial(Trainable):
                 payload["students"],
                 payload["gpus"],
                 payload["num_heads"],
+                payload["teachers"],
             )
         else:
             # Nothing happens before the first step: Tune may give the attempt to another worker.
