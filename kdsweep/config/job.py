@@ -100,6 +100,12 @@ class Job(Config):
         """Whether the student learns from its own average."""
         return self.teacher is None and bool(self.distill.terms())
 
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether the student learns from frames without labels."""
+        sees = self.data.has_unlabelled and self.distill.unlabelled_weight > 0
+        return sees and not all(loss.needs_labels for loss in self.distill.terms().values())
+
     def as_control(self) -> Job:
         """The same student, trained exactly alike but with no teacher."""
         return self.model_copy(update={"teacher": None, "distill": DistillConfig()})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdsweep.config import Job, JobList
 from kdsweep.config.metrics import NATIVE, RESIZED
-from kdsweep.config.sweep import EQUAL_TIME
+from kdsweep.config.sweep import EQUAL_TIME, SELF, FurtherControl
 from kdsweep.errors import ConfigError
 from kdsweep.ledger import Experiment, iter_ledger
 from kdsweep.ledger.anytime import FEWEST_TO_SETTLE
@@ -30,7 +30,8 @@ def jobs_to_confirm(
 
     Each is trained at full length, without early stopping, in one cohort with its control (the
     same student without a teacher, on the same batches, from the same initial weights), on seeds
-    that the sweep has not used, and scored once on the test split.
+    that the sweep has not used, and scored once on the test split. Where it learns from frames
+    without labels, the same student taught by its own average trains beside it as well.
 
     Args:
         experiment: The sweep's folder.
@@ -85,12 +86,17 @@ def jobs_to_confirm(
     for trial in ranked:
         jobs.setdefault(_without_seed(sweep, trial), trial)
     best = list(jobs.values())[:top]
+    confirmed = {f"trial {t.number:04d}": _job(sweep, t, protocol) for t in best}
+    further: list[FurtherControl] = list(space.sweep.further_controls)
+    # Does the teacher help, or do the frames without labels?
+    if any(job.learns_unlabelled for job in confirmed.values()) and SELF not in further:
+        further.append(SELF)
     used = {int(trial.job["train"]["seed"]) for trial in sweep.trials.values()}
     fresh = (seed for seed in range(1, len(used) + seeds + 1) if seed not in used)
     metric = space.sweep.score
     return JobList(
         name=f"{space.name}-confirm"[:80],
-        jobs={f"trial {t.number:04d}": _job(sweep, t, protocol) for t in best},
+        jobs=confirmed,
         seeds=tuple(seed for seed, _ in zip(fresh, range(seeds), strict=False)),
         sweep=space.sweep.model_copy(
             update={
@@ -100,10 +106,7 @@ def jobs_to_confirm(
                 "sampler": "grid",
                 "scheduler": "none",
                 "controls": "paired",
-                "further_controls": (
-                    *space.sweep.further_controls,
-                    *([EQUAL_TIME] if equal_time else []),
-                ),
+                "further_controls": (*further, *([EQUAL_TIME] if equal_time else [])),
                 "students_per_teacher": 1,
                 "max_hours": None,
                 "max_gpu_hours": None,

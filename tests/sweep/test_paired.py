@@ -242,3 +242,22 @@ def test_shared_controls_have_self_taught_ones_beside_them(tmp_path):
         if not trial.is_control:
             for number in (trial.control, trial.further["self"]):
                 assert state.trials[number].student == trial.student
+
+
+@pytest.mark.parametrize(
+    ("data", "distill", "further"),
+    [
+        ({}, {"pixel_kl": {}}, ()),
+        ({"num_labelled": 8}, {"pixel_kl": {}}, ("self",)),
+        ({"num_labelled": 8}, {"pixel_kl": {}, "unlabelled_weight": 0}, ()),
+        ({"num_labelled": 8}, {"dkd": {}}, ()),
+    ],
+)
+def test_who_learns_without_labels_is_confirmed_beside_who_teaches_itself(
+    tmp_path, data, distill, further
+):
+    simulation = Simulation(tmp_path, make_space(data=data, distill=distill, sweep={"trials": 2}))
+    simulation.run()
+    write_json(simulation.experiment.spec_json, simulation.space.resolved())
+    jobs = jobs_to_confirm(simulation.experiment.path, top=1, seeds=2)
+    assert jobs.sweep.further_controls == further
