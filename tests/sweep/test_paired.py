@@ -250,7 +250,7 @@ def test_shared_controls_have_self_taught_ones_beside_them(tmp_path):
         ({}, {"pixel_kl": {}}, ()),
         ({"num_labelled": 8}, {"pixel_kl": {}}, ("self",)),
         ({"num_labelled": 8}, {"pixel_kl": {}, "unlabelled_weight": 0}, ()),
-        ({"num_labelled": 8}, {"dkd": {}}, ()),
+        ({"num_labelled": 8}, {"dkd": {}, "pixel_kl": None}, ()),
     ],
 )
 def test_who_learns_without_labels_is_confirmed_beside_who_teaches_itself(
