@@ -53,7 +53,8 @@ def _known_scheduler(name: str) -> str:
 
 
 SchedulerName = Annotated[str, AfterValidator(_known_scheduler)]
-SELF, EQUAL_TIME = "self", "equal_time"
+SELF: Final = "self"
+EQUAL_TIME: Final = "equal_time"
 FurtherControl = Literal["self", "equal_time"]
 Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
 
