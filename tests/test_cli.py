@@ -180,7 +180,8 @@ SHIPPED = sorted((Path(__file__).parent.parent / "search_spaces").glob("*.yaml")
 
 def test_all_search_spaces_are_there() -> None:
     assert {space.stem for space in SHIPPED} == {
-        "backbones", "backbones_large", "deploy", "loss_weights", "losses", "seed", "teacher_mode"
+        "backbones", "backbones_large", "deploy", "few_labels", "loss_weights", "losses",
+        "pretrained", "seed", "teacher_mode",
     }  # fmt: skip
 
 

@@ -9,7 +9,12 @@ from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
 from kdsweep.ledger.given_teachers import teacher_doubts
 from kdsweep.reporting import formats
 from kdsweep.reporting.comparisons import compared_with, has_own_control, lead_of_best, lottery
-from kdsweep.reporting.confirmation import EQUALLY_LONG, ITS_OWN, settling_notes
+from kdsweep.reporting.confirmation import (
+    EQUALLY_LONG,
+    ITS_OWN,
+    last_epoch_notes,
+    settling_notes,
+)
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.pareto import names_of
 from kdsweep.reporting.results import Results
@@ -75,6 +80,7 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             "both alike; test: those epochs' students on the test split, scored once.",
             *_of_further_controls(results),
             *settling_notes(results.confirmation),
+            *last_epoch_notes(results.confirmation),
             *(several if num_jobs > 1 else []),
             *old,
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdsweep.config.metrics import TEST_MIOU, metric_of
+from kdsweep.config.metrics import BEST, TEST_MIOU, metric_of
 from kdsweep.config.sweep import EQUAL_TIME, SELF
 from kdsweep.ledger.anytime import FEWEST_TO_SETTLE, LEAST_THAT_MATTERS, Look, settle
 from kdsweep.ledger.confirmed import pairs_in_order
@@ -72,6 +73,9 @@ class Claim(Record):
     verdict_seeds: int | None
     seeds_saved: int | None
     skew_note: str | None
+    last_gain: float | None
+    last_low: float | None
+    last_high: float | None
 
     @property
     def gain_name(self) -> str:
@@ -124,17 +128,20 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
         and the seeds it was reached with (``verdict_seeds``), all missing where it says nothing;
         ``seeds_saved`` against a fixed 10, of a confirmation that stops when it is settled; what
         may be claimed (``claim``), and what to know of the rank test (``rank_note``) and of skew
-        (``skew_note``).
+        (``skew_note``); and on validation the ``last_gain`` of the last epochs with its Student's t
+        interval (``last_low``, ``last_high``), where those are not what counts anyway.
     """
     if JOB_COLUMN not in trials:
         return _table([])
     test = epochs.groupby("trial").tail(1).set_index("trial")
     scores = {"validation": trials.set_index("number")["value"]}
+    last = trials.set_index("number")["last"]
     if TEST_MIOU in test:
         scores["test"] = test[TEST_MIOU]
     complete = set(trials.loc[trials["state"] == State.COMPLETE, "number"])
     search = trials[(trials["kind"] == Kind.SEARCH) & trials["control"].notna()]
     found = {kind for trial in sweep.trials.values() for kind in trial.further}
+    chosen = sweep.select == BEST
     kinds: dict[str, str | None] = {"": None}
     if found:
         kinds = {kind: name for kind, name in _AGAINST.items() if kind in {"", *found}}
@@ -169,6 +176,7 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
                     "claim": f"against {_AGAINST_WHOM[kind]}, {claimed}" if against else claimed,
                     "rank_note": gain.rank_note,
                     "skew_note": skew_note(gain.differences),
+                    **(_at_the_end(last, done) if split == "validation" and chosen else {}),
                 }
             )
     return _table(rows)
@@ -197,6 +205,31 @@ def settling_notes(confirmation: pd.DataFrame) -> list[str]:
             for one in claims_in(skewed)
         ),
     ]
+
+
+def last_epoch_notes(confirmation: pd.DataFrame) -> list[str]:
+    """Return what the gains are at the last epoch, which nobody has chosen by its score."""
+    told = claims_in(confirmation[confirmation["last_gain"].notna()])
+    parts = [
+        f"{one.job}{f', against {one.against}' if one.against else ''}: "
+        f"{formats.gain(one.last_gain)}"
+        + ("" if one.last_low is None else f" ({formats.interval(one.last_low, one.last_high)})")
+        for one in told
+    ]
+    if not parts:
+        return []
+    return [
+        "best epochs are chosen on the frames that they are scored on, which flatters; at the "
+        f"last epoch the gain on validation is, with Student's 95 % interval: {'; '.join(parts)}."
+    ]
+
+
+def _at_the_end(last: pd.Series, done: Sequence[tuple[int, int | None]]) -> dict[str, float]:
+    gain = paired_gain(
+        [_number(last.get(n)) for n, _ in done], [_number(last.get(c)) for _, c in done]
+    )
+    numbers = _statistics(gain)
+    return {f"last_{name}": numbers[name] for name in ("gain", "low", "high")}
 
 
 def _statistics(gain: PairedGain) -> dict[str, Any]:

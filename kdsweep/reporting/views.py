@@ -265,15 +265,16 @@ CONFIRMATION = View(
         Field("boot_low", "95 % from", "bootstrap", "gain"),
         Field("boot_high", "to", "bootstrap", "gain"),
         Field("rank_p", "rank p", kind="p", keep=4),
+        Field("last_gain", "gain", "last epoch", "gain", known=True, keep=3),
         Field("mean", "student\n{metric}", "mean", "score"),
         Field("sd", "student\n{metric}", "sd", "score"),
         Field("control_mean", "control\n{metric}", "mean", "score"),
         Field("control_sd", "control\n{metric}", "sd", "score"),
     ),
     terminal="job pair split against seeds students controls gain interval always verdict "
-    "bootstrap rank_p",
+    "bootstrap rank_p last_gain",
     page="job student teacher split against seeds gain low high always_low always_high verdict "
-    "seeds_saved boot_low boot_high rank_p mean sd control_mean control_sd",
+    "seeds_saved boot_low boot_high rank_p last_gain mean sd control_mean control_sd",
     paper="teacher student job split against seeds students controls gain interval",
 )
 

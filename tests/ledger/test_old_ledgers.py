@@ -91,6 +91,9 @@ def test_a_report_says_what_it_said(sweeps, name):
         rows = rows + link["claims"]
     for row in rows:
         assert {key: row.pop(key) for key in ALWAYS_VALID} == dict.fromkeys(ALWAYS_VALID)
+        told = [row.pop(f"last_{key}") is not None for key in ("gain", "low", "high")]
+        is_val = row["split"] == "validation"
+        assert told == [is_val and row[key] is not None for key in ("gain", "low", "high")]
     # Told since: what the teacher had ahead of the control, and how long the pair took.
     leads = {row["trial"]: row.pop("lead") for row in now["gains"]}
     ratios = {row["trial"]: row.pop("time_ratio") for row in now["gains"]}

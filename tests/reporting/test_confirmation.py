@@ -137,3 +137,24 @@ def test_an_extended_sweep_plans_more_and_its_pause_is_no_time(story: Any) -> No
     after = results_of(story.events).summary
     assert (before["num_planned"], after["num_planned"]) == (1, 5)
     assert after["hours"] == before["hours"]
+
+
+def test_the_gain_at_the_last_epoch_is_told_too(story: Any) -> None:
+    """Best epochs gain 0.05, of which nothing is left at the last one."""
+    story.sweep(trials=3, num_controls=3, epochs=2).session()
+    for seed in range(3):
+        params, train = {"job": "trial 0007", "train.seed": seed}, {"epochs": 2, "seed": seed}
+        number = 2 * seed
+        story.trial(number, control=number + 1, params=params, train=train)
+        story.trial(number + 1, teacher=None, train=train)
+        for offset, best, last in ((1, 0.40, 0.38 + 0.01 * seed), (0, 0.45, 0.37 + 0.01 * seed)):
+            story.start(number + offset)
+            story.epoch(number + offset, 1, best)
+            story.epoch(number + offset, 2, last, "complete")
+    story.add("done")
+    results = results_of(story.events)
+    (row,) = results.confirmation.to_dict("records")
+    assert row["gain"] == pytest.approx(0.05)
+    assert row["last_gain"] == pytest.approx(-0.01)
+    (note,) = [n for n in notes(results) if "last epoch the gain" in n]
+    assert note.endswith("trial 0007: -0.010.")  # equal differences give no interval
