@@ -30,9 +30,9 @@ from kdsweep.models import (
 )
 from kdsweep.models.inference_cost import static_cost
 from kdsweep.models.pretrained import weights_file
-from kdsweep.trial.cohort import class_weights
 from kdsweep.trial.compiling import check_compiler
 from kdsweep.trial.given_teachers import score_teachers
+from kdsweep.trial.supervision import class_weights
 from kdsweep.trial.trained_model import check_checkpoint
 
 if TYPE_CHECKING:

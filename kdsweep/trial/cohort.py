@@ -19,9 +19,7 @@ from kdsweep.data import (
     Split,
     TrainLoader,
     UnlabelledLoader,
-    class_frequencies,
 )
-from kdsweep.data.augment.draws import RandomCrop
 from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
 from kdsweep.errors import ConfigError
 from kdsweep.models import (
@@ -35,9 +33,10 @@ from kdsweep.training.metrics import Scores
 from kdsweep.training.optimizers import Schedule, build_optimizer
 from kdsweep.training.seeding import derive_seed
 from kdsweep.training.step import StepSettings
-from kdsweep.training.supervised import SupervisedLoss, inverse_log_weights
 from kdsweep.training.teacher import Teacher
+from kdsweep.trial.batches import training_batches
 from kdsweep.trial.compiling import Compilation, choose_compilation
+from kdsweep.trial.supervision import supervised_loss
 from kdsweep.trial.trained_model import load_checkpoint
 
 if TYPE_CHECKING:
@@ -123,30 +122,8 @@ def build_cohort(
     students = [_student(job, teacher, num_classes, device, compilation) for job in jobs]
     frames = np.linspace(0, len(data.val) - 1, min(NUM_SAMPLES, len(data.val)))
     sample_frames = tuple(dict.fromkeys(int(index) for index in frames.round()))
-    workers = _num_workers(jobs[0], device)
+    loader, unlabelled = training_batches(jobs[0], data, device)
     pin = device.type == "cuda"
-    loader = TrainLoader(
-        data.train,
-        batch_size=train.batch_size,
-        augment=jobs[0].data.augment,
-        seed=derive_seed(train.seed, "batches"),
-        workers=workers,
-        pin_memory=pin,
-        device=augmenting_device(jobs[0], device),
-        crop=random_crop(jobs[0]),
-    )
-    unlabelled = None
-    if data.unlabelled is not None:
-        unlabelled = UnlabelledLoader(
-            data.unlabelled,
-            batch_size=train.unlabelled_batch_size,
-            augment=jobs[0].data.unlabelled_augment,
-            seed=derive_seed(train.seed, "unlabelled"),
-            workers=workers,
-            pin_memory=pin,
-            device=augmenting_device(jobs[0], device),
-            crop=random_crop(jobs[0]),
-        )
     is_native = train.validate_at == NATIVE
     # Without gradients twice the frames fit.
     served = partial(EvalLoader, batch_size=2 * train.batch_size, pin_memory=pin)
@@ -156,7 +133,7 @@ def build_cohort(
         batches=loader,
         validation=served(data.val),
         settings=StepSettings(
-            supervised=_supervised(jobs[0], data),
+            supervised=supervised_loss(jobs[0], data),
             autocast=autocast_dtype(train.precision, device),
             device_type=device.type,
             seed=train.seed,
@@ -358,37 +335,6 @@ def _placed(
     return network
 
 
-def _supervised(job: Job, data: SegmentationData) -> SupervisedLoss:
-    config = job.train.supervised
-    return SupervisedLoss(
-        ce=config.ce.weight if config.ce else 0.0,
-        label_smoothing=config.ce.label_smoothing if config.ce else 0.0,
-        dice=config.dice.weight if config.dice else 0.0,
-        focal=config.focal.weight if config.focal else 0.0,
-        gamma=config.focal.gamma if config.focal else 0.0,
-        class_weights=class_weights(job, data),
-    )
-
-
-def class_weights(job: Job, data: SegmentationData) -> tuple[float, ...] | None:
-    """The weight of each class, or ``None``.
-
-    Raises:
-        ConfigError: Their number is not that of the classes.
-    """
-    weights = job.train.supervised.class_weights
-    if weights == "inverse_log":
-        return inverse_log_weights(class_frequencies(data.train, len(data.classes)).tolist())
-    if weights is not None and len(weights) != len(data.classes):
-        raise ConfigError(
-            f"{len(weights)} class weights for {len(data.classes)} classes",
-            path=("train", "supervised", "class_weights"),
-            value=list(weights),
-            allowed=f"one positive number for each of {', '.join(data.classes)}; or inverse_log",
-        )
-    return weights
-
-
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """Return what the forward passes of a job are lowered to on a device; ``None`` is float32."""
     if precision == "bf16":
@@ -396,29 +342,3 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return None
-
-
-def augmenting_device(job: Job, device: torch.device) -> torch.device | None:
-    """Where whole batches are augmented; ``None`` for frame by frame in the loader processes.
-
-    It depends on the job and the kind of device alone, not on how fast anything is, so that a
-    training that goes on sees the same batches.
-    """
-    on_device = job.data.augment_on == "device"
-    if job.data.augment_on == "auto":
-        on_device = device.type == "cuda"
-    by_name = isinstance(job.data.augment, str) and job.data.augment != "none"
-    return device if on_device and (by_name or job.data.crop is not None) else None
-
-
-def random_crop(job: Job) -> RandomCrop | None:
-    """Return how a job's crops are drawn; ``None`` where it trains on whole frames."""
-    data = job.data
-    return None if data.crop is None else RandomCrop(data.crop, data.crop_scale)
-
-
-def _num_workers(job: Job, device: torch.device) -> int:
-    if job.data.workers is not None:
-        return job.data.workers
-    # On a CPU, loader processes would only take cores from the training they feed.
-    return 0 if device.type == "cpu" else max(1, min(4, torch.get_num_threads() - 1))

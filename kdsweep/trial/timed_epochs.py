@@ -15,7 +15,8 @@ from kdsweep.training.learner import Learner
 from kdsweep.training.online_step import learns_unlabelled
 from kdsweep.training.report import EpochReport
 from kdsweep.training.teacher import Teacher
-from kdsweep.trial.cohort import Cohort, random_crop
+from kdsweep.trial.batches import random_crop
+from kdsweep.trial.cohort import Cohort
 
 if TYPE_CHECKING:
     from kdsweep.config.job import Job

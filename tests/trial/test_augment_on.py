@@ -16,7 +16,7 @@ from kdsweep.errors import CheckpointError, ConfigError
 from kdsweep.ledger import TrialFolder
 from kdsweep.training.report import EpochReport
 from kdsweep.trial import build_cohort, check_job, measure_step_cost, run_job, step_timing
-from kdsweep.trial.cohort import augmenting_device
+from kdsweep.trial.batches import augmenting_device
 
 pytestmark = pytest.mark.usefixtures("few_timed_runs")
 
