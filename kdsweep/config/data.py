@@ -12,6 +12,7 @@ from annotated_types import DocInfo
 from pydantic import (
     AfterValidator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     WithJsonSchema,
@@ -211,6 +212,10 @@ class BaseDataConfig(PluggedConfig):
         """Whether there may be training frames without labels."""
         return any((self.unlabelled, self.labelled, self.num_labelled))
 
+    def most_labelled(self, num_frames: int) -> int:
+        """Return how many of so many training frames keep their labels at most."""
+        return min(num_frames, self.num_labelled or num_frames)
+
     @property
     def train_size(self) -> tuple[int, int]:
         """(height, width) of what networks train on; they are validated at ``image_size``."""
@@ -257,7 +262,8 @@ class RoadscenesData(BaseDataConfig):
     They are written into the cache folder; there is no ``path`` to read from.
 
     Attributes:
-        scenes: Training scenes to generate.
+        scenes: Training scenes to generate, with labels.
+        unlabelled_scenes: Further training scenes, whose labels are not used.
         val_scenes: Validation scenes, from another part of the generator's stream.
         test_scenes: Test scenes.
         scene_size: (height, width) in pixels of the files that are written.
@@ -268,10 +274,26 @@ class RoadscenesData(BaseDataConfig):
 
     source: Literal["roadscenes"] = "roadscenes"
     scenes: PositiveInt = 96
+    unlabelled_scenes: NonNegativeInt = 0
     val_scenes: PositiveInt = 32
     test_scenes: int = Field(default=48, ge=0)
     scene_size: SceneSize = (300, 400)
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def num_scenes(self) -> int:
+        """Training scenes in all."""
+        return self.scenes + self.unlabelled_scenes
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """See :attr:`BaseDataConfig.has_unlabelled`."""
+        return super().has_unlabelled or self.unlabelled_scenes > 0
+
+    def most_labelled(self, num_frames: int) -> int:
+        """See :meth:`BaseDataConfig.most_labelled`: as large a share of them as of all scenes."""
+        share = max(1, round(num_frames * self.scenes / self.num_scenes))
+        return min(super().most_labelled(num_frames), share)
 
     @model_validator(mode="after")
     def _is_not_read_from_a_folder(self) -> RoadscenesData:

@@ -39,7 +39,7 @@ def part_with_labels(
                     hint=did_you_mean(name, recordings),
                 )
         kept = [f for f in kept if recording(f) in config.labelled.recordings]
-    kept = evenly_spaced(kept, config.num_labelled)
+    kept = evenly_spaced(kept, config.most_labelled(len(kept)))
     names = {frame.name for frame in kept}
     others = [frame.without_labels() for frame in frames if frame.name not in names]
     if config.unlabelled is not None:

@@ -35,7 +35,7 @@ _SELF_GAIN = (
     "frames, likewise; what is left is the teacher's part."
 )
 _TWO_CONTROLS = (
-    "against its own average: the same student on the same frames, unlabelled ones too, taught by "
+    "against itself: the same student on the same frames, unlabelled ones too, taught by "
     "the running average of its own weights; what is gained over it is the teacher's part. Whether "
     "a job is settled goes by the control without a teacher."
 )

@@ -31,7 +31,7 @@ from kdsweep.reporting.statistics import (
 from kdsweep.reporting.tables import PARAM, plain
 
 JOB_COLUMN = f"{PARAM}job"
-ITS_OWN, EQUALLY_LONG = "its own average", "equal time"
+ITS_OWN, EQUALLY_LONG = "itself", "equal time"
 # What a job's students are compared with, by kind of control, where there are several.
 _AGAINST = {"": "no teacher", SELF: ITS_OWN, EQUAL_TIME: EQUALLY_LONG}
 _AGAINST_WHOM = {
@@ -119,7 +119,7 @@ def confirmation_table(sweep: Sweep, trials: pd.DataFrame, epochs: pd.DataFrame)
 
     Returns:
         Columns ``job, teacher, student, split`` (``validation`` at each one's best epoch, or
-        ``test``), where there are further controls ``against`` (``no teacher``, ``its own average``
+        ``test``), where there are further controls ``against`` (``no teacher``, ``itself``
         or ``equal time``: a row for each, which has the numbers of that control), ``seeds``,
         ``mean`` and ``sd`` of the students, ``control_mean`` and ``control_sd``, the paired
         ``gain`` with its ``gain_sd``, its 95 % interval by Student's t (``low``, ``high``) and by

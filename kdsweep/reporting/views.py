@@ -248,7 +248,7 @@ CONFIRMATION = View(
         Field("pair", "teacher→student", keep=3, least=20),
         *_pair(),
         Field("split", "split", least=10),
-        Field("against", "against", least=15, known=True),
+        Field("against", "against", least=10, known=True),
         Field("seeds", "seeds", kind="count"),
         Field("students", "student\n{metric}", "{%}", "cell"),
         Field("controls", "control\n{metric}", "{%}", "cell", keep=6),

@@ -202,3 +202,16 @@ def test_teacher_and_student_see_the_same_part(
         num_moved += weak.shape[1:3] != size or bool((weak[0, ..., 0].numpy() != pattern).any())
     assert num_recoloured > 10
     assert num_moved > 20
+
+
+def test_further_scenes_have_no_labels(tmp_path: Path) -> None:
+    keys = {"source": "roadscenes", "val_scenes": 1, "test_scenes": 0, "scene_size": [16, 16]}
+    keys |= {"path": None}
+    data = opened(tmp_path, tmp_path, scenes=4, unlabelled_scenes=8, **keys)
+    assert data.unlabelled is not None
+    same_scenes = opened(tmp_path, tmp_path, scenes=12, num_labelled=4, **keys)
+    assert data.train.names == same_scenes.train.names
+    assert same_scenes.unlabelled is not None
+    assert data.unlabelled.names == same_scenes.unlabelled.names
+    few = opened(tmp_path, tmp_path, scenes=4, unlabelled_scenes=8, num_train=6, **keys)
+    assert len(few.train) == 2

@@ -61,7 +61,7 @@ def weather(seed: int, frame: Frame) -> str:
 
 def expected(config: RoadscenesData) -> dict[SplitName, list[Frame]]:
     """Return the frames of scenes that need not have been drawn yet."""
-    counts = {"train": config.scenes, "val": config.val_scenes, "test": config.test_scenes}
+    counts = {"train": config.num_scenes, "val": config.val_scenes, "test": config.test_scenes}
     return {
         split: [Frame(f"{split}/{split}_{first + i:06d}", Path(), Path(split)) for i in range(num)]
         for (split, first), num in zip(_FIRST.items(), counts.values(), strict=True)
@@ -71,7 +71,7 @@ def expected(config: RoadscenesData) -> dict[SplitName, list[Frame]]:
 def build(config: RoadscenesData, cache: Path, progress: Progress | None) -> RoadscenesSource:
     """The source that a config describes; its files are written if they are not there."""
     counts: dict[SplitName, int] = {
-        "train": config.scenes,
+        "train": config.num_scenes,
         "val": config.val_scenes,
         "test": config.test_scenes,
     }
