@@ -116,9 +116,17 @@ class Job(Config):
         return self.as_control().model_copy(update={"train": train})
 
     def as_self_taught(self) -> Job:
-        """The same student with the same losses on the same frames, taught by its own average."""
+        """The same student with the same losses on the same frames, taught by its own average.
+
+        Its losses also see the labelled frames, and grow over the first quarter of the training at
+        least: an average that knows nothing yet would teach its student just that (mean teacher,
+        arXiv 1703.01780, ramps them up as well).
+        """
         own: dict[str, Any] = {"teacher": "self", "checkpoint": None, "head_start_epochs": 0}
         own |= {"gate": None, "ema_decay": DistillConfig().ema_decay}
+        own["labelled_weight"] = self.distill.labelled_weight or 1.0
+        if self.distill.until_epoch is None:
+            own["warmup_epochs"] = max(self.distill.warmup_epochs, self.train.epochs / 4)
         own |= {name: None for name, loss in self.distill.terms().items() if loss.reciprocal}
         distill = self.distill.model_copy(update=own)
         if not distill.terms():
