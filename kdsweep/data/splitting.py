@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kdsweep.config.data import HoldoutConfig, PartsConfig
+from kdsweep.config.splits import HoldoutConfig, PartsConfig
 from kdsweep.data.source import Frame, SplitName
 from kdsweep.errors import ConfigError, did_you_mean
 

@@ -99,7 +99,8 @@ def choose_compilation(jobs: Sequence[Job], device: torch.device) -> Compilation
     mode = jobs[0].train.compile_mode
     if mode is None:
         return Compilation(None, cuda_graphs=False)
-    _prepare(len(jobs) + 2)  # a teacher, and its average
+    # A teacher and its average, and the averages of students that teach themselves.
+    _prepare(len(jobs) + sum(job.is_self_taught for job in jobs) + 2)
     if mode not in _WITHOUT_GRAPHS:
         return Compilation(mode, cuda_graphs=False)
     reason = None

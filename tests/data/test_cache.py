@@ -11,7 +11,8 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.config.data import CamvidData, HoldoutConfig, LyftData
+from kdsweep.config.data import CamvidData, LyftData
+from kdsweep.config.splits import HoldoutConfig
 from kdsweep.data import Split, class_frequencies, open_data
 from kdsweep.data.cache import once
 from kdsweep.data.fingerprint import default_cache

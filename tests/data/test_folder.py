@@ -10,7 +10,8 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.config.data import FolderData, HoldoutConfig, PartsConfig
+from kdsweep.config.data import FolderData
+from kdsweep.config.splits import HoldoutConfig, PartsConfig
 from kdsweep.data.pictures import FrameError
 from kdsweep.data.sources.folder import FolderSource
 from kdsweep.errors import DataError

@@ -8,7 +8,8 @@ import make_data
 import numpy as np
 import pytest
 
-from kdsweep.config.data import HoldoutConfig, LyftData, PartsConfig
+from kdsweep.config.data import LyftData
+from kdsweep.config.splits import HoldoutConfig, PartsConfig
 from kdsweep.data import open_data
 from kdsweep.data.carla import CLASSES, ROAD, ROAD_LINE, TRAFFIC_SIGN, VEHICLE
 from kdsweep.data.source import Frame

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdsweep.config.data import HoldoutConfig, PartsConfig
+from kdsweep.config.splits import HoldoutConfig, PartsConfig
 from kdsweep.data.source import Frame
 from kdsweep.data.splitting import (
     Holdout,

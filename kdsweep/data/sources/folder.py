@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from kdsweep.config.data import BaseDataConfig, FolderData, HoldoutConfig
+from kdsweep.config.data import BaseDataConfig, FolderData
+from kdsweep.config.splits import HoldoutConfig
 from kdsweep.data.classes_file import ClassTable, class_table, classes_file, read_classes
 from kdsweep.data.fingerprint import file_facts, fingerprint, kept_json
 from kdsweep.data.folder_frames import find_frames, part_of
