@@ -79,7 +79,7 @@ def step(trial):
 
 task = {"payload": json.dumps({
     "kind": "preflight", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": [],
-    "measure": None, "students": [], "num_heads": 1})}
+    "measure": None, "students": [], "num_heads": 1, "teachers": None})}
 seen = []
 trial = KdsweepTrial(task)
 seen += [step(trial), step(trial)]
