@@ -76,8 +76,8 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             "seeds the bootstrap is too narrow; it stands beside for what it does not assume.",
             "validation: at each one's last epoch; test: the same students, scored once."
             if summary.select
-            else "validation: at each one's best epoch, chosen on these frames, which flatters "
-            "both alike; test: those epochs' students on the test split, scored once.",
+            else "validation: at each one's best epoch, chosen on these frames, which flatters, "
+            "and not always both alike; test: those epochs' students on the test split, scored once.",
             *_of_further_controls(results),
             *settling_notes(results.confirmation),
             *last_epoch_notes(results.confirmation),
