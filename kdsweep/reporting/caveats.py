@@ -77,7 +77,8 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             "validation: at each one's last epoch; test: the same students, scored once."
             if summary.select
             else "validation: at each one's best epoch, chosen on these frames, which flatters, "
-            "and not always both alike; test: those epochs' students on the test split, scored once.",
+            "and not always both alike; test: those epochs' students on the test split, scored "
+            "once.",
             *_of_further_controls(results),
             *settling_notes(results.confirmation),
             *last_epoch_notes(results.confirmation),
