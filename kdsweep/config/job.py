@@ -141,7 +141,10 @@ def distinct_data(jobs: Iterable[Job]) -> list[DataConfig]:
 
 
 # Keys of a data section that change neither its frames nor what their labels mean.
-_HOW_SHOWN = ("image_size", "augment", "augment_on", "num_classes", "workers", "cache")
+_HOW_SHOWN = (
+    *("image_size", "augment", "augment_on", "unlabelled_augment"),
+    *("num_classes", "workers", "cache"),
+)
 
 
 def data_section(data: Mapping[str, Any]) -> str:

@@ -150,7 +150,10 @@ def located(document: Document, errors: Sequence[ConfigError]) -> ConfigError:
     return ranked[0]
 
 
-_PATHS = (["data", "path"], ["data", "cache"], ["data", "pairs"], ["distill", "checkpoint"])
+_PATHS = (
+    *(["data", key] for key in ("path", "cache", "pairs", "unlabelled")),
+    ["distill", "checkpoint"],
+)
 _WEIGHTS = (["teacher", "encoder_weights"], ["student", "encoder_weights"])
 _PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 

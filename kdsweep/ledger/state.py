@@ -3,6 +3,9 @@
 :meth:`Sweep.apply` is the only way the state changes, and the same code runs live and when a ledger
 is read again, so a resumed sweep cannot differ from one that was never interrupted, nor a report
 from the driver.
+
+It is long because it is one: what an event means stands in one place, and so does what follows
+from two of them.
 """
 
 from __future__ import annotations

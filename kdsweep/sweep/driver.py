@@ -2,6 +2,8 @@
 
 Every decision becomes one line of the ledger before it is acted upon, and reaches the state only
 through that line (see :mod:`kdsweep.ledger.state`).
+
+It is long because each way for an attempt to end is followed by the same few steps, in one order.
 """
 
 from __future__ import annotations

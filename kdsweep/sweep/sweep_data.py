@@ -136,7 +136,8 @@ class SweepData:
 
 def _placeless(section: str) -> str:
     tree = json.loads(section)
-    return json.dumps({key: value for key, value in tree.items() if key != "path"}, sort_keys=True)
+    places = ("path", "unlabelled")
+    return json.dumps({key: v for key, v in tree.items() if key not in places}, sort_keys=True)
 
 
 def shorts(names: Names) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,30 +25,19 @@ def training_batches(
         device: Where it trains.
     """
     train = job.train
-    workers, pin = num_workers(job, device), device.type == "cuda"
-    augments_on, crop = augmenting_device(job, device), random_crop(job)
-    loader = TrainLoader(
-        data.train,
-        batch_size=train.batch_size,
-        augment=job.data.augment,
-        seed=derive_seed(train.seed, "batches"),
-        workers=workers,
-        pin_memory=pin,
-        device=augments_on,
-        crop=crop,
-    )
+    shared: dict[str, Any] = {
+        "workers": num_workers(job, device),
+        "pin_memory": device.type == "cuda",
+        "device": augmenting_device(job, device),
+        "crop": random_crop(job),
+    }
+    seed = derive_seed(train.seed, "batches")
+    loader = TrainLoader(data.train, train.batch_size, job.data.augment, seed, **shared)
     if data.unlabelled is None:
         return loader, None
-    return loader, UnlabelledLoader(
-        data.unlabelled,
-        batch_size=train.unlabelled_batch_size,
-        augment=job.data.unlabelled_augment,
-        seed=derive_seed(train.seed, "unlabelled"),
-        workers=workers,
-        pin_memory=pin,
-        device=augments_on,
-        crop=crop,
-    )
+    seed = derive_seed(train.seed, "unlabelled")
+    num, augment = train.unlabelled_batch_size, job.data.unlabelled_augment
+    return loader, UnlabelledLoader(data.unlabelled, num, augment, seed, **shared)
 
 
 def augmenting_device(job: Job, device: torch.device) -> torch.device | None:

@@ -251,3 +251,13 @@ def test_a_job_file_locates_later_errors(tmp_path: Path, job: dict[str, Any]) ->
     override = loaded.locate(ConfigError("bad", path=("train", "batch_size")))
     assert (override.file, override.line) == ("--set train.batch_size=4", None)
     assert read_job(job).locate(ConfigError("bad", path=("train",))).file is None
+
+
+def test_a_folder_of_unlabelled_pictures_becomes_absolute(tmp_path: Path) -> None:
+    """Trials run elsewhere."""
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "data: {source: roadscenes, image_size: [32, 32], unlabelled: pictures}\n"
+        "student: {}\ntrain: {epochs: 1}\n"
+    )
+    assert load_job(file).data.unlabelled == str(tmp_path / "pictures")
