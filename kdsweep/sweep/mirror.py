@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,25 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _LOCK_SECONDS = 20.0  # somebody who looks at a long study holds it for seconds
+
+
+def _empty(path: Path) -> None:
+    """Empty a database in place; a file that is not a database makes way.
+
+    Unlinking it under a reader breaks the next one: SQLite knows a journal by its name alone, so
+    the reader of the old file takes the new file's journal for its own, rolls it back and deletes
+    it under the writer.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(":memory:")) as nothing:
+        try:
+            with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as database:
+                nothing.backup(database)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise  # a lock or a full disk, which a new file would not mend
+            path.unlink()
 
 
 class StudyMirror:
@@ -71,7 +92,7 @@ class StudyMirror:
     def _open(self) -> optuna.Study:
         import optuna
 
-        self._path.unlink(missing_ok=True)
+        _empty(self._path)
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{self._path}", {"connect_args": {"timeout": _LOCK_SECONDS}}
         )

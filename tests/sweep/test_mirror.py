@@ -1,5 +1,8 @@
 """The copy for optuna-dashboard: complete, and never in the way."""
 
+import sqlite3
+from contextlib import closing
+
 import optuna
 import pytest
 from simulation import Simulation, make_space
@@ -51,3 +54,21 @@ def test_a_file_that_cannot_be_written_is_one_warning(tmp_path, driver):
     mirror.close()
     assert len(warned) == 1
     assert "optuna-dashboard" in warned[0]
+
+
+def test_a_new_session_leaves_the_file_in_place_for_who_reads_it(tmp_path, driver):
+    path = tmp_path / "study.db"
+    StudyMirror(path, "tiny", driver.study, pytest.fail).close()
+    file = path.stat().st_ino
+    with closing(sqlite3.connect(path)) as reader:
+        StudyMirror(path, "tiny", driver.study, pytest.fail).close()
+        assert reader.execute("select count(*) from trials").fetchone() == (6,)
+    assert path.stat().st_ino == file
+
+
+def test_a_file_that_is_no_database_makes_way(tmp_path, driver):
+    path = tmp_path / "study.db"
+    path.write_text("no database" * 1000)
+    StudyMirror(path, "tiny", driver.study, pytest.fail).close()
+    study = optuna.load_study(storage=f"sqlite:///{path}", study_name="tiny")
+    assert len(study.trials) == 6
