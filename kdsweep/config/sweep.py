@@ -54,6 +54,7 @@ def _known_scheduler(name: str) -> str:
 
 SchedulerName = Annotated[str, AfterValidator(_known_scheduler)]
 SELF: Final = "self"
+AUTO: Final = "auto"
 EQUAL_TIME: Final = "equal_time"
 FurtherControl = Literal["self", "equal_time"]
 Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
@@ -75,7 +76,8 @@ class SweepConfig(Config):
         scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end. With
             several metrics a trial that no other beats in all of them goes on. Other packages may
             add rules.
-        grace_period: First rung, in epochs.
+        grace_period: First rung, in epochs. ``auto`` is a ninth of ``train.epochs``, and no earlier
+            than the end of the warm-up of learning rates and losses.
         reduction_factor: At each rung about one trial in this many goes on.
         controls: ``shared`` trains each student architecture of the space once without a teacher;
             ``paired`` trains beside each trial its exact control, on the same batches from the same
@@ -98,7 +100,7 @@ class SweepConfig(Config):
     constraints: Bounds = Field(default_factory=dict)
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp", "nsga2"] = "tpe"
     scheduler: SchedulerName = "asha"
-    grace_period: PositiveInt = 1
+    grace_period: PositiveInt | Literal["auto"] = AUTO
     reduction_factor: int = Field(default=3, ge=2)
     controls: Literal["shared", "paired", "none"] = "shared"
     further_controls: Annotated[tuple[FurtherControl, ...], Field(strict=False)] = ()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kdsweep.config.grammar import is_range
+from kdsweep.config.halving import grace_period
 from kdsweep.config.space import Space
 from kdsweep.config.template import find_ranges
 from kdsweep.errors import ConfigError, ConfigPath
@@ -37,7 +38,7 @@ def to_wandb(space: Space) -> dict[str, Any]:
     if sweep.scheduler == "asha":
         config["early_terminate"] = {
             "type": "hyperband",
-            "min_iter": sweep.grace_period,
+            "min_iter": grace_period(space),
             "eta": sweep.reduction_factor,
         }
     return config

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from kdsweep.config import Job, JobList, Space
+from kdsweep.config.halving import grace_period
 from kdsweep.config.metrics import BEST, LABELLED
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
@@ -442,7 +443,7 @@ class Driver:
                 static_costs={key: dict(costs) for key, costs in self._static_costs.items()},
                 sampler=sweep.sampler,
                 scheduler=sweep.scheduler,
-                grace_period=sweep.grace_period,
+                grace_period=grace_period(self.space),
                 reduction_factor=sweep.reduction_factor,
                 epochs=max(job.train.epochs for job in self.space.corners()),
                 seed=sweep.seed,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config.halving import grace_period
 from kdsweep.errors import ConfigError
 from kdsweep.sweep.cohort_size import (
     USABLE_MEMORY,
@@ -236,6 +237,7 @@ def preview(
     num_trials = feasibility.num_points(space.sweep.trials)
     epochs = [job.train.epochs for job in corners]
     one_control = have_one_control(space)
+    first_rung = grace_period(space)
 
     def work(job: Job) -> Workload:
         return Workload(
@@ -245,7 +247,7 @@ def preview(
             riding=partial(space.sweep.num_riding, one_control=one_control),
             num_controls=num_controls,
             slots=resources.slots,
-            grace_period=space.sweep.grace_period,
+            grace_period=first_rung,
             reduction_factor=space.sweep.reduction_factor,
         )
 

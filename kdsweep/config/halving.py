@@ -1,0 +1,45 @@
+"""The first rung of a sweep: the epoch after which weak trials may first be stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+from kdsweep.config.job import Job
+from kdsweep.config.sweep import AUTO, SweepConfig
+
+# benchmarks/search.py: after a ninth of its epochs a trial's place says something of its end.
+_SHARE = 9
+
+
+class _Sweep(Protocol):
+    @property
+    def sweep(self) -> SweepConfig: ...
+
+    def corners(self) -> Iterable[Job]: ...
+
+
+def grace_period(space: _Sweep) -> int:
+    """Return the first rung of a space or job list, in epochs.
+
+    Where the space says ``auto``: a ninth of the epochs of its longest job, and no earlier than
+    the end of its learning rates' and losses' warm-up, before which a score is mostly chance.
+    """
+    if space.sweep.grace_period != AUTO:
+        return space.sweep.grace_period
+    if not space.sweep.stops_early:
+        return 1
+    jobs = list(space.corners())
+    epochs = max(job.train.epochs for job in jobs)
+    return max(1, round(epochs / _SHARE), *(min(_warmup(job), epochs) for job in jobs))
+
+
+def _warmup(job: Job) -> int:
+    """Epochs until a job's learning rates and distillation weights have warmed up."""
+    lengths = [job.train.warmup_epochs, job.train.student.warmup_epochs or 0.0]
+    for term in job.distill.terms().values():
+        ramp, warmup, _ = job.distill.course(term)
+        if ramp != "constant":
+            lengths.append(warmup)
+    return math.ceil(max(lengths))
