@@ -9,7 +9,9 @@ seed to seed, 45 ± 10 % of the last score after epoch 1 of 27 and 71 ± 8 % aft
 
 from __future__ import annotations
 
+import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,21 +81,53 @@ FAMILIES = {
 }
 
 
-class Problem:
-    """One problem of a family.
+class Problem(ABC):
+    """One problem: what trainings would report, and how long they would take.
 
     Args:
-        family: The family.
-        seed: Which of its problems.
+        seed: Which of its family.
+        family: The noise of its trainings.
+
+    Attributes:
+        best: The best score that any parameters reach on average.
     """
 
-    def __init__(self, family: Family, seed: int) -> None:
-        self._family = family
+    best: float
+
+    def __init__(self, seed: int, family: Family) -> None:
         draw = np.random.default_rng([seed, 1])
-        self._student = dict(zip(STUDENTS, draw.normal(0, 1, len(STUDENTS)), strict=True))
+        self._family = family
         self._teacher = dict(zip(TEACHERS, draw.normal(0, 0.012, len(TEACHERS)), strict=True))
-        self._pair = {(t, s): draw.normal(0, 0.008) for t in TEACHERS for s in STUDENTS}
         self._temperature = dict(zip(TEMPERATURES, draw.normal(0, 0.006, 3), strict=True))
+        self._seconds = {s: draw.uniform(0.5, 1.5) for s in STUDENTS}
+
+    @abstractmethod
+    def curve(self, params: Mapping[str, Any]) -> np.ndarray:
+        """Return the scores after each of the epochs, without noise; shape [epochs]."""
+
+    def training(self, params: Mapping[str, Any], seed: int, number: int) -> np.ndarray:
+        """Return the scores that trial ``number`` of run ``seed`` reports; shape [epochs]."""
+        draw = np.random.default_rng([seed, 2, number])
+        family, true = self._family, self.curve(params)
+        offset = 1 + draw.normal(0, family.seed_noise) * 0.5
+        noise = draw.normal(0, family.epoch_noise, EPOCHS) * true[-1]
+        # Until the learning rate has warmed up, a score is mostly chance.
+        early = draw.normal(0, 0.10, EPOCHS) * true * np.exp(-np.arange(EPOCHS) / 1.2)
+        return np.asarray(np.clip(true * offset + noise + early, 0, 1))
+
+    def seconds(self, params: Mapping[str, Any]) -> float:
+        """Return how long an epoch of the pair takes; the mean of the networks is 1."""
+        return self._seconds[params[STUDENT]]
+
+
+class SyntheticProblem(Problem):
+    """A problem whose networks, best rates and paces are drawn."""
+
+    def __init__(self, seed: int, family: Family) -> None:
+        super().__init__(seed, family)
+        draw = np.random.default_rng([seed, 4])
+        self._student = dict(zip(STUDENTS, draw.normal(0, 1, len(STUDENTS)), strict=True))
+        self._pair = {(t, s): draw.normal(0, 0.008) for t in TEACHERS for s in STUDENTS}
         common = draw.uniform(-3, -2)  # of the best learning rates' logarithms
         self._lr = {s: common + draw.normal(0, 0.25) for s in STUDENTS}
         self._weight = draw.uniform(-0.7, 0.7)
@@ -101,9 +135,8 @@ class Problem:
             s: family.pace * math.exp(draw.normal(0, family.spread) + family.link * z)
             for s, z in self._student.items()
         }
-        self._seconds = {s: draw.uniform(0.5, 1.5) for s in STUDENTS}
         self.best = max(
-            self.last_score(
+            self._last_score(
                 {
                     TEACHER: t,
                     STUDENT: s,
@@ -117,8 +150,7 @@ class Problem:
             for k in TEMPERATURES
         )
 
-    def last_score(self, params: Mapping[str, Any]) -> float:
-        """Return what training with these parameters would reach on average, in [0, 1]."""
+    def _last_score(self, params: Mapping[str, Any]) -> float:
         teacher, student = params[TEACHER], params[STUDENT]
         off_rate = math.log10(params[LR]) - self._lr[student]
         off_weight = math.log10(params[WEIGHT]) - self._weight
@@ -129,24 +161,53 @@ class Problem:
         return max(0.05, score - rate - 0.012 * off_weight**2)
 
     def curve(self, params: Mapping[str, Any]) -> np.ndarray:
-        """Return the scores after each of the epochs, without noise."""
+        """Return stretched exponentials that end at the score of these parameters."""
         student = params[STUDENT]
         slower = self._lr[student] - math.log10(params[LR])
         pace = self._pace[student] * math.exp(self._family.rate_link * slower)
         epochs = np.arange(1, EPOCHS + 1)
         shape = 1 - np.exp(-((epochs / max(0.3, pace)) ** 0.6))
-        return np.asarray(self.last_score(params) * shape / shape[-1])
+        return np.asarray(self._last_score(params) * shape / shape[-1])
 
-    def training(self, params: Mapping[str, Any], seed: int, number: int) -> np.ndarray:
-        """Return the scores that trial ``number`` of run ``seed`` reports."""
-        draw = np.random.default_rng([seed, 2, number])
-        family, true = self._family, self.curve(params)
-        offset = 1 + draw.normal(0, family.seed_noise) * 0.5
-        noise = draw.normal(0, family.epoch_noise, EPOCHS) * self.last_score(params)
-        # Until the learning rate has warmed up, a score is mostly chance.
-        early = draw.normal(0, 0.10, EPOCHS) * true * np.exp(-(np.arange(EPOCHS)) / 1.2)
-        return np.asarray(np.clip(true * offset + noise + early, 0, 1))
 
-    def seconds(self, params: Mapping[str, Any]) -> float:
-        """Return how long an epoch of the pair takes; the mean of the networks is 1."""
-        return self._seconds[params[STUDENT]]
+class RealProblem(Problem):
+    """Curves of real trainings, interpolated between the learning rates and weights trained.
+
+    Which name of the space stands for which of the students, and where the range of the learning
+    rate begins, is drawn.
+    """
+
+    def __init__(self, seed: int) -> None:
+        table = json.loads(CURVES.read_text("utf-8"))
+        super().__init__(seed, Family(epoch_noise=table["epoch_noise"]))
+        draw = np.random.default_rng([seed, 3])
+        # [student, learning rate, weight, epoch]
+        self._curves = np.array(table["curves"])
+        self._rates = np.log10(table["lr"]) + draw.uniform(-0.4, 0.4)
+        self._weights = np.log10(table["weight"])
+        self._place = dict(zip(STUDENTS, draw.permutation(len(STUDENTS)), strict=True))
+        # Interpolation is linear, so the best lies on what was trained.
+        trained = (
+            {TEACHER: t, STUDENT: s, TEMPERATURE: k, LR: 10**rate, WEIGHT: 10**weight}
+            for t in TEACHERS
+            for s in STUDENTS
+            for k in TEMPERATURES
+            for rate in self._rates
+            for weight in self._weights
+        )
+        self.best = max(float(self.curve(params)[-1]) for params in trained)
+
+    def curve(self, params: Mapping[str, Any]) -> np.ndarray:
+        """Return the smoothed curve, moved by what the teacher and the temperature give."""
+        curve = self._curves[self._place[params[STUDENT]]]
+        for axis, name in ((self._rates, LR), (self._weights, WEIGHT)):
+            at = float(np.interp(math.log10(params[name]), axis, np.arange(len(axis))))
+            low = min(int(at), len(axis) - 2)
+            curve = (1 - (at - low)) * curve[low] + (at - low) * curve[low + 1]
+        shift = self._teacher[params[TEACHER]] + self._temperature[params[TEMPERATURE]]
+        return np.asarray(np.clip(curve * (1 + shift / curve[-1]), 0, 1))
+
+
+def problem_of(family: str, seed: int) -> Problem:
+    """Return one problem of a family; ``camvid`` is the one of real curves."""
+    return RealProblem(seed) if family == "camvid" else SyntheticProblem(seed, FAMILIES[family])

@@ -1,0 +1,236 @@
+"""How soon a search finds a good student: kdsweep's against Ray's, Optuna's, and chance.
+
+Whole sweeps with curves in place of trainings (``search_families.py``), with the real code of each
+way (``search_ways.py``): four workers in virtual time, no Ray cluster. Regret is what the student
+that would be shipped lacks of the best of its problem, in % of that: the one with the best score so
+far, at that score's epoch, noise taken off. Each way solves the same problems with the same noise,
+so differences are paired; intervals are 95 % bootstrap intervals over problems.
+
+The default was chosen on the families ``plain``, ``late``, ``noisy`` and ``crossing`` with problems
+0 to 39. What is reported has problems of its own (``--first 1000``), and ``camvid`` beside: the
+curves of 75 real trainings, which no choice has seen.
+
+    python benchmarks/search.py --problems 50 --first 1000 --picture docs/search.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from search_families import EPOCHS, FAMILIES, Problem, problem_of
+from search_ways import Kdsweep, OneEpoch, OptunaHyperband, Random, RayTune, Way, quiet
+
+WORKERS = 4
+BUDGETS = (270, 810)
+NEW, OLD = "kdsweep", "kdsweep, first rung at epoch 1"
+# Each is made of a seed and of the epochs that there are.
+WAYS: dict[str, Callable[[int, int], Way]] = {
+    NEW: lambda seed, budget: Kdsweep(seed),
+    OLD: lambda seed, budget: Kdsweep(seed, grace_period=1),
+    "kdsweep, sampler gp": lambda seed, budget: Kdsweep(seed, sampler="gp"),
+    "Optuna's TPE + Hyperband": lambda seed, budget: OptunaHyperband(seed),
+    "Ray's OptunaSearch + ASHA": lambda seed, budget: RayTune(seed),
+    "random + ASHA": lambda seed, budget: Kdsweep(seed, sampler="random", grace_period=1),
+    "one epoch each, the best to the end": OneEpoch,
+    "random": lambda seed, budget: Random(seed),
+}
+
+
+def search(problem: Problem, way: Way, seed: int, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """Run a search.
+
+    Returns:
+        After each of ``budget`` epochs, in the order in which they end: the regret in %, and the
+        time in epochs of a middling network. Both have the shape [budget].
+    """
+    regret, hours = np.empty(budget), np.empty(budget)
+    params: list[Any] = []
+    curves: list[np.ndarray] = []
+    epochs: list[int] = []
+    running: list[tuple[float, int]] = []
+    best_score = shipped = -1.0
+
+    def next_epoch(number: int, now: float) -> None:
+        heapq.heappush(running, (now + problem.seconds(params[number]), number))
+
+    def begin(now: float) -> None:
+        number = way.resumed()
+        if number is None:
+            number = len(params)
+            params.append(way.draw(number))
+            curves.append(problem.training(params[number], seed, number))
+            epochs.append(0)
+        next_epoch(number, now)
+
+    for _ in range(WORKERS):
+        begin(0.0)
+    for spent in range(budget):
+        now, number = heapq.heappop(running)
+        epochs[number] += 1
+        epoch = epochs[number]
+        score = float(curves[number][epoch - 1])
+        if score > best_score:
+            best_score, shipped = score, float(problem.curve(params[number])[epoch - 1])
+        regret[spent], hours[spent] = 100 * (1 - shipped / problem.best), now
+        if way.goes_on(number, epoch, score):
+            next_epoch(number, now)
+        else:
+            begin(now)
+    return regret, hours
+
+
+def _run(task: tuple[str, str, int, int]) -> tuple[tuple[str, str, int], list[float], list[float]]:
+    family, name, seed, budget = task
+    quiet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        way = WAYS[name](seed, budget)
+        regret, hours = search(problem_of(family, seed), way, seed, budget)
+    return (family, name, seed), regret.tolist(), hours.tolist()
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean of values of the shape [n], and its 95 % bootstrap interval."""
+    draws = np.random.default_rng(0).choice(values, (4000, len(values)))
+    low, high = np.percentile(draws.mean(1), (2.5, 97.5))
+    return float(values.mean()), float(low), float(high)
+
+
+def tables(
+    found: dict[tuple[str, str, int], np.ndarray], budgets: tuple[int, ...], ways: list[str]
+) -> list[dict[str, Any]]:
+    """Return one row for each family, and for all of them, each way and each budget."""
+    rows = []
+    families = sorted({key[0] for key in found})
+    seeds = sorted({key[2] for key in found})
+    for family in [*families, "all"]:
+        chosen = families if family == "all" else [family]
+        for budget in budgets:
+            regrets = {
+                way: np.array([found[f, way, s][budget - 1] for f in chosen for s in seeds])
+                for way in ways
+            }
+            for way, values in regrets.items():
+                mean, low, high = interval(values - regrets[ways[0]])
+                rows.append(
+                    {
+                        "family": family,
+                        "epochs": budget,
+                        "way": way,
+                        "regret": float(values.mean()),
+                        "behind": mean,
+                        "low": low,
+                        "high": high,
+                    }
+                )
+    return rows
+
+
+def show(rows: list[dict[str, Any]], budgets: tuple[int, ...], ways: list[str]) -> None:
+    """Print the tables."""
+    for family in dict.fromkeys(row["family"] for row in rows):
+        print(f"\n{family}")
+        head = "".join(f"{f'at {b} epochs':>12}{f'behind {ways[0]} [95 %]':>34}" for b in budgets)
+        print(f"{'':38}{head}")
+        for way in ways:
+            line = f"{way:38}"
+            for row in rows:
+                if (row["family"], row["way"]) == (family, way):
+                    line += f"{row['regret']:12.2f}"
+                    behind = f"{row['behind']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+                    line += f"{'' if way == ways[0] else behind:>34}"
+            print(line)
+
+
+def draw(
+    path: Path,
+    found: dict[tuple[str, str, int], np.ndarray],
+    hours: dict[tuple[str, str, int], np.ndarray],
+    ways: list[str],
+) -> None:
+    """Draw mean regret against epochs and against time, for each family."""
+    import matplotlib.pyplot as plt
+
+    families = sorted({key[0] for key in found})
+    seeds = sorted({key[2] for key in found})
+    figure, axes = plt.subplots(
+        2, len(families), figsize=(3.2 * len(families), 6.4), sharey=True, squeeze=False
+    )
+    for column, family in enumerate(families):
+        for way in ways:
+            curves = [found[family, way, seed] for seed in seeds]
+            mean = np.mean(curves, axis=0)
+            style = {"lw": 2.2 if way == ways[0] else 1.1, "label": way}
+            axes[0][column].plot(np.arange(1, len(mean) + 1), mean, **style)
+            ends = [hours[family, way, seed] for seed in seeds]
+            grid = np.linspace(0, min(end[-1] for end in ends), 200)[1:]
+            at = [np.interp(grid, h, c) for h, c in zip(ends, curves, strict=True)]
+            axes[1][column].plot(grid, np.mean(at, axis=0), **style)
+        axes[0][column].set(title=family, yscale="log", xlabel="epochs of a pair", ylim=(1, 60))
+        axes[1][column].set(xlabel=f"time on {WORKERS} workers (epochs)")
+    for row in axes:
+        row[0].set_ylabel("regret, % of the best")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Run all ways on all problems and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--problems", type=int, default=10, help="of each family")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one")
+    parser.add_argument("--families", nargs="+", default=[*FAMILIES, "camvid"])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), metavar="WAY")
+    parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
+    options = parser.parse_args()
+    budget = max(options.budgets)
+    seeds = range(options.first, options.first + options.problems)
+    tasks = [
+        (f, way, seed, budget) for f in options.families for way in options.ways for seed in seeds
+    ]
+    found, hours = {}, {}
+    with Pool(options.processes) as pool:
+        for key, regret, ended in pool.imap_unordered(_run, tasks):
+            found[key], hours[key] = np.array(regret), np.array(ended)
+            print(f"\r{len(found)} of {len(tasks)}", end="", file=sys.stderr)
+    budgets = tuple(options.budgets)
+    rows = tables(found, budgets, options.ways)
+    print(
+        f"{options.problems} problems of each family, from {options.first}; "
+        f"{EPOCHS} epochs a trial; regret of the student shipped, in %"
+    )
+    show(rows, budgets, options.ways)
+    if options.picture:
+        draw(options.picture, found, hours, options.ways)
+    if options.json:
+        # The better the higher, as everywhere in benchmarks/.
+        best = [row for row in rows if row["family"] == "all" and row["epochs"] == budget]
+        ours = next(row["regret"] for row in best if row["way"] == options.ways[0])
+        ratios = {
+            f"{row['way']} / {options.ways[0]}, regret": {"median": row["regret"] / ours}
+            for row in best
+            if row["way"] != options.ways[0]
+        }
+        print(json.dumps({"rows": rows, "ratios": ratios}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
