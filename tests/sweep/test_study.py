@@ -6,8 +6,9 @@ from simulation import Simulation, make_space
 
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.events import TrialEvent
-from kdsweep.sweep import study as study_module
-from kdsweep.sweep.study import Study, check_sampler
+from kdsweep.sweep import samplers
+from kdsweep.sweep.samplers import check_sampler
+from kdsweep.sweep.study import Study
 
 FINITE = {
     "distill": {"pixel_kl": {"weight": 1.0, "temperature": {"values": [1.0, 2.0]}}},
@@ -104,7 +105,7 @@ def test_a_finite_space_is_trained_point_by_point_without_repeats(tmp_path, samp
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     check_sampler("cmaes")
-    monkeypatch.setattr(study_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(samplers.importlib.util, "find_spec", lambda name: None)
     check_sampler("tpe")
     with pytest.raises(ConfigError, match=r"kdsweep\[samplers\]"):
         check_sampler("cmaes")

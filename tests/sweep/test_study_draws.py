@@ -8,7 +8,8 @@ from optuna.trial import TrialState, create_trial
 from simulation import make_space
 
 from kdsweep.ledger.events import EpochEvent, FailEvent, RejectedEvent, SweepEvent, TrialEvent
-from kdsweep.sweep.study import Study, make_sampler
+from kdsweep.sweep.samplers import make_sampler
+from kdsweep.sweep.study import Study
 
 LATENCY = "student/latency_ms"
 UNIT = {"min": 0.001, "max": 1.0}
