@@ -46,7 +46,7 @@ from kdsweep.ledger.events import (
     trial_of,
 )
 from kdsweep.sweep.feasibility import Feasibility
-from kdsweep.sweep.samplers import make_sampler
+from kdsweep.sweep.samplers import REACHED, make_sampler
 
 # Spaces up to this many points are remembered point by point, so that none is trained twice.
 MAX_LISTED_POINTS = 10_000
@@ -298,6 +298,7 @@ class Study:
             # reached is a lower bound of its score, and its costs are what they are.
             self._tell(trial_id, TrialState.COMPLETE, best)
         else:
+            self._storage.set_trial_system_attr(trial_id, REACHED, list(best))
             self._tell(trial_id, TrialState.PRUNED)
 
     def _constrain(self, trial_id: int, excess: Mapping[str, float]) -> None:

@@ -1,5 +1,6 @@
 """The sampler's history is a function of the ledger: live and replayed studies are equal."""
 
+import optuna
 import pytest
 from plain_events import typed
 from simulation import Simulation, make_space
@@ -47,6 +48,24 @@ def test_a_replayed_study_equals_the_live_one_and_draws_the_same(tmp_path, sampl
         event = TrialEvent(trial=number + ahead, params=ours.params, **named)
         for one in (live.study, replayed):
             one.apply(event)
+
+
+def test_gp_leaves_its_random_start_in_a_sweep_that_halves(tmp_path, monkeypatch):
+    fits = []
+    original = optuna.samplers.GPSampler.sample_relative
+
+    def counting(self, study, trial, search_space):
+        found = original(self, study, trial, search_space)
+        fits.extend([trial.number] if found else [])
+        return found
+
+    monkeypatch.setattr(optuna.samplers.GPSampler, "sample_relative", counting)
+    space = make_space(sweep={"sampler": "gp", "trials": 30}, distill={"pixel_kl": {"weight": 1.0}})
+    driver = Simulation(tmp_path, space, slots=2).run()
+    states = [trial.state.name for trial in driver.study.trials().values()]
+    assert len(states) == 30
+    assert states.count("PRUNED") > states.count("COMPLETE")
+    assert len(fits) >= 15  # all but the first ten, and what runs beside the tenth
 
 
 def test_states_and_values_are_those_of_the_ledger(tmp_path):
