@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "schedulers": (["sweep/schedulers/*.py"], ["tests/sweep/test_schedulers.py"]),
     "sampler": (
-        ["sweep/study.py"],
+        ["sweep/study.py", "sweep/samplers.py"],
         ["tests/sweep/test_study.py", "tests/sweep/test_study_draws.py"],
     ),
     "objective": (

@@ -31,9 +31,9 @@ from kdsweep.sweep.ray import bridge, cluster
 from kdsweep.sweep.ray.preflight import Preflight
 from kdsweep.sweep.ray.start import StartInterruptedError
 from kdsweep.sweep.resources import Plan, plan
+from kdsweep.sweep.samplers import check_sampler
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
-from kdsweep.sweep.study import check_sampler
 from kdsweep.sweep.sweep_data import SweepData, known_teachers
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker

@@ -9,7 +9,6 @@ with a seed of its own, because a random stream that runs on would start over af
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 import random
 import warnings
@@ -24,8 +23,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler
-from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -34,7 +31,6 @@ from kdsweep.config.job_list import JOB
 from kdsweep.config.metrics import Direction, chosen_epoch
 from kdsweep.config.objectives import excess
 from kdsweep.config.ranges import Given
-from kdsweep.errors import ConfigError
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import (
     EpochEvent,
@@ -50,6 +46,7 @@ from kdsweep.ledger.events import (
     trial_of,
 )
 from kdsweep.sweep.feasibility import Feasibility
+from kdsweep.sweep.samplers import REACHED, make_sampler
 
 # Spaces up to this many points are remembered point by point, so that none is trained twice.
 MAX_LISTED_POINTS = 10_000
@@ -301,6 +298,7 @@ class Study:
             # reached is a lower bound of its score, and its costs are what they are.
             self._tell(trial_id, TrialState.COMPLETE, best)
         else:
+            self._storage.set_trial_system_attr(trial_id, REACHED, list(best))
             self._tell(trial_id, TrialState.PRUNED)
 
     def _constrain(self, trial_id: int, excess: Mapping[str, float]) -> None:
@@ -316,80 +314,6 @@ class Study:
 
     def _id(self, optuna_number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, optuna_number)
-
-
-def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
-    """A new sampler of the kind that the space asks for.
-
-    Raises:
-        ConfigError: It needs a package that is not installed.
-    """
-    samplers = optuna.samplers
-    name = space.sweep.sampler
-    check_sampler(name)
-    with warnings.catch_warnings():
-        # Optuna calls the options below experimental; each has been in place for years.
-        warnings.simplefilter("ignore")
-        if name == "tpe":
-            # Grouping samples the parameters of each branch of a conditional space jointly. For
-            # several metrics Optuna itself draws each parameter on its own.
-            jointly = len(space.sweep.objectives) == 1
-            return samplers.TPESampler(
-                seed=seed,
-                multivariate=jointly,
-                group=jointly,
-                constant_liar=True,
-                warn_independent_sampling=False,
-            )
-        if name == "cmaes":
-            return _CmaEs(
-                seed=seed,
-                warn_independent_sampling=False,
-                # Halving leaves few complete trials, too few to learn from alone.
-                consider_pruned_trials=space.sweep.stops_early,
-            )
-        if name == "gp":
-            return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-        if name == "nsga2":
-            # About four generations; Optuna's own 50 would leave short sweeps at random draws.
-            size = max(8, min(50, space.sweep.trials // 4))
-            return samplers.NSGAIISampler(seed=seed, population_size=size)
-        return samplers.RandomSampler(seed=seed)
-
-
-class _CmaEs(optuna.samplers.CmaEsSampler):
-    """CMA-ES that can learn from pruned trials in conditional spaces.
-
-    Optuna's own looks for the parameters that all complete trials have, and then fails on a pruned
-    trial that lacks one of them.
-    """
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """The numbers that all trials have, the pruned ones too."""
-        shared = IntersectionSearchSpace(include_pruned=True).calculate(study)
-        return {
-            name: distribution
-            for name, distribution in shared.items()
-            if isinstance(distribution, FloatDistribution | IntDistribution)
-            and not distribution.single()
-        }
-
-
-def check_sampler(name: str) -> None:
-    """Refuse a sampler whose package is not installed.
-
-    Raises:
-        ConfigError: With the command that installs it.
-    """
-    if name == "cmaes" and importlib.util.find_spec("cmaes") is None:
-        raise ConfigError(
-            "this sampler needs the package cmaes, which is not installed",
-            path=("sweep", "sampler"),
-            value=name,
-            hint="pip install 'kdsweep[samplers]', or another sampler (tpe, gp, random, grid)",
-        )
 
 
 class _Recorder:

@@ -1,13 +1,15 @@
 """The sampler's history is a function of the ledger: live and replayed studies are equal."""
 
+import optuna
 import pytest
 from plain_events import typed
 from simulation import Simulation, make_space
 
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.events import TrialEvent
-from kdsweep.sweep import study as study_module
-from kdsweep.sweep.study import Study, check_sampler
+from kdsweep.sweep import samplers
+from kdsweep.sweep.samplers import check_sampler
+from kdsweep.sweep.study import Study
 
 FINITE = {
     "distill": {"pixel_kl": {"weight": 1.0, "temperature": {"values": [1.0, 2.0]}}},
@@ -46,6 +48,24 @@ def test_a_replayed_study_equals_the_live_one_and_draws_the_same(tmp_path, sampl
         event = TrialEvent(trial=number + ahead, params=ours.params, **named)
         for one in (live.study, replayed):
             one.apply(event)
+
+
+def test_gp_leaves_its_random_start_in_a_sweep_that_halves(tmp_path, monkeypatch):
+    fits = []
+    original = optuna.samplers.GPSampler.sample_relative
+
+    def counting(self, study, trial, search_space):
+        found = original(self, study, trial, search_space)
+        fits.extend([trial.number] if found else [])
+        return found
+
+    monkeypatch.setattr(optuna.samplers.GPSampler, "sample_relative", counting)
+    space = make_space(sweep={"sampler": "gp", "trials": 30}, distill={"pixel_kl": {"weight": 1.0}})
+    driver = Simulation(tmp_path, space, slots=2).run()
+    states = [trial.state.name for trial in driver.study.trials().values()]
+    assert len(states) == 30
+    assert states.count("PRUNED") > states.count("COMPLETE")
+    assert len(fits) >= 15  # all but the first ten, and what runs beside the tenth
 
 
 def test_states_and_values_are_those_of_the_ledger(tmp_path):
@@ -104,7 +124,7 @@ def test_a_finite_space_is_trained_point_by_point_without_repeats(tmp_path, samp
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     check_sampler("cmaes")
-    monkeypatch.setattr(study_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(samplers.importlib.util, "find_spec", lambda name: None)
     check_sampler("tpe")
     with pytest.raises(ConfigError, match=r"kdsweep\[samplers\]"):
         check_sampler("cmaes")

@@ -8,7 +8,8 @@ from optuna.trial import TrialState, create_trial
 from simulation import make_space
 
 from kdsweep.ledger.events import EpochEvent, FailEvent, RejectedEvent, SweepEvent, TrialEvent
-from kdsweep.sweep.study import Study, make_sampler
+from kdsweep.sweep.samplers import make_sampler
+from kdsweep.sweep.study import Study
 
 LATENCY = "student/latency_ms"
 UNIT = {"min": 0.001, "max": 1.0}
@@ -253,13 +254,36 @@ def test_each_name_is_its_sampler():
     }
     for name, kind in kinds.items():
         found = make_sampler(space_of({"values": [0.1, 0.2]}, sweep={"sampler": name}), seed=1)
-        assert type(found) is kind or (name == "cmaes" and isinstance(found, kind))
+        assert type(found) is kind or (name in ("cmaes", "gp") and isinstance(found, kind))
 
 
 @pytest.mark.parametrize(("trials", "size"), [(14, 8), (100, 25), (1000, 50)])
 def test_a_sweep_has_about_four_generations(trials, size):
     space = space_of({"min": 0.1, "max": 1.0}, sweep={"sampler": "nsga2", "trials": trials})
     assert make_sampler(space, seed=1).population_size == size
+
+
+def test_gp_learns_from_stopped_trials_too():
+    study = Study(space_of(UNIT, UNIT, sweep={"sampler": "gp"}))
+    for number in range(20):
+        one, other = 0.05 * number + 0.01, 0.05 * (number * 7 % 20) + 0.01
+        study.apply(drawn(number, {"train.lr": one, "distill.pixel_kl.weight": other}))
+        study.apply(epoch(number, -((one - 0.3) ** 2), "asha" if number else "complete"))
+    assert study.trial(1).state is TrialState.PRUNED  # which is how it is shown
+    rates = [study.ask(number).params["train.lr"] for number in range(20, 26)]
+    assert all(0.2 < rate < 0.4 for rate in rates)
+
+
+def test_gp_learns_a_bound_from_trials_that_broke_it():
+    sweep = {"metric": ["student/miou", LATENCY], "constraints": {LATENCY: "<= 10"}}
+    study = Study(space_of(UNIT, UNIT, sweep={"sampler": "gp", **sweep}))
+    for number in range(12):
+        rate = 0.08 * number + 0.01
+        study.apply(drawn(number, {"train.lr": rate, "distill.pixel_kl.weight": 0.5}))
+        costs = {LATENCY: 11.0 + 90.0 * (rate - 0.3) ** 2}
+        study.apply(epoch(number, 0.5, "constraint", costs=costs))
+    rates = [study.ask(number).params["train.lr"] for number in range(12, 16)]
+    assert all(0.15 < rate < 0.45 for rate in rates)
 
 
 def test_cmaes_learns_from_the_numbers_that_all_trials_have():

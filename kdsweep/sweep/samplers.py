@@ -1,0 +1,129 @@
+"""The samplers that a space can ask for: Optuna's, and what is ours of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import FrozenTrial, TrialState
+
+from kdsweep.config import JobList, Space
+from kdsweep.errors import ConfigError
+
+# The note on a pruned trial that tells the values of its chosen epoch.
+REACHED = "kdsweep:reached"
+
+
+def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
+    """A new sampler of the kind that the space asks for.
+
+    Raises:
+        ConfigError: It needs a package that is not installed.
+    """
+    samplers = optuna.samplers
+    name = space.sweep.sampler
+    check_sampler(name)
+    with warnings.catch_warnings():
+        # Optuna calls the options below experimental; each has been in place for years.
+        warnings.simplefilter("ignore")
+        if name == "tpe":
+            # Grouping samples the parameters of each branch of a conditional space jointly. For
+            # several metrics Optuna itself draws each parameter on its own.
+            jointly = len(space.sweep.objectives) == 1
+            return samplers.TPESampler(
+                seed=seed,
+                multivariate=jointly,
+                group=jointly,
+                constant_liar=True,
+                warn_independent_sampling=False,
+            )
+        if name == "cmaes":
+            return _CmaEs(
+                seed=seed,
+                warn_independent_sampling=False,
+                # Halving leaves few complete trials, too few to learn from alone.
+                consider_pruned_trials=space.sweep.stops_early,
+            )
+        if name == "gp":
+            return _Gp(seed=seed, warn_independent_sampling=False)
+        if name == "nsga2":
+            # About four generations; Optuna's own 50 would leave short sweeps at random draws.
+            size = max(8, min(50, space.sweep.trials // 4))
+            return samplers.NSGAIISampler(seed=seed, population_size=size)
+        return samplers.RandomSampler(seed=seed)
+
+
+class _CmaEs(optuna.samplers.CmaEsSampler):
+    """CMA-ES that can learn from pruned trials in conditional spaces.
+
+    Optuna's own looks for the parameters that all complete trials have, and then fails on a pruned
+    trial that lacks one of them.
+    """
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The numbers that all trials have, the pruned ones too."""
+        shared = IntersectionSearchSpace(include_pruned=True).calculate(study)
+        return {
+            name: distribution
+            for name, distribution in shared.items()
+            if isinstance(distribution, FloatDistribution | IntDistribution)
+            and not distribution.single()
+        }
+
+
+class _Gp(optuna.samplers.GPSampler):
+    """A Gaussian process that can learn from pruned trials.
+
+    Optuna's own knows complete trials only, of which halving leaves too few to begin. Here a pruned
+    trial counts with what it has :data:`REACHED`. It would have come further, so it looks no better
+    than it is; and as it was stopped for being behind, it ranks about where it belongs.
+    """
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What all trials have, the pruned ones too."""
+        return super().infer_relative_search_space(_with_pruned(study), trial)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """Draw what all trials have."""
+        whole = _with_pruned(study)
+        trial = whole.get_trials(deepcopy=False)[trial.number]
+        return super().sample_relative(whole, trial, search_space)
+
+
+def _with_pruned(study: optuna.Study) -> optuna.Study:
+    """Return a copy of a study in which pruned trials are complete, with what they reached."""
+    whole = optuna.create_study(directions=study.directions)
+    for trial in study.get_trials():
+        if trial.state == TrialState.PRUNED and REACHED in trial.system_attrs:
+            trial.state, trial.values = TrialState.COMPLETE, trial.system_attrs[REACHED]
+        whole.add_trial(trial)
+    return whole
+
+
+def check_sampler(name: str) -> None:
+    """Refuse a sampler whose package is not installed.
+
+    Raises:
+        ConfigError: With the command that installs it.
+    """
+    if name == "cmaes" and importlib.util.find_spec("cmaes") is None:
+        raise ConfigError(
+            "this sampler needs the package cmaes, which is not installed",
+            path=("sweep", "sampler"),
+            value=name,
+            hint="pip install 'kdsweep[samplers]', or another sampler (tpe, gp, random, grid)",
+        )
