@@ -9,12 +9,10 @@ seed to seed, 45 ± 10 % of the last score after epoch 1 of 27 and 71 ± 8 % aft
 
 from __future__ import annotations
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +46,6 @@ SPACE: dict[str, Any] = {
 }
 LR, WEIGHT, TEMPERATURE = "train.lr", "distill.pixel_kl.weight", "distill.pixel_kl.temperature"
 TEACHER, STUDENT = "teacher.encoder", "student.encoder"
-CURVES = Path(__file__).with_name("search_curves.json")
 
 
 @dataclass(frozen=True)
@@ -168,46 +165,3 @@ class SyntheticProblem(Problem):
         epochs = np.arange(1, EPOCHS + 1)
         shape = 1 - np.exp(-((epochs / max(0.3, pace)) ** 0.6))
         return np.asarray(self._last_score(params) * shape / shape[-1])
-
-
-class RealProblem(Problem):
-    """Curves of real trainings, interpolated between the learning rates and weights trained.
-
-    Which name of the space stands for which of the students, and where the range of the learning
-    rate begins, is drawn.
-    """
-
-    def __init__(self, seed: int) -> None:
-        table = json.loads(CURVES.read_text("utf-8"))
-        super().__init__(seed, Family(epoch_noise=table["epoch_noise"]))
-        draw = np.random.default_rng([seed, 3])
-        # [student, learning rate, weight, epoch]
-        self._curves = np.array(table["curves"])
-        self._rates = np.log10(table["lr"]) + draw.uniform(-0.4, 0.4)
-        self._weights = np.log10(table["weight"])
-        self._place = dict(zip(STUDENTS, draw.permutation(len(STUDENTS)), strict=True))
-        # Interpolation is linear, so the best lies on what was trained.
-        trained = (
-            {TEACHER: t, STUDENT: s, TEMPERATURE: k, LR: 10**rate, WEIGHT: 10**weight}
-            for t in TEACHERS
-            for s in STUDENTS
-            for k in TEMPERATURES
-            for rate in self._rates
-            for weight in self._weights
-        )
-        self.best = max(float(self.curve(params)[-1]) for params in trained)
-
-    def curve(self, params: Mapping[str, Any]) -> np.ndarray:
-        """Return the smoothed curve, moved by what the teacher and the temperature give."""
-        curve = self._curves[self._place[params[STUDENT]]]
-        for axis, name in ((self._rates, LR), (self._weights, WEIGHT)):
-            at = float(np.interp(math.log10(params[name]), axis, np.arange(len(axis))))
-            low = min(int(at), len(axis) - 2)
-            curve = (1 - (at - low)) * curve[low] + (at - low) * curve[low + 1]
-        shift = self._teacher[params[TEACHER]] + self._temperature[params[TEMPERATURE]]
-        return np.asarray(np.clip(curve * (1 + shift / curve[-1]), 0, 1))
-
-
-def problem_of(family: str, seed: int) -> Problem:
-    """Return one problem of a family; ``camvid`` is the one of real curves."""
-    return RealProblem(seed) if family == "camvid" else SyntheticProblem(seed, FAMILIES[family])

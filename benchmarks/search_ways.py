@@ -54,6 +54,7 @@ class Kdsweep(Way):
 
     def __init__(self, seed: int, **sweep: Any) -> None:
         from kdsweep.config import load_space
+        from kdsweep.config.halving import grace_period
         from kdsweep.ledger.rungs import Rungs
         from kdsweep.sweep.schedulers import make_scheduler
         from kdsweep.sweep.study import Study
@@ -61,8 +62,7 @@ class Kdsweep(Way):
         tree = copy.deepcopy(SPACE)
         tree["sweep"] = {"trials": 10_000, "seed": seed, **sweep}
         space = load_space(tree)
-        grace_period = space.sweep.grace_period
-        self._rungs = Rungs(grace_period, space.sweep.reduction_factor)
+        self._rungs = Rungs(grace_period(space), space.sweep.reduction_factor)
         self._scheduler = make_scheduler(space.sweep.scheduler, self._rungs)
         self._study = Study(space)
 
