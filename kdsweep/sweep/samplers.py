@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
@@ -15,12 +17,19 @@ from optuna.trial import FrozenTrial, TrialState
 from kdsweep.config import JobList, Space
 from kdsweep.errors import ConfigError
 
+_STARTUP = 10  # trials before tpe and gp begin to learn; also Optuna's default
 # The note on a pruned trial that tells the values of its chosen epoch.
 REACHED = "kdsweep:reached"
 
 
-def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
+def make_sampler(space: Space | JobList, seed: int, num_rejected: int = 0) -> BaseSampler:
     """A new sampler of the kind that the space asks for.
+
+    Args:
+        space: The search space.
+        seed: Of its random numbers.
+        num_rejected: Draws in its study that were never trained. TPE counts them as trials, though
+            they tell nothing of a score, and would begin to learn that much earlier.
 
     Raises:
         ConfigError: It needs a package that is not installed.
@@ -30,17 +39,17 @@ def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
     check_sampler(name)
     with warnings.catch_warnings():
         # Optuna calls the options below experimental; each has been in place for years.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", ExperimentalWarning)
         if name == "tpe":
             # Grouping samples the parameters of each branch of a conditional space jointly. For
             # several metrics Optuna itself draws each parameter on its own.
             jointly = len(space.sweep.objectives) == 1
             return samplers.TPESampler(
                 seed=seed,
+                n_startup_trials=_STARTUP + num_rejected,
                 multivariate=jointly,
                 group=jointly,
                 constant_liar=True,
-                warn_independent_sampling=False,
             )
         if name == "cmaes":
             return _CmaEs(
@@ -50,7 +59,7 @@ def make_sampler(space: Space | JobList, seed: int) -> BaseSampler:
                 consider_pruned_trials=space.sweep.stops_early,
             )
         if name == "gp":
-            return _Gp(seed=seed, warn_independent_sampling=False)
+            return _Gp(seed=seed, n_startup_trials=_STARTUP, warn_independent_sampling=False)
         if name == "nsga2":
             # About four generations; Optuna's own 50 would leave short sweeps at random draws.
             size = max(8, min(50, space.sweep.trials // 4))
@@ -76,6 +85,15 @@ class _CmaEs(optuna.samplers.CmaEsSampler):
             if isinstance(distribution, FloatDistribution | IntDistribution)
             and not distribution.single()
         }
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Do nothing; Optuna's own warns after each trial that it learns no bounds."""
 
 
 class _Gp(optuna.samplers.GPSampler):

@@ -23,6 +23,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -83,6 +84,7 @@ class Study:
         )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._ids: dict[int, int] = {}
+        self._num_told_rejected = 0
         # By trial and epoch: the score, then what else is optimised.
         self._values: dict[int, dict[int, tuple[float, ...]]] = {}
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
@@ -218,9 +220,9 @@ class Study:
         That trial is thrown away (as failed, which no sampler looks at): the one that stays is
         made from the ledger's event, like in a resumed sweep.
         """
-        self._study.sampler = make_sampler(self.space, self._seed(number))
+        self._study.sampler = make_sampler(self.space, self._seed(number), self._num_told_rejected)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", ExperimentalWarning)
             if fixed:
                 self._study.enqueue_trial(dict(fixed))
             scratch = self._study.ask()
@@ -272,6 +274,7 @@ class Study:
         number = event.number
         trial_id = self._add(number, event.params, event.drawn_with)
         self._num_rejected[number] = self._num_rejected.get(number, 0) + 1
+        self._num_told_rejected += 1
         self._constrain(trial_id, event.excess)
         self._tell(trial_id, TrialState.PRUNED)
 

@@ -263,6 +263,25 @@ def test_a_sweep_has_about_four_generations(trials, size):
     assert make_sampler(space, seed=1).population_size == size
 
 
+@pytest.mark.parametrize(
+    ("sampler", "start"), [("tpe", 10), ("gp", 10), ("cmaes", 1), ("nsga2", 10)]
+)
+def test_no_draw_that_was_never_trained_counts_as_one_of_the_random_start(sampler, start):
+    space = space_of(UNIT, UNIT, sweep={"sampler": sampler, "trials": 40})
+    study = Study(space)
+    numbers = (97, 98, 99)  # NSGA-II may draw a child anew from head to foot
+    at_random = [Study(space).ask(number) for number in numbers]
+    for number in range(start):
+        params = {"train.lr": 0.05 * number + 0.01, "distill.pixel_kl.weight": 0.5}
+        for _ in range(2):
+            study.apply(RejectedEvent(number=number, label="x", params=params, excess={"x": 1.0}))
+        # Asking leaves a trial that is thrown away.
+        assert [study.ask(number) for number in numbers] == at_random
+        study.apply(drawn(number, params))
+        study.apply(epoch(number, 0.1 * number, "complete"))
+    assert any(study.ask(n) != draw for n, draw in zip(numbers, at_random, strict=True))
+
+
 def test_gp_learns_from_stopped_trials_too():
     study = Study(space_of(UNIT, UNIT, sweep={"sampler": "gp"}))
     for number in range(20):
