@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import optuna
@@ -130,6 +130,40 @@ def _with_pruned(study: optuna.Study) -> optuna.Study:
             trial.state, trial.values = TrialState.COMPLETE, trial.system_attrs[REACHED]
         whole.add_trial(trial)
     return whole
+
+
+def drawn_at_random(study: optuna.Study, trial: optuna.Trial, given: Collection[str]) -> list[str]:
+    """Return the parameters of a draw that the sampler did not learn, and so drew at random.
+
+    Nothing is said of its first trials, which are drawn so by design, and of TPE, which learns
+    all that it has seen.
+
+    Args:
+        study: The study, with the sampler that has drawn.
+        trial: What it has drawn.
+        given: Parameters that it was not asked for.
+    """
+    sampler = study.sampler
+    if isinstance(sampler, _Gp):
+        num_first = _STARTUP
+    elif isinstance(sampler, _CmaEs):
+        num_first = 1
+    elif isinstance(sampler, optuna.samplers.NSGAIISampler):
+        num_first = sampler.population_size or 0
+    else:
+        return []
+    trials = study.get_trials(deepcopy=False)
+    told = sum(t.state == TrialState.COMPLETE or REACHED in t.system_attrs for t in trials)
+    drawn = [n for n, d in trial.distributions.items() if n not in given and not d.single()]
+    if told < num_first or not drawn:
+        return []
+    learned: Collection[str] = trial.relative_params
+    if isinstance(sampler, optuna.samplers.NSGAIISampler):
+        # What a child does not have of its parents was left out by chance, as a mutation.
+        frozen = trials[trial.number]
+        is_child = sampler.get_trial_generation(study, frozen) > 0
+        learned = (trial.relative_search_space or {}) if is_child else ()
+    return [name for name in drawn if name not in learned]
 
 
 def check_sampler(name: str) -> None:

@@ -324,3 +324,56 @@ def test_cmaes_learns_from_the_numbers_that_all_trials_have():
     sampler = make_sampler(space, seed=1)
     found = sampler.infer_relative_search_space(study, study.trials[0])
     assert found == {"a": ranges["a"], "b": ranges["b"]}
+
+
+# -- what a sampler cannot learn -------------------------------------------------------------------
+
+
+def told(space, stops):
+    """A study that was told of trials, drawn at random from its space, that ended so."""
+    random = Study(make_space(**{**space, "sweep": {"sampler": "random"}}))
+    study = Study(make_space(**space))
+    for number, stop in enumerate(stops):
+        study.apply(drawn(number, random.ask(number).params))
+        study.apply(epoch(number, 0.1 * number, stop))
+    return study
+
+
+def common(study, count):
+    """The parameters that all trials have."""
+    return set.intersection(*(set(study.trial(number).params) for number in range(count)))
+
+
+@pytest.mark.parametrize(("sampler", "numbers_only"), [("gp", False), ("cmaes", True)])
+def test_what_not_all_trials_have_is_drawn_at_random_and_named(sampler, numbers_only):
+    study = told({"sweep": {"sampler": sampler}}, ["complete"] * 12)
+    shared = {"train.lr"} if numbers_only else common(study, 12)
+    drawn_now = study.ask(12).params
+    assert set(study.at_random) == set(drawn_now) - shared
+    assert study.at_random
+    assert "train.lr" not in study.at_random
+
+
+def test_no_parameter_of_a_cohort_that_is_given_is_named():
+    space = {"sweep": {"sampler": "cmaes", "students_per_teacher": 2}, "train": STUDENT_LR}
+    study = told(space, ["complete"] * 3)
+    first = study.ask(3)
+    assert "teacher.encoder" in study.at_random
+    study.apply(drawn(3, first.params))
+    study.ask_sibling(4, first.params)
+    assert "student.encoder" in study.at_random
+    assert not set(study.at_random) & set(first.shared)
+
+
+def test_tpe_learns_all_it_has_seen():
+    study = told({}, ["complete"] * 12)
+    study.ask(12)
+    assert study.at_random == []
+
+
+@pytest.mark.parametrize(("stop", "learns"), [("complete", True), ("asha", False)])
+def test_nsga2_that_has_seen_no_trial_complete_draws_all_at_random(stop, learns):
+    space = {"distill": {"pixel_kl": {"weight": 1.0}}, "sweep": {"sampler": "nsga2"}}
+    study = told(space, [stop] * 8)
+    draw = study.ask(8)
+    assert study.at_random == ([] if learns else list(draw.params))
