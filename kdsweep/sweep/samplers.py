@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Collection, Sequence
+from statistics import median
 from typing import Any
 
 import optuna
@@ -100,8 +101,10 @@ class _Gp(optuna.samplers.GPSampler):
     """A Gaussian process that can learn from pruned trials.
 
     Optuna's own knows complete trials only, of which halving leaves too few to begin. Here a pruned
-    trial counts with what it has :data:`REACHED`. It would have come further, so it looks no better
-    than it is; and as it was stopped for being behind, it ranks about where it belongs.
+    trial counts with what it has :data:`REACHED` and, of a single metric, what complete trials have
+    gained from that epoch on: their median. Without that, how early a trial was stopped would
+    count for more than how good it was. As it was behind the others there, it looks no better than
+    the middle of them.
     """
 
     def infer_relative_search_space(
@@ -123,13 +126,28 @@ class _Gp(optuna.samplers.GPSampler):
 
 
 def _with_pruned(study: optuna.Study) -> optuna.Study:
-    """Return a copy of a study in which pruned trials are complete, with what they reached."""
+    """Return a copy of a study in which pruned trials are complete."""
     whole = optuna.create_study(directions=study.directions)
-    for trial in study.get_trials():
+    trials = study.get_trials()
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    for trial in trials:
         if trial.state == TrialState.PRUNED and REACHED in trial.system_attrs:
-            trial.state, trial.values = TrialState.COMPLETE, trial.system_attrs[REACHED]
+            values = trial.system_attrs[REACHED]
+            if len(values) == 1:
+                values = [values[0] + _gain_from(max(trial.intermediate_values), complete)]
+            trial.state, trial.values = TrialState.COMPLETE, values
         whole.add_trial(trial)
     return whole
+
+
+def _gain_from(epoch: int, complete: Sequence[FrozenTrial]) -> float:
+    """Return by how much complete trials rose from an epoch to their value: the median, or 0."""
+    gains = [
+        trial.values[0] - trial.intermediate_values[epoch]
+        for trial in complete
+        if epoch in trial.intermediate_values
+    ]
+    return median(gains) if gains else 0.0
 
 
 def drawn_at_random(study: optuna.Study, trial: optuna.Trial, given: Collection[str]) -> list[str]:

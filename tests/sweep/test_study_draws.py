@@ -293,6 +293,20 @@ def test_gp_learns_from_stopped_trials_too():
     assert all(0.2 < rate < 0.4 for rate in rates)
 
 
+def test_gp_takes_no_trial_for_bad_because_it_was_stopped_early():
+    study = Study(space_of(UNIT, UNIT, sweep={"sampler": "gp"}))
+    for number in range(20):
+        rate = 0.05 * number + 0.01
+        score = 0.5 - 0.3 * (rate - 0.3) ** 2  # best where all but one trial was stopped
+        study.apply(drawn(number, {"train.lr": rate, "distill.pixel_kl.weight": 0.5}))
+        is_stopped = abs(rate - 0.3) < 0.25 and number != 3
+        study.apply(epoch(number, score - 0.4, "asha" if is_stopped else None))
+        if not is_stopped:
+            study.apply(epoch(number, score, "complete", epoch=9))
+    rates = [study.ask(number).params["train.lr"] for number in range(20, 24)]
+    assert all(0.15 < rate < 0.45 for rate in rates)
+
+
 def test_gp_learns_a_bound_from_trials_that_broke_it():
     sweep = {"metric": ["student/miou", LATENCY], "constraints": {LATENCY: "<= 10"}}
     study = Study(space_of(UNIT, UNIT, sweep={"sampler": "gp", **sweep}))
