@@ -85,7 +85,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "0 -> 1",
     ): "each number that differs makes another seed",
     (
-        "sweep/study.py",
+        "sweep/recorder.py",
         "self, name: str, low: int, high: int, *, step: int = 1, log: bool = False",
         "1 -> 2",
     ): "a space says each time which step it wants",

@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "schedulers": (["sweep/schedulers/*.py"], ["tests/sweep/test_schedulers.py"]),
     "sampler": (
-        ["sweep/study.py", "sweep/samplers.py"],
+        [f"sweep/{n}.py" for n in ("study", "samplers", "recorder")],
         ["tests/sweep/test_study.py", "tests/sweep/test_study_draws.py"],
     ),
     "objective": (

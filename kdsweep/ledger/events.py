@@ -221,9 +221,11 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
         rides_with: Number of the first trial of its cohort, if that is another.
         drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
         further: Numbers of its further controls, by kind.
+        at_random: Parameters that were drawn at random because the sampler, though it had begun to
+            learn, cannot learn them.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"further"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"further", "at_random"})
 
     trial: int
     kind: str
@@ -237,6 +239,7 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
     rides_with: int | None = None
     drawn_with: int | None = None
     further: dict[str, int] = {}
+    at_random: list[str] = []
 
 
 class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):

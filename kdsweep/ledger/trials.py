@@ -56,6 +56,7 @@ class Trial:
         rides_with: Number of the first trial of its cohort, with which it shares teacher and
             batches; ``None`` for that trial itself, and for one that trains on its own.
         drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
+        at_random: Parameters that the sampler could only draw at random.
         state: Where it stands.
         stop: Why its last epoch ended it (:class:`~kdsweep.ledger.events.Stop`), if it did.
         attempt: Number of its latest attempt, from 1; 0 before the first.
@@ -89,6 +90,7 @@ class Trial:
     further: dict[str, int] = field(default_factory=dict)
     rides_with: int | None = None
     drawn_with: int | None = None
+    at_random: list[str] = field(default_factory=list)
     state: State = State.WAITING
     stop: str | None = None
     attempt: int = 0
@@ -123,6 +125,7 @@ class Trial:
             further=dict(event.further),
             rides_with=event.rides_with,
             drawn_with=event.drawn_with,
+            at_random=event.at_random,
         )
 
     @property

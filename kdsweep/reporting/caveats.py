@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
+from kdsweep.ledger.at_random import random_note
 from kdsweep.ledger.given_teachers import teacher_doubts
 from kdsweep.reporting import formats
 from kdsweep.reporting.comparisons import compared_with, has_own_control, lead_of_best, lottery
@@ -119,6 +120,8 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             "Trials that were stopped early stand with what they had reached by then, and with "
             "how many epochs that took: they are no equals of those trained to the end."
         )
+    if not brief:
+        found += _of_sampler(summary)
     if not results.front.empty:
         found += _of_front(summary.metrics)
     return [*found, *old, *bounds]
@@ -164,6 +167,7 @@ def warnings_of(results: Results, *, luck: bool = True) -> list[str]:
         *data_notes(summary),
         *(_of_best(results, summary.best, luck) if summary.best is not None else []),
         *_of_failures(results),
+        *_of_sampler(summary),
         *bound_sentences(summary.constraints, summary.num_too_costly, summary.rejected),
     ]
 
@@ -288,6 +292,11 @@ def _of_terms(results: Results, number: int) -> list[str]:
         if others:
             found.append(f"In {formats.counted(others, 'other trial')} a term is {verdict}.")
     return found
+
+
+def _of_sampler(summary: Summary) -> list[str]:
+    names = summary.at_random
+    return [_sentence(random_note(summary.sampler, names))] if names else []
 
 
 def _of_failures(results: Results) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kdsweep.config.metrics import metric_of
+from kdsweep.ledger.at_random import names_at_random
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
@@ -108,9 +109,10 @@ class Summary(Record):
         miou_over: The classes that count in mIoU, ``labelled`` or ``seen``.
         protocol: The size at which all trials are scored, ``resized`` or ``native``.
         select: Which epoch of each trial counts, where that is not the best.
+        at_random: Parameters that the sampler could only draw at random.
     """
 
-    left_out_if_empty = frozenset({"parts", "select"})
+    left_out_if_empty = frozenset({"parts", "select", "at_random"})
 
     name: str | None
     experiment: str | None
@@ -154,6 +156,7 @@ class Summary(Record):
     miou_over: str
     protocol: str
     select: str
+    at_random: list[str]
 
     @property
     def metric_name(self) -> str:
@@ -237,6 +240,7 @@ def summarize(
         miou_over=sweep.miou_over,
         protocol=sweep.protocol,
         select=sweep.header.select,
+        at_random=names_at_random(t for t in sweep.trials.values() if not t.is_outdated),
     )
 
 

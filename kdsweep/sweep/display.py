@@ -9,6 +9,7 @@ from rich.text import Text
 
 from kdsweep.config.metrics import metric_of, written
 from kdsweep.ledger import Event
+from kdsweep.ledger.at_random import names_at_random, random_note
 from kdsweep.ledger.events import (
     EpochEvent,
     FailEvent,
@@ -16,6 +17,7 @@ from kdsweep.ledger.events import (
     SettledEvent,
     StartEvent,
     Stop,
+    TrialEvent,
 )
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
@@ -51,6 +53,10 @@ def event_line(sweep: Sweep, event: Event) -> str | None:
         return f"{event.job}  settled after {event.seeds} seeds: {event.verdict}; no further seeds"
     if isinstance(event, RejectedEvent):
         return _rejected_line(sweep, event)
+    if isinstance(event, TrialEvent) and event.at_random:
+        known = names_at_random(t for t in sweep.trials.values() if t.number < event.trial)
+        new = [name for name in event.at_random if name not in known]
+        return f"warning: {random_note(sweep.header.sampler, new)}" if new else None
     if isinstance(event, FailEvent):
         trial = sweep.trials[event.trial]
         message = event.message.strip().splitlines()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -164,6 +164,7 @@ class Drawing:
             further=controls,
             rides_with=rides_with,
             drawn_with=drawn_with,
+            at_random=self._study.at_random,
         )
         self._emit(event)
         self._pair(self._sweep.trials[number])
@@ -213,6 +214,7 @@ class Drawing:
         further: Mapping[str, int] | None = None,
         rides_with: int | None = None,
         drawn_with: int | None = None,
+        at_random: Sequence[str] = (),
     ) -> TrialEvent:
         job = draw.job
         return TrialEvent(
@@ -228,6 +230,7 @@ class Drawing:
             further=dict(further or {}),
             rides_with=rides_with,
             drawn_with=drawn_with,
+            at_random=list(at_random),
         )
 
 

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from kdsweep.ledger import Event
-from kdsweep.ledger.events import FailEvent, to_json
+from kdsweep.ledger.events import FailEvent, TrialEvent, to_json
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.display import event_line, render
 from kdsweep.sweep.outcome import Outcome, outcome_lines
@@ -109,10 +109,10 @@ class LiveProgress(Progress):
         self._draw(lambda: Text(f"{stage:<10} {seconds:4.0f} s …"))
 
     def event(self, sweep: Sweep, event: Event) -> None:
-        """Print failures above the table; all else is in it."""
-        if isinstance(event, FailEvent):
-            line = event_line(sweep, event)
-            self.console.print(Text(line or "", style="yellow"), soft_wrap=True)
+        """Print failures and what a sampler cannot learn above the table; all else is in it."""
+        line = event_line(sweep, event) if isinstance(event, FailEvent | TrialEvent) else None
+        if line is not None:
+            self.console.print(Text(line, style="yellow"), soft_wrap=True)
 
     def tick(self, sweep: Sweep) -> None:
         """Draw the table, at most four times a second."""

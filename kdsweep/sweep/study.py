@@ -16,13 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalChoiceType,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -46,7 +40,8 @@ from kdsweep.ledger.events import (
     trial_of,
 )
 from kdsweep.sweep.feasibility import Feasibility
-from kdsweep.sweep.samplers import REACHED, make_sampler
+from kdsweep.sweep.recorder import Recorder
+from kdsweep.sweep.samplers import REACHED, drawn_at_random, make_sampler
 
 # Spaces up to this many points are remembered point by point, so that none is trained twice.
 MAX_LISTED_POINTS = 10_000
@@ -59,11 +54,15 @@ class Study:
 
     Args:
         space: The search space.
+
+    Attributes:
+        at_random: Parameters of the last draw that the sampler cannot learn.
     """
 
     def __init__(self, space: Space | JobList) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         self.space = space
+        self.at_random: list[str] = []
         self._select = space.jobs_to_check()[0].train.select
         self._num_rejected: dict[int, int] = {}
         self._feasibility: Feasibility | None = None
@@ -83,6 +82,7 @@ class Study:
         )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._ids: dict[int, int] = {}
+        self._num_told_rejected = 0
         # By trial and epoch: the score, then what else is optimised.
         self._values: dict[int, dict[int, tuple[float, ...]]] = {}
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
@@ -218,13 +218,14 @@ class Study:
         That trial is thrown away (as failed, which no sampler looks at): the one that stays is
         made from the ledger's event, like in a resumed sweep.
         """
-        self._study.sampler = make_sampler(self.space, self._seed(number))
+        self._study.sampler = make_sampler(self.space, self._seed(number), self._num_told_rejected)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", ExperimentalWarning)
             if fixed:
                 self._study.enqueue_trial(dict(fixed))
             scratch = self._study.ask()
             draw = self.space.draw(scratch)
+            self.at_random = drawn_at_random(self._study, scratch, fixed)
             self._study.tell(scratch, state=TrialState.FAIL)
         return draw, dict(self._storage.get_trial(self._id(scratch.number)).system_attrs)
 
@@ -240,7 +241,7 @@ class Study:
 
     def _add(self, number: int, params: dict[str, Any], drawn_with: int | None) -> int:
         """Take a draw for the trial ``number`` into the study; gives its id there."""
-        recorder = _Recorder(params)
+        recorder = Recorder(params)
         shared = self.space.draw(recorder).shared
         fixed = {} if drawn_with is None else shared
         keeps_notes = self.space.sweep.sampler in _KEEPING_NOTES
@@ -272,6 +273,7 @@ class Study:
         number = event.number
         trial_id = self._add(number, event.params, event.drawn_with)
         self._num_rejected[number] = self._num_rejected.get(number, 0) + 1
+        self._num_told_rejected += 1
         self._constrain(trial_id, event.excess)
         self._tell(trial_id, TrialState.PRUNED)
 
@@ -314,33 +316,6 @@ class Study:
 
     def _id(self, optuna_number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, optuna_number)
-
-
-class _Recorder:
-    """Answers a space's questions with given parameters, and notes the ranges it was asked for."""
-
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self._params = params
-        self.distributions: dict[str, BaseDistribution] = {}
-
-    def suggest_categorical(
-        self, name: str, choices: Sequence[CategoricalChoiceType]
-    ) -> CategoricalChoiceType:
-        return self._answer(name, CategoricalDistribution(choices))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return self._answer(name, FloatDistribution(low, high, log=log, step=step))
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        return self._answer(name, IntDistribution(low, high, log=log, step=step))
-
-    def _answer(self, name: str, distribution: BaseDistribution) -> Any:
-        self.distributions[name] = distribution
-        return self._params[name]
 
 
 def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -3,11 +3,13 @@
 import optuna
 import pytest
 from plain_events import typed
-from simulation import Simulation, make_space
+from simulation import Simulation, essence, make_space
 
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.events import TrialEvent
+from kdsweep.ledger.state import Sweep
 from kdsweep.sweep import samplers
+from kdsweep.sweep.display import event_line
 from kdsweep.sweep.samplers import check_sampler
 from kdsweep.sweep.study import Study
 
@@ -120,6 +122,32 @@ def test_a_finite_space_is_trained_point_by_point_without_repeats(tmp_path, samp
     driver = Simulation(tmp_path, space, slots=2).run()
     drawn = [tuple(t.params.items()) for t in driver.sweep.trials.values() if not t.is_control]
     assert len(drawn) == len(set(drawn)) == space.num_points() == 16
+
+
+def test_what_a_sampler_cannot_learn_is_in_the_ledger_and_said_once(tmp_path):
+    space = make_space(sweep={"sampler": "cmaes"})
+    simulation, whole = Simulation(tmp_path / "a", space), Simulation(tmp_path / "b", space)
+    whole.run()
+    simulation.run(max_events=60)
+    simulation.run()
+    assert essence(simulation.events()) == essence(whole.events())
+    sweep, said = Sweep(), []
+    for event in typed(simulation.events()):
+        sweep.apply(event)
+        if isinstance(event, TrialEvent):
+            said.append(event_line(sweep, event))
+    first, *others = [t for t in sweep.trials.values() if not t.is_control]
+    assert first.at_random == []
+    for trial in others:
+        # A weight that only some have is learned until the first trial without it has ended.
+        assert {"teacher.encoder", "student.encoder"} <= set(trial.at_random)
+        assert set(trial.at_random) <= set(trial.params) - {"train.lr"}
+    assert any("distill.pixel_kl[1].weight" in trial.at_random for trial in others)
+    lines = [line for line in said if line is not None]
+    for name in {name for trial in others for name in trial.at_random}:
+        found = [line for line in lines if f" {name}," in line or f" {name};" in line]
+        assert len(found) == 1
+        assert "sampler cmaes draws these at random, because it learns numbers" in found[0]
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):

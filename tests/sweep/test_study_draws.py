@@ -263,6 +263,25 @@ def test_a_sweep_has_about_four_generations(trials, size):
     assert make_sampler(space, seed=1).population_size == size
 
 
+@pytest.mark.parametrize(
+    ("sampler", "start"), [("tpe", 10), ("gp", 10), ("cmaes", 1), ("nsga2", 10)]
+)
+def test_no_draw_that_was_never_trained_counts_as_one_of_the_random_start(sampler, start):
+    space = space_of(UNIT, UNIT, sweep={"sampler": sampler, "trials": 40})
+    study = Study(space)
+    numbers = (97, 98, 99)  # NSGA-II may draw a child anew from head to foot
+    at_random = [Study(space).ask(number) for number in numbers]
+    for number in range(start):
+        params = {"train.lr": 0.05 * number + 0.01, "distill.pixel_kl.weight": 0.5}
+        for _ in range(2):
+            study.apply(RejectedEvent(number=number, label="x", params=params, excess={"x": 1.0}))
+        # Asking leaves a trial that is thrown away.
+        assert [study.ask(number) for number in numbers] == at_random
+        study.apply(drawn(number, params))
+        study.apply(epoch(number, 0.1 * number, "complete"))
+    assert any(study.ask(n) != draw for n, draw in zip(numbers, at_random, strict=True))
+
+
 def test_gp_learns_from_stopped_trials_too():
     study = Study(space_of(UNIT, UNIT, sweep={"sampler": "gp"}))
     for number in range(20):
@@ -272,6 +291,20 @@ def test_gp_learns_from_stopped_trials_too():
     assert study.trial(1).state is TrialState.PRUNED  # which is how it is shown
     rates = [study.ask(number).params["train.lr"] for number in range(20, 26)]
     assert all(0.2 < rate < 0.4 for rate in rates)
+
+
+def test_gp_takes_no_trial_for_bad_because_it_was_stopped_early():
+    study = Study(space_of(UNIT, UNIT, sweep={"sampler": "gp"}))
+    for number in range(20):
+        rate = 0.05 * number + 0.01
+        score = 0.5 - 0.3 * (rate - 0.3) ** 2  # best where all but one trial was stopped
+        study.apply(drawn(number, {"train.lr": rate, "distill.pixel_kl.weight": 0.5}))
+        is_stopped = abs(rate - 0.3) < 0.25 and number != 3
+        study.apply(epoch(number, score - 0.4, "asha" if is_stopped else None))
+        if not is_stopped:
+            study.apply(epoch(number, score, "complete", epoch=9))
+    rates = [study.ask(number).params["train.lr"] for number in range(20, 24)]
+    assert all(0.15 < rate < 0.45 for rate in rates)
 
 
 def test_gp_learns_a_bound_from_trials_that_broke_it():
@@ -305,3 +338,56 @@ def test_cmaes_learns_from_the_numbers_that_all_trials_have():
     sampler = make_sampler(space, seed=1)
     found = sampler.infer_relative_search_space(study, study.trials[0])
     assert found == {"a": ranges["a"], "b": ranges["b"]}
+
+
+# -- what a sampler cannot learn -------------------------------------------------------------------
+
+
+def told(space, stops):
+    """A study that was told of trials, drawn at random from its space, that ended so."""
+    random = Study(make_space(**{**space, "sweep": {"sampler": "random"}}))
+    study = Study(make_space(**space))
+    for number, stop in enumerate(stops):
+        study.apply(drawn(number, random.ask(number).params))
+        study.apply(epoch(number, 0.1 * number, stop))
+    return study
+
+
+def common(study, count):
+    """The parameters that all trials have."""
+    return set.intersection(*(set(study.trial(number).params) for number in range(count)))
+
+
+@pytest.mark.parametrize(("sampler", "numbers_only"), [("gp", False), ("cmaes", True)])
+def test_what_not_all_trials_have_is_drawn_at_random_and_named(sampler, numbers_only):
+    study = told({"sweep": {"sampler": sampler}}, ["complete"] * 12)
+    shared = {"train.lr"} if numbers_only else common(study, 12)
+    drawn_now = study.ask(12).params
+    assert set(study.at_random) == set(drawn_now) - shared
+    assert study.at_random
+    assert "train.lr" not in study.at_random
+
+
+def test_no_parameter_of_a_cohort_that_is_given_is_named():
+    space = {"sweep": {"sampler": "cmaes", "students_per_teacher": 2}, "train": STUDENT_LR}
+    study = told(space, ["complete"] * 3)
+    first = study.ask(3)
+    assert "teacher.encoder" in study.at_random
+    study.apply(drawn(3, first.params))
+    study.ask_sibling(4, first.params)
+    assert "student.encoder" in study.at_random
+    assert not set(study.at_random) & set(first.shared)
+
+
+def test_tpe_learns_all_it_has_seen():
+    study = told({}, ["complete"] * 12)
+    study.ask(12)
+    assert study.at_random == []
+
+
+@pytest.mark.parametrize(("stop", "learns"), [("complete", True), ("asha", False)])
+def test_nsga2_that_has_seen_no_trial_complete_draws_all_at_random(stop, learns):
+    space = {"distill": {"pixel_kl": {"weight": 1.0}}, "sweep": {"sampler": "nsga2"}}
+    study = told(space, [stop] * 8)
+    draw = study.ask(8)
+    assert study.at_random == ([] if learns else list(draw.params))
