@@ -187,6 +187,7 @@ def confirm(
     experiment: str | Path,
     *,
     top: int = 3,
+    trials: Sequence[int] = (),
     seeds: int = 5,
     until_settled: bool = False,
     max_seeds: int = 20,
@@ -201,6 +202,7 @@ def confirm(
     Args:
         experiment: The sweep's folder.
         top: How many of the best jobs; all, if there are fewer.
+        trials: Numbers of the trials to confirm in place of the best.
         seeds: Fresh seeds of each.
         until_settled: Whether each gets seeds until its gain is settled instead, by a test that
             may be looked at after every seed.
@@ -224,6 +226,7 @@ def confirm(
     jobs = jobs_to_confirm(
         experiment,
         top=top,
+        trials=trials,
         seeds=max_seeds if until_settled else seeds,
         protocol=protocol,
         until_settled=until_settled,

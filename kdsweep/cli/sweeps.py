@@ -142,7 +142,13 @@ def extend(
 @app.command()
 def confirm(
     experiment: Experiment = LATEST_EXPERIMENT,
-    top: Annotated[int, typer.Option(min=1, help="How many of the best, or of the front.")] = 3,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many of the best, or of the front.", show_default="3"),
+    ] = None,
+    trial: Annotated[
+        list[int] | None, typer.Option(min=0, help="This one in place of the best; repeatable.")
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Fresh seeds of each.", show_default="5")
     ] = None,
@@ -179,16 +185,20 @@ def confirm(
             "--seeds is a fixed number of seeds, --max-seeds the most of --until-settled",
             hint="--until-settled --max-seeds N, or --seeds N alone",
         )
+    if trial and top is not None:
+        raise ConfigError("--top takes the best, --trial those you name", hint="one of the two")
+    wanted = len(trial) if trial else top or 3
     jobs = jobs_to_confirm(
         experiment,
-        top=top,
+        top=wanted,
+        trials=trial or (),
         seeds=(max_seeds or 20) if until_settled else (seeds or 5),
         protocol=protocol,
         until_settled=until_settled,
         equal_time=equal_time,
     )
-    if len(jobs.jobs) < top:
-        say_warning(f"{experiment} has {len(jobs.jobs)} different jobs to confirm, not {top}")
+    if len(jobs.jobs) < wanted:
+        say_warning(f"{experiment} has {len(jobs.jobs)} different jobs to confirm, not {wanted}")
     outcome = run_sweep(
         jobs,
         experiments=out,

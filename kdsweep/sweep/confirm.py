@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdsweep.config import Job, JobList
@@ -22,6 +23,7 @@ def jobs_to_confirm(
     *,
     top: int,
     seeds: int,
+    trials: Sequence[int] = (),
     protocol: str | None = None,
     until_settled: bool = False,
     equal_time: bool = False,
@@ -39,6 +41,7 @@ def jobs_to_confirm(
             those with a teacher only, and none that costs more than the sweep allows. Trials of one
             job count once, also where they had different seeds.
         seeds: How many seeds of each.
+        trials: Numbers of the trials to confirm in place of the best.
         protocol: The size to score at; that of the sweep if left out.
         until_settled: Whether a job gets so many seeds at most, and none once its gain is settled
             (:mod:`kdsweep.ledger.anytime`).
@@ -80,8 +83,12 @@ def jobs_to_confirm(
             f"{opened.path}: nothing to confirm: no trial with a teacher has a score{within} yet",
             hint=f"kdsweep resume {opened.path} goes on with it",
         )
-    # Of a sweep with several metrics those on the front only.
-    ranked = best_first(sweep.front(allowed) if len(sweep.metrics) > 1 else allowed)
+    if trials:
+        ranked = _chosen(trials, allowed, opened.path)
+        top = len(ranked)
+    else:
+        # Of a sweep with several metrics those on the front only.
+        ranked = best_first(sweep.front(allowed) if len(sweep.metrics) > 1 else allowed)
     jobs: dict[str, Trial] = {}
     for trial in ranked:
         jobs.setdefault(_without_seed(sweep, trial), trial)
@@ -120,6 +127,21 @@ def jobs_to_confirm(
             "trials": {f"trial {t.number:04d}": {"label": t.label, metric: t.best} for t in best},
         },
     )
+
+
+def _chosen(numbers: Sequence[int], allowed: Sequence[Trial], path: Path) -> list[Trial]:
+    """The trials of these numbers, in this order."""
+    known = {trial.number: trial for trial in allowed}
+    for number in numbers:
+        if number not in known:
+            raise ConfigError(
+                f"{path}: trial {number} is not one that can be confirmed: it needs a teacher, a "
+                "score, and costs within the sweep's constraints",
+                path=("trial",),
+                value=number,
+                allowed=", ".join(map(str, known)),
+            )
+    return [known[number] for number in numbers]
 
 
 def _without_seed(sweep: Sweep, trial: Trial) -> str:

@@ -176,3 +176,15 @@ def test_a_difference_that_does_not_matter_ends_it_too(tmp_path):
     (event,) = settled(simulation)
     assert event["verdict"] == Verdict.NEITHER
     assert -0.005 <= event["low"] < 0 < event["high"] <= 0.005
+
+
+def test_a_trial_can_be_named(tmp_path):
+    second = confirmation(tmp_path, seeds=5)
+    first = read_space(second.experiment).origin["experiment"]
+    best, other = (int(name.split()[1]) for name in jobs_to_confirm(first, top=2, seeds=5).jobs)
+    assert list(jobs_to_confirm(first, top=1, seeds=5).jobs) == [f"trial {best:04d}"]
+    named = jobs_to_confirm(first, top=1, seeds=5, trials=[other])
+    assert list(named.jobs) == [f"trial {other:04d}"]
+    with pytest.raises(ConfigError, match="trial 99 is not one that can be confirmed") as caught:
+        jobs_to_confirm(first, top=1, seeds=5, trials=[99])
+    assert f"{best}" in str(caught.value)
