@@ -9,7 +9,7 @@ so differences are paired; intervals are 95 % bootstrap intervals over problems.
 The default was chosen on problems 0 to 11 of each family; what docs/performance.md reports has
 problems of its own (``--first 1000``):
 
-    python benchmarks/search.py --problems 20 --first 1000 --picture docs/search.png
+    python benchmarks/search.py --problems 20 --first 1000 --picture search.html
 """
 
 from __future__ import annotations
@@ -159,32 +159,34 @@ def draw(
     hours: dict[tuple[str, str, int], np.ndarray],
     ways: list[str],
 ) -> None:
-    """Draw mean regret against epochs and against time, for each family."""
-    import matplotlib.pyplot as plt
+    """Write a page with mean regret against epochs and against time, for each family."""
+    from plotly.colors import qualitative
+    from plotly.subplots import make_subplots
 
     families = sorted({key[0] for key in found})
     seeds = sorted({key[2] for key in found})
-    figure, axes = plt.subplots(
-        2, len(families), figsize=(3.2 * len(families), 6.4), sharey=True, squeeze=False
-    )
-    for column, family in enumerate(families):
-        for way in ways:
+    figure = make_subplots(2, len(families), shared_yaxes="all", column_titles=families)
+    for column, family in enumerate(families, start=1):
+        for way, colour in zip(ways, qualitative.Safe, strict=False):
             curves = [found[family, way, seed] for seed in seeds]
-            mean = np.mean(curves, axis=0)
-            style = {"lw": 2.2 if way == ways[0] else 1.1, "label": way}
-            axes[0][column].plot(np.arange(1, len(mean) + 1), mean, **style)
             ends = [hours[family, way, seed] for seed in seeds]
             grid = np.linspace(0, min(end[-1] for end in ends), 200)[1:]
             at = [np.interp(grid, h, c) for h, c in zip(ends, curves, strict=True)]
-            axes[1][column].plot(grid, np.mean(at, axis=0), **style)
-        axes[0][column].set(title=family, yscale="log", xlabel="epochs of a pair", ylim=(1, 60))
-        axes[1][column].set(xlabel=f"time on {WORKERS} workers (epochs)")
-    for row in axes:
-        row[0].set_ylabel("regret, % of the best")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
-    figure.savefig(path, dpi=110)
+            line = {"color": colour, "width": 3 if way == ways[0] else 1.5}
+            style = {"mode": "lines", "name": way, "legendgroup": way, "line": line}
+            epochs, is_first = np.arange(1, len(curves[0]) + 1), column == 1
+            figure.add_scatter(
+                x=epochs, y=np.mean(curves, 0), showlegend=is_first, row=1, col=column, **style
+            )
+            figure.add_scatter(
+                x=grid, y=np.mean(at, 0), showlegend=False, row=2, col=column, **style
+            )
+    figure.update_yaxes(type="log", range=[0, 1.8])
+    figure.update_yaxes(title="regret, % of the best", col=1)
+    figure.update_xaxes(title="epochs", row=1)
+    figure.update_xaxes(title=f"time on {WORKERS} workers, in epochs", row=2)
+    figure.update_layout(template="plotly_white", legend={"orientation": "h", "y": -0.15})
+    figure.write_html(path, include_plotlyjs=True)
 
 
 def main() -> int:
@@ -196,7 +198,7 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), metavar="WAY")
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--picture", type=Path, help="an HTML page with the curves")
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     options = parser.parse_args()
     budget = max(options.budgets)
