@@ -179,6 +179,32 @@ class PartEvent(Event, tag="part", kw_only=True, frozen=True):
     differences: list[str] = []
 
 
+class PriorEvent(Event, tag="prior", kw_only=True, frozen=True):
+    """A trial of an earlier sweep, of which this one's sampler knows; it is no trial of this one.
+
+    Attributes:
+        experiment: The earlier experiment's name.
+        number: The trial's number there.
+        params: The sampler's parameters of this sweep that give its job.
+        epoch: The last epoch that it reached.
+        value: The score of the epoch that counts.
+        last: The score of the last epoch.
+        costs: As for an epoch, where this sweep goes by any.
+        stop: Why it ended (:class:`Stop`).
+    """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"costs"})
+
+    experiment: str
+    number: int
+    params: dict[str, Any]
+    epoch: int
+    value: float
+    last: float
+    costs: dict[str, float] = {}
+    stop: str
+
+
 class SessionEvent(Event, tag="session", kw_only=True, frozen=True):
     """A driver begins.
 
@@ -221,9 +247,10 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
         rides_with: Number of the first trial of its cohort, if that is another.
         drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
         further: Numbers of its further controls, by kind.
+        first: Number, from 1, of the setting of ``sweep.try_first`` that it follows, if it does.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"further"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"further", "first"})
 
     trial: int
     kind: str
@@ -237,6 +264,7 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
     rides_with: int | None = None
     drawn_with: int | None = None
     further: dict[str, int] = {}
+    first: int | None = None
 
 
 class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):
@@ -245,9 +273,11 @@ class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):
     Attributes:
         number: Number of the trial that it would have become.
         label, student: Names for tables.
-        params, values, drawn_with: As for a :class:`TrialEvent`.
+        params, values, drawn_with, first: As for a :class:`TrialEvent`.
         excess: By how much it exceeds each bound, relative to it.
     """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"first"})
 
     number: int
     label: str
@@ -256,6 +286,7 @@ class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):
     values: dict[str, Any] = {}
     drawn_with: int | None = None
     excess: dict[str, float] = {}
+    first: int | None = None
 
 
 class StartEvent(Event, tag="start", kw_only=True, frozen=True):
@@ -397,6 +428,7 @@ _ALIKE = (
     ExtendEvent,
     SettledEvent,
     PartEvent,
+    PriorEvent,
     SessionEvent,
     TrialEvent,
     RejectedEvent,

@@ -106,6 +106,7 @@ class Drawing:
                     values=draw.values,
                     drawn_with=drawn_with,
                     excess=excess,
+                    first=draw.first,
                 )
             )
         raise AssertionError
@@ -228,6 +229,7 @@ class Drawing:
             further=dict(further or {}),
             rides_with=rides_with,
             drawn_with=drawn_with,
+            first=draw.first,
         )
 
 

@@ -1,0 +1,49 @@
+"""What a space asks for when it draws given parameters, as Optuna's trials have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+
+class Recorder:
+    """Answers a space's questions with given parameters, and notes the ranges it was asked for."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._given = params
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Those of the parameters that were asked for."""
+        return {name: self._given[name] for name in self.distributions}
+
+    def suggest_categorical(
+        self, name: str, choices: Sequence[CategoricalChoiceType]
+    ) -> CategoricalChoiceType:
+        """The given choice."""
+        return self._answer(name, CategoricalDistribution(choices))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """The given number."""
+        return self._answer(name, FloatDistribution(low, high, log=log, step=step))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """The given number."""
+        return self._answer(name, IntDistribution(low, high, log=log, step=step))
+
+    def _answer(self, name: str, distribution: BaseDistribution) -> Any:
+        self.distributions[name] = distribution
+        return self._given[name]
