@@ -12,6 +12,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 
 class Recorder:
@@ -21,10 +22,20 @@ class Recorder:
         self._given = params
         self.distributions: dict[str, BaseDistribution] = {}
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """Those of the parameters that were asked for."""
-        return {name: self._given[name] for name in self.distributions}
+    def running(self, user: dict[str, Any], system: dict[str, Any]) -> FrozenTrial:
+        """A trial with those of the parameters that were asked for.
+
+        Args:
+            user: Notes for people.
+            system: Notes for samplers.
+        """
+        return create_trial(
+            state=TrialState.RUNNING,
+            params={name: self._given[name] for name in self.distributions},
+            distributions=self.distributions,
+            user_attrs=user,
+            system_attrs=system,
+        )
 
     def suggest_categorical(
         self, name: str, choices: Sequence[CategoricalChoiceType]

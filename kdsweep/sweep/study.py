@@ -283,15 +283,7 @@ class Study:
         return self._begin(recorder, {"trial": number}, notes if keeps_notes else {})
 
     def _begin(self, drawn: Recorder, user: dict[str, Any], system: dict[str, Any]) -> int:
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=drawn.params,
-                distributions=drawn.distributions,
-                user_attrs=user,
-                system_attrs=system,
-            )
-        )
+        self._study.add_trial(drawn.running(user, system))
         return self._id(self._storage.get_n_trials(self._study_id) - 1)
 
     def _observe(self, event: PriorEvent) -> None:

@@ -82,7 +82,8 @@ def test_what_is_no_setting_is_refused(setting, words):
 def test_all_wrong_settings_are_told_with_their_lines(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(
-        "data: {source: roadscenes, image_size: [32, 32]}\nteacher: {encoder: resnet34}\nstudent: {encoder: resnet18}\n"
+        "data: {source: roadscenes, image_size: [32, 32]}\n"
+        "teacher: {encoder: resnet34}\nstudent: {encoder: resnet18}\n"
         "distill: {pixel_kl: {}}\ntrain: {epochs: 2, lr: {min: 0.1, max: 0.2}}\n"
         "sweep:\n  try_first:\n    - train.lr: 0.5\n    - train.lr: 0.15\n    - lr: 0.1\n"
     )
