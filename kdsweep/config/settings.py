@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -32,36 +32,45 @@ _MOST_TRIES = 200
 
 
 def compile_settings(
-    root: Branch, settings: Sequence[Mapping[str, Scalar]]
-) -> tuple[dict[str, Scalar], ...]:
-    """Of each setting the sampler's parameters, those of the choices around its ranges too.
+    root: Branch,
+    settings: Sequence[Mapping[str, Scalar]],
+    is_changed: Callable[[str], bool] = lambda name: False,
+) -> list[tuple[dict[str, Scalar], dict[str, Scalar]]]:
+    """Each setting, and the sampler's parameters of its ranges and of the choices around them.
 
     Args:
         root: The compiled space.
         settings: Values by the names of ranges.
+        is_changed: Whether a range has been changed from the command line; where a value does not
+            fit it any more, the setting goes without.
 
     Raises:
         ConfigError: A setting names no range, or what a range cannot take; with all such errors.
     """
     known = {range_.name: (range_, around) for range_, around in ranges(root)}
     errors: list[ConfigError] = []
-    found = []
+    found: list[tuple[dict[str, Scalar], dict[str, Scalar]]] = []
     for index, setting in enumerate(settings):
         options: Options = {}
+        kept = dict(setting)
         for name, value in setting.items():
             path = ("sweep", "try_first", index, name)
             try:
                 taken = _taken(known, name, value, path)
                 _refuse_conflict(options, taken, known, value, path)
             except ConfigError as error:
-                errors.append(error)
+                del kept[name]
+                errors += [] if is_changed(name) else [error]
             else:
                 options |= taken
-        found.append(_params(root, options))
+        # What is left of two may be the same.
+        is_new = kept == setting or all(kept != other for other, _ in found)
+        if kept and is_new:
+            found.append((kept, _params(root, options)))
     if errors:
         errors[0].others = tuple(errors[1:])
         raise errors[0]
-    return tuple(found)
+    return found
 
 
 def params_of(space: Space, job: Mapping[str, Any]) -> dict[str, Scalar] | None:

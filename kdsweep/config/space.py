@@ -177,11 +177,13 @@ class Space:
 
     def trying_first(self, settings: Sequence[Mapping[str, Scalar]]) -> Space:
         """The same space with these settings to try first, in front of its own."""
-        first = (*map(dict, settings), *self.sweep.try_first)
+        known = self.document.is_changed if self.document is not None else lambda name: False
+        found = compile_settings(self.root, (*settings, *self.sweep.try_first), known)
+        first = tuple(setting for setting, _ in found)
         return replace(
             self,
             sweep=self.sweep.model_copy(update={"try_first": first}),
-            first=compile_settings(self.root, first),
+            first=tuple(params for _, params in found),
         )
 
     def corners(self) -> Iterator[Job]:

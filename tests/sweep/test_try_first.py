@@ -1,10 +1,12 @@
 """Settings that are tried before the sampler chooses freely."""
 
+import copy
+
 import pytest
 from plain_events import typed
-from simulation import Simulation, essence, make_space
+from simulation import SPACE, Simulation, essence, make_space
 
-from kdsweep.config import load_space
+from kdsweep.config import Space, load_space
 from kdsweep.errors import ConfigError
 from kdsweep.ledger import Ledger
 from kdsweep.ledger.events import TrialEvent
@@ -90,6 +92,26 @@ def test_all_wrong_settings_are_told_with_their_lines(tmp_path):
     with pytest.raises(ConfigError) as error:
         load_space(path)
     assert [one.line for one in (error.value, *error.value.others)] == [8, 10]
+
+
+@pytest.mark.parametrize(
+    ("override", "left"),
+    [
+        ("train.lr=0.1", [{"student.encoder": "resnet18"}]),
+        ("train.lr.max=0.005", [{"student.encoder": "resnet18"}]),
+        ("student.encoder=mobilenet_v2", [{LR: 0.01}, {LR: 0.02}]),
+        ("student={encoder: mobilenet_v2}", [{LR: 0.01}, {LR: 0.02}]),
+        ("train.epochs=1", [{LR: 0.01, "student.encoder": "resnet18"}, {LR: 0.02}]),
+    ],
+)
+def test_a_setting_goes_without_a_range_that_the_command_line_has_changed(override, left):
+    tree = copy.deepcopy(SPACE)
+    tree["sweep"] = {"try_first": [{LR: 0.01, "student.encoder": "resnet18"}, {LR: 0.02}]}
+    space = load_space(tree, [override])
+    assert list(space.sweep.try_first) == left
+    assert Space.from_resolved(space.resolved()).first == space.first
+    with pytest.raises(ConfigError):
+        load_space({**tree, "train": {"lr": 0.1}})
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes", "nsga2"])
