@@ -95,7 +95,8 @@ class Earlier:
                 sources.append(prior)
             else:
                 num = len(prior.observations)
-                note(f"prior:      the sampler begins with {num} trials of {name}")
+                trials = "1 trial" if num == 1 else f"{num} trials"
+                note(f"prior:      the sampler begins with {trials} of {name}")
                 self.observations += prior.observations
         taken = [(source, *best) for source in sources for best in source.best]
         for source, trial, setting in taken:
