@@ -125,6 +125,27 @@ def test_validate_names_file_and_line(kdsweep: Run, tmp_path: Path) -> None:
     assert kdsweep("validate", good).returncode == 0
 
 
+@pytest.mark.parametrize("option", ["--best-of", "--prior"])
+def test_a_sweep_that_nothing_can_be_taken_for_does_not_begin(
+    kdsweep: Run, tmp_path: Path, option: str
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "data: {source: roadscenes, image_size: [64, 96]}\n"
+        "student: {encoder: {values: [resnet18, mobilenet_v2]}}\n"
+        "train: {epochs: 2}\n"
+        "sweep: {try_first: [{student.encoder: mobilenet_v2}]}\n"
+    )
+    assert kdsweep("validate", file).returncode == 0
+    done = kdsweep("run", file, option, "nowhere")
+    assert done.returncode == 2
+    assert "nowhere: there is no such experiment" in done.stderr
+    assert not (tmp_path / "experiments").exists()
+    done = kdsweep("validate", file, "--set", "sweep.try_first=[{student.encoder: resnet19}]")
+    assert done.returncode == 2
+    assert "student.encoder: not a value of this range" in done.stderr
+
+
 def test_validate_finds_what_only_the_networks_know(kdsweep: Run, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(

@@ -39,6 +39,18 @@ def run(
     set_: Set = None,
     out: Out = Path("experiments"),
     address: Address = None,
+    best_of: Annotated[
+        list[Path] | None,
+        typer.Option(help="Try the 3 best settings of this experiment first.", metavar="EXP"),
+    ] = None,
+    prior: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Let the sampler begin with this experiment's trials, where jobs and data match; "
+            "else as --best-of.",
+            metavar="EXP",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would take, as `kdsweep plan` does.")
     ] = False,
@@ -63,6 +75,8 @@ def run(
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,
+        best_of=best_of or (),
+        priors=prior or (),
     )
     _finish(outcome, quiet, as_json)
 

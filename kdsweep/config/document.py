@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kdsweep.config.yaml_reader import TAG, Mark, Reader
-from kdsweep.errors import ConfigError, ConfigPath, close_names
+from kdsweep.errors import ConfigError, ConfigPath, close_names, dotted
 
 
 @dataclass
@@ -46,6 +46,20 @@ class Document:
             if path[:length] in self.marks:
                 return self.marks[path[:length]]
         return Mark(self.file) if self.file else None
+
+    def is_changed(self, name: str) -> bool:
+        """Return whether an override has changed a range, what stands in it, or what it stands in.
+
+        Args:
+            name: Of the range.
+        """
+        for path, mark in self.marks.items():
+            changed = dotted([part for part in path if part not in ("values", "value")])
+            within = name.startswith((f"{changed}.", f"{changed}["))
+            around = changed.startswith((f"{name}.", f"{name}["))
+            if mark.line is None and (within or around or changed == name):
+                return True
+        return False
 
     def locate(self, error: ConfigError, path: ConfigPath | None = None) -> ConfigError:
         """``error`` with its file and line, unless it has them.

@@ -36,6 +36,7 @@ class JobList:
     """
 
     score_test: ClassVar[bool] = True
+    first: ClassVar[tuple[dict[str, Scalar], ...]] = ()
 
     name: str
     jobs: Mapping[str, Job]

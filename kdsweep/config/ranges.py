@@ -85,6 +85,10 @@ class Range(ABC):
         """Name and value of the sampler's parameter; drawing this value gives ``option``."""
 
     @abstractmethod
+    def find(self, value: object) -> Option | None:
+        """Return the option that tables show as ``value``; ``None`` if there is none."""
+
+    @abstractmethod
     def show(self, option: Option) -> Scalar:
         """The option as tables show it."""
 
@@ -132,6 +136,12 @@ class Choice(Range):
         if self.probabilities is None:
             return self.name, self.labels[option]
         return self._quantile, sum(self.probabilities[:option]) + self.probabilities[option] / 2
+
+    def find(self, value: object) -> Option | None:
+        """The choice with this label; ``1`` and ``1.0`` are the same, ``1`` and ``true`` not."""
+        alike = (isinstance(label, bool) == isinstance(value, bool) for label in self.labels)
+        pairs = enumerate(zip(self.labels, alike, strict=True))
+        return next((index for index, (label, a) in pairs if a and label == value), None)
 
     @property
     def _quantile(self) -> str:
@@ -200,6 +210,15 @@ class Interval(Range):
         """The number itself."""
         number: Number = option
         return number
+
+    def find(self, value: object) -> Option | None:
+        """The number, if it can be drawn."""
+        if not is_number(value):
+            return None
+        number: Number = value  # type: ignore[assignment]
+        if not self.low <= number <= self.high or self._rounded(number) != number:
+            return None
+        return int(number) if self.whole else float(number)
 
     def num_options(self) -> int | None:
         """The number of steps from end to end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -22,6 +22,8 @@ from kdsweep.config.loading import (
     section_with_defaults,
 )
 from kdsweep.config.ranges import Given, Option, Range, Scalar, Suggest
+from kdsweep.config.searchable import check_search, must_be_finite
+from kdsweep.config.settings import compile_settings
 from kdsweep.config.sharing import pinned, shared_ranges
 from kdsweep.config.sweep import SELF, ResourcesConfig, SweepConfig
 from kdsweep.config.template import (
@@ -53,12 +55,14 @@ class Draw:
             ``params`` has a quantile.
         job: The job.
         shared: Those of ``params`` that all students of a cohort have in common.
+        first: Number, from 1, of the setting to try first that it follows, if it does.
     """
 
     params: dict[str, Scalar]
     values: dict[str, Scalar]
     job: Job
     shared: dict[str, Scalar] = field(default_factory=dict)
+    first: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Space:
         text: The file as it was given; ``None`` if the space came from Python.
         document: Where everything was written, if that is known.
         root: ``tree``, compiled.
+        first: Of each setting to try first the sampler's parameters.
     """
 
     # What is searched for is chosen on validation frames; the test split is for what is chosen.
@@ -90,6 +95,7 @@ class Space:
     text: str | None = field(default=None, compare=False, repr=False)
     document: Document | None = field(default=None, compare=False, repr=False)
     root: Branch = field(kw_only=True, compare=False, repr=False)
+    first: tuple[dict[str, Scalar], ...] = field(default=(), kw_only=True)
 
     @cached_property
     def _shared(self) -> frozenset[str]:
@@ -132,7 +138,7 @@ class Space:
         Raises:
             ConfigError: There are infinitely many.
         """
-        self._must_be_finite()
+        must_be_finite(self.root)
         for options in combinations(self.root, lambda range_: range_.options()):
             found = (r.param(options[r.name]) for r, _ in ranges(self.root) if r.name in options)
             yield dict(found)
@@ -142,13 +148,24 @@ class Space:
         for range_, _ in ranges(self.root):
             yield range_, range_.name in self._shared
 
+    def num_points_with(self, params: Mapping[str, Scalar]) -> int | None:
+        """Return how many different jobs have these parameters; ``None`` if infinitely many."""
+        return num_combinations(self._pinned(params), lambda range_: range_.num_options())
+
+    def points_with(self, params: Mapping[str, Scalar]) -> Iterator[dict[str, Scalar]]:
+        """``params`` of every job that has these among its own; they must be finitely many."""
+        root = self._pinned(params)
+        for options in combinations(root, lambda range_: range_.options()):
+            own = (r.param(options[r.name]) for r, _ in ranges(root) if r.name in options)
+            yield {**params, **dict(own)}
+
     def num_siblings(self, draw: Draw) -> int | None:
         """Return how many different students one cohort can have; ``None`` if infinitely many.
 
         Args:
             draw: One of them.
         """
-        return num_combinations(self._pinned(draw), lambda range_: range_.num_options())
+        return self.num_points_with(draw.shared)
 
     def siblings(self, draw: Draw) -> Iterator[dict[str, Scalar]]:
         """``params`` of every student that a cohort can have; they must be finitely many.
@@ -156,10 +173,18 @@ class Space:
         Args:
             draw: One of them.
         """
-        root = self._pinned(draw)
-        for options in combinations(root, lambda range_: range_.options()):
-            own = (r.param(options[r.name]) for r, _ in ranges(root) if r.name in options)
-            yield draw.shared | dict(own)
+        return self.points_with(draw.shared)
+
+    def trying_first(self, settings: Sequence[Mapping[str, Scalar]]) -> Space:
+        """The same space with these settings to try first, in front of its own."""
+        known = self.document.is_changed if self.document is not None else lambda name: False
+        found = compile_settings(self.root, (*settings, *self.sweep.try_first), known)
+        first = tuple(setting for setting, _ in found)
+        return replace(
+            self,
+            sweep=self.sweep.model_copy(update={"try_first": first}),
+            first=tuple(params for _, params in found),
+        )
 
     def corners(self) -> Iterator[Job]:
         """The jobs on which the space was checked: every choice, both ends of every range."""
@@ -244,17 +269,9 @@ class Space:
         except FindingsError as found:  # the corners missed it; never train what is not valid
             raise located(self.document or Document({}), found.errors) from None
 
-    def _pinned(self, draw: Draw) -> Node:
-        return pinned(self.root, self._shared, lambda range_: range_.draw(Given(draw.params)))
-
-    def _must_be_finite(self) -> None:
-        for range_, _ in ranges(self.root):
-            if range_.num_options() is None:
-                raise ConfigError(
-                    "a grid needs a finite space, and this range has infinitely many values",
-                    path=range_.path,
-                    hint="use `values` or distribution: q_uniform, or another sampler",
-                )
+    def _pinned(self, params: Mapping[str, Scalar]) -> Node:
+        known = (r.name for r, _ in ranges(self.root) if r.param(r.corners()[0])[0] in params)
+        return pinned(self.root, frozenset(known), lambda range_: range_.draw(Given(params)))
 
 
 def load_space(source: Source, overrides: Sequence[str] = (), data: Sequence[str] = ()) -> Space:
@@ -313,38 +330,7 @@ def _build(
         root=root,
     )
     try:
-        _check_search(space)
+        check_search(space)
+        return space.trying_first(())
     except ConfigError as error:
-        raise located(document, [error]) from None
-    return space
-
-
-def _check_search(space: Space) -> None:
-    """Raise a ConfigError unless the sampler and the controls can do with the space."""
-    if len({job.train.validate_at for job in space.jobs_to_check()}) > 1:
-        raise ConfigError(
-            "trials that are scored at different sizes cannot be ranked",
-            path=("train", "validate_at"),
-            allowed="resized or native, the same for the whole sweep",
-            hint="kdsweep evaluate --protocol native scores any student at the other size",
-        )
-    if len({job.train.select for job in space.jobs_to_check()}) > 1:
-        raise ConfigError(
-            "trials of which the best epoch counts cannot be ranked with trials of the last one",
-            path=("train", "select"),
-            allowed="best or last, the same for the whole sweep",
-        )
-    if space.sweep.sampler == "grid":
-        space._must_be_finite()
-    if space.sweep.controls == "shared":
-        space.controls()
-    if space.sweep.static_bounds:
-        space.architectures()
-    wanted = space.sweep.students_per_teacher
-    if wanted not in (1, "auto") and all(shared for _, shared in space.ranges()):
-        raise ConfigError(
-            "several students for each teacher, but no range by which they could differ",
-            path=("sweep", "students_per_teacher"),
-            value=wanted,
-            allowed="1 or auto; or a range in student, distill or train.student",
-        )
+        raise located(document, [error, *error.others]) from None

@@ -22,6 +22,7 @@ from kdsweep.config.objectives import (
     ScoreName,
     most_allowed,
 )
+from kdsweep.config.ranges import Scalar
 from kdsweep.errors import did_you_mean
 from kdsweep.registry import Registry
 
@@ -88,6 +89,9 @@ class SweepConfig(Config):
         students_per_teacher: Trials that train as one cohort: their teacher and whatever else they
             share is drawn and trained once, the students differ in ``student``, ``distill`` and
             ``train.student``. ``auto`` measures a few steps and picks the number that pays.
+        try_first: Settings to run before the sampler chooses freely: mappings of ranges, named as
+            ``plan`` and the tables name them, to values or labels of choices. Ranges that one
+            leaves out are drawn; one inside a choice brings that choice along.
         seed: Seed of the sampler.
         max_hours: Wall-clock budget; the sweep then pauses and can be resumed.
         max_gpu_hours: Budget of GPU-hours; likewise.
@@ -105,6 +109,7 @@ class SweepConfig(Config):
     controls: Literal["shared", "paired", "none"] = "shared"
     further_controls: Annotated[tuple[FurtherControl, ...], Field(strict=False)] = ()
     students_per_teacher: PositiveInt | Literal["auto"] = 1
+    try_first: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)] = ()
     seed: NonNegativeInt = 0
     max_hours: PositiveFloat | None = None
     max_gpu_hours: PositiveFloat | None = None

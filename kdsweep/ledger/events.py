@@ -179,6 +179,32 @@ class PartEvent(Event, tag="part", kw_only=True, frozen=True):
     differences: list[str] = []
 
 
+class PriorEvent(Event, tag="prior", kw_only=True, frozen=True):
+    """A trial of an earlier sweep, of which this one's sampler knows; it is no trial of this one.
+
+    Attributes:
+        experiment: The earlier experiment's name.
+        number: The trial's number there.
+        params: The sampler's parameters of this sweep that give its job.
+        epoch: The last epoch that it reached.
+        value: The score of the epoch that counts.
+        last: The score of the last epoch.
+        costs: As for an epoch, where this sweep goes by any.
+        stop: Why it ended (:class:`Stop`).
+    """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"costs"})
+
+    experiment: str
+    number: int
+    params: dict[str, Any]
+    epoch: int
+    value: float
+    last: float
+    costs: dict[str, float] = {}
+    stop: str
+
+
 class SessionEvent(Event, tag="session", kw_only=True, frozen=True):
     """A driver begins.
 
@@ -223,9 +249,10 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
         further: Numbers of its further controls, by kind.
         at_random: Parameters that were drawn at random because the sampler, though it had begun to
             learn, cannot learn them.
+        first: Number, from 1, of the setting of ``sweep.try_first`` that it follows, if it does.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"further", "at_random"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"further", "at_random", "first"})
 
     trial: int
     kind: str
@@ -240,6 +267,7 @@ class TrialEvent(Event, tag="trial", kw_only=True, frozen=True):
     drawn_with: int | None = None
     further: dict[str, int] = {}
     at_random: list[str] = []
+    first: int | None = None
 
 
 class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):
@@ -248,9 +276,11 @@ class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):
     Attributes:
         number: Number of the trial that it would have become.
         label, student: Names for tables.
-        params, values, drawn_with: As for a :class:`TrialEvent`.
+        params, values, drawn_with, first: As for a :class:`TrialEvent`.
         excess: By how much it exceeds each bound, relative to it.
     """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"first"})
 
     number: int
     label: str
@@ -259,6 +289,7 @@ class RejectedEvent(Event, tag="rejected", kw_only=True, frozen=True):
     values: dict[str, Any] = {}
     drawn_with: int | None = None
     excess: dict[str, float] = {}
+    first: int | None = None
 
 
 class StartEvent(Event, tag="start", kw_only=True, frozen=True):
@@ -400,6 +431,7 @@ _ALIKE = (
     ExtendEvent,
     SettledEvent,
     PartEvent,
+    PriorEvent,
     SessionEvent,
     TrialEvent,
     RejectedEvent,

@@ -254,6 +254,11 @@ class Experiment:
         return self.path / "spec.json"
 
     @property
+    def priors(self) -> Path:
+        """Trials of earlier sweeps that the sampler knows of, as their lines of the ledger."""
+        return self.path / "priors.jsonl"
+
+    @property
     def environment_json(self) -> Path:
         """What the sweep ran with and on."""
         return self.path / "environment.json"

@@ -33,6 +33,7 @@ from kdsweep.ledger.events import (
     Failure,
     PartEvent,
     PauseEvent,
+    PriorEvent,
     RejectedEvent,
     SessionEvent,
     SettledEvent,
@@ -86,6 +87,7 @@ class Sweep:
             compared with none after it.
         failures: All failures, those after which a trial was tried again too.
         rejected: Draws that were never trained.
+        priors: Trials of earlier sweeps that the sampler knows of.
         settled: Jobs of a confirmation that get no further seeds, by name.
         ending: ``done``, or why the last session paused; ``None`` while it goes on.
         is_extended: Whether it was extended and no session has begun since.
@@ -102,6 +104,7 @@ class Sweep:
         self._is_between = False
         self.failures: list[FailEvent] = []
         self.rejected: list[RejectedEvent] = []
+        self.priors: list[PriorEvent] = []
         self.settled: dict[str, SettledEvent] = {}
         self.ending: str | None = None
         self.is_extended = False
@@ -380,6 +383,8 @@ class Sweep:
                 self._apply_failure(event)
             case RejectedEvent():
                 self.rejected.append(event)
+            case PriorEvent():
+                self.priors.append(event)
             case SweepEvent():
                 self.header, self.is_new = event, False
                 self.rungs = Rungs(event.grace_period, event.reduction_factor)

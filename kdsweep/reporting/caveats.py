@@ -87,6 +87,7 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             *old,
         ]
     found = [
+        *_of_priors(summary),
         *_behind(results),
         f"Each value is one training with one seed, at its {summary.select or 'best'} epoch on the "
         "validation split. "
@@ -127,6 +128,11 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
     return [*found, *old, *bounds]
 
 
+def _of_priors(summary: Summary) -> list[str]:
+    known = [f"{formats.counted(n, 'trial')} of {name}" for name, n in summary.priors.items()]
+    return [f"The sampler began with {' and '.join(known)}."] if known else []
+
+
 def _of_further_controls(results: Results) -> list[str]:
     against = set(results.confirmation.get("against", ()))
     told = {ITS_OWN: _TWO_CONTROLS, EQUALLY_LONG: _EQUAL_TIME}
@@ -165,6 +171,7 @@ def warnings_of(results: Results, *, luck: bool = True) -> list[str]:
         *_state(summary),
         *([_sentence(summary.notice)] if summary.notice else []),
         *data_notes(summary),
+        *_of_priors(summary),
         *(_of_best(results, summary.best, luck) if summary.best is not None else []),
         *_of_failures(results),
         *_of_sampler(summary),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ class Summary(Record):
         metrics: All that it searches by.
         constraints: Most that is allowed of each bounded cost.
         sampler, scheduler, seed, epochs_per_trial: Of the search.
+        priors: Trials of earlier sweeps that the sampler began with, by experiment.
         num_planned: Trials asked for; the counts that follow are without controls but for epochs,
             failures and failed trials.
         states: Number of trials by state.
@@ -112,7 +114,7 @@ class Summary(Record):
         at_random: Parameters that the sampler could only draw at random.
     """
 
-    left_out_if_empty = frozenset({"parts", "select", "at_random"})
+    left_out_if_empty = frozenset({"priors", "parts", "select", "at_random"})
 
     name: str | None
     experiment: str | None
@@ -125,6 +127,7 @@ class Summary(Record):
     scheduler: str | None
     seed: int | None
     epochs_per_trial: int | None
+    priors: dict[str, int]
     num_planned: int | None
     num_trials: int
     num_controls: int
@@ -209,6 +212,7 @@ def summarize(
         scheduler=header.scheduler,
         seed=header.seed,
         epochs_per_trial=header.epochs,
+        priors=dict(Counter(prior.experiment for prior in sweep.priors)),
         num_planned=None if sweep.is_new else header.trials - sweep.num_outdated,
         num_trials=len(search),
         num_controls=len(trials) - len(search),

@@ -111,6 +111,7 @@ def jobs_to_confirm(
                 "metric": metric,
                 "constraints": {},
                 "sampler": "grid",
+                "try_first": (),
                 "scheduler": "none",
                 "controls": "paired",
                 "further_controls": (*further, *([EQUAL_TIME] if equal_time else [])),

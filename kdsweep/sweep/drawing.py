@@ -106,6 +106,7 @@ class Drawing:
                     values=draw.values,
                     drawn_with=drawn_with,
                     excess=excess,
+                    first=draw.first,
                 )
             )
         raise AssertionError
@@ -231,6 +232,7 @@ class Drawing:
             rides_with=rides_with,
             drawn_with=drawn_with,
             at_random=list(at_random),
+            first=draw.first,
         )
 
 

@@ -32,6 +32,7 @@ from kdsweep.ledger.events import (
     Failure,
     PartEvent,
     PauseEvent,
+    PriorEvent,
     SessionEvent,
     StartEvent,
     Stop,
@@ -76,6 +77,7 @@ class Driver:
         static_costs: What each architecture costs, by its key, in a new sweep with bounds on that;
             one that goes on has them in its ledger.
         equal_time: What controls of equal time go by, in a new sweep with such; likewise.
+        priors: Trials of earlier sweeps, in a new sweep; likewise.
         clock: Source of Unix time.
 
     Attributes:
@@ -98,10 +100,12 @@ class Driver:
         students_per_teacher: int = 1,
         static_costs: Costs | None = None,
         equal_time: EqualTime | None = None,
+        priors: Sequence[PriorEvent] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._students_per_teacher = students_per_teacher
         self._equal_time = equal_time or {}
+        self._priors = priors
         self.space = space
         self.experiment = experiment
         self.plan = plan
@@ -143,6 +147,9 @@ class Driver:
             self._write_header(data.facts)
         elif differences:
             self._begin_part(data, differences)
+        # A driver that was killed in between has written some.
+        for prior in self._priors[len(self.sweep.priors) :]:
+            self._emit(prior)
         self._drawing.begin()
         self._emit(
             SessionEvent(

@@ -14,6 +14,7 @@ from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.ledger.events import ExtendEvent
 from kdsweep.ledger.provenance import environment
 from kdsweep.ledger.state import Sweep
+from kdsweep.sweep.earlier import Earlier
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.machine import check_folder
 from kdsweep.sweep.outcome import Outcome, make_outcome
@@ -35,6 +36,8 @@ def run_sweep(
     runner: str = RUNNER,
     make_summary: MakeSummary | None = None,
     accept_changed_data: bool = False,
+    best_of: Sequence[Path] = (),
+    priors: Sequence[Path] = (),
 ) -> Outcome:
     """Run a search space from the start, in a new experiment.
 
@@ -49,12 +52,17 @@ def run_sweep(
         runner: Module with what workers call, like :mod:`kdsweep.trial`.
         make_summary: Makes what trackers are told of the sweep as a whole when it has ended.
         accept_changed_data: Whether to confirm jobs on other data than they were found on.
+        best_of: Experiments whose best settings are tried first.
+        priors: Experiments whose trials the sampler begins with, as far as this space can draw them
+            on the same data; of others the best settings are tried first.
 
     Returns:
         How it ended; an interrupted or paused sweep is no error.
 
     Raises:
-        ConfigError: The space says something that is not allowed. No experiment was made.
+        ConfigError: The space says something that is not allowed, or nothing can be taken from an
+            earlier experiment. No experiment was made.
+        ExperimentError: There is no such earlier experiment. No experiment was made.
         DataError: Its data are missing or damaged. No experiment was made.
         WeightsError: Pretrained weights cannot be had. No experiment was made.
         ResourceError: A trial fits on no machine. No experiment was made.
@@ -63,11 +71,17 @@ def run_sweep(
         KdsweepError: The sweep broke off; it can be resumed.
     """
     command = sys.argv if command is None else command
+    earlier = None
+    if isinstance(space, Space) and (best_of or priors):
+        earlier = Earlier(space, best_of, priors)
 
     def create() -> Experiment:
         experiment = Experiment.create(Path(experiments), space.name)
+        decided = space if earlier is None else earlier.space
+        if earlier is not None:
+            earlier.keep(experiment)
         write_text(experiment.space_yaml, space.text or _plain_yaml(space))
-        write_json(experiment.spec_json, space.resolved())
+        write_json(experiment.spec_json, decided.resolved())
         seeds = {"sampler": space.sweep.seed}
         write_json(experiment.environment_json, environment(command, seeds))
         return experiment
@@ -85,6 +99,7 @@ def run_sweep(
         make_summary=make_summary,
         source=_source(space),
         accept_changed_data=accept_changed_data,
+        earlier=earlier,
     )
     return session.run(create)
 

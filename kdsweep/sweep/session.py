@@ -22,6 +22,7 @@ from kdsweep.sweep.cohort_size import (
     num_heads,
 )
 from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.earlier import Earlier, kept_observations
 from kdsweep.sweep.equal_time import decide_equal_time, what_to_measure
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
@@ -64,6 +65,7 @@ class SweepSession:
         make_summary: Makes what a tracker is told at the end; it is told nothing if left out.
         source: The experiment whose jobs are confirmed, if they are.
         accept_changed_data: Whether to go on where the data are not those of before.
+        earlier: What a new sweep takes from earlier ones.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class SweepSession:
         make_summary: MakeSummary | None = None,
         source: Experiment | None = None,
         accept_changed_data: bool = False,
+        earlier: Earlier | None = None,
     ) -> None:
         self._space = space
         self._source = source
         self._accepts = accept_changed_data
+        self._earlier = earlier
         self._make_summary = make_summary
         self._progress = progress
         self._command = shlex.join(mask_secrets(command))
@@ -178,6 +182,8 @@ class SweepSession:
                 changes = self._changes(found, ledger)
                 if ledger is None and changes:
                     data = {**data, "other_data": changes}
+                if self._earlier is not None:
+                    self._space = self._earlier.decide(found, self._progress.note)
                 experiment = open_experiment()
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
@@ -206,6 +212,7 @@ class SweepSession:
                     ),
                     static_costs=static_costs,
                     equal_time=decide_equal_time(*decided),
+                    priors=kept_observations(experiment),
                 )
                 driver.listeners.append(self._progress)
                 for listener in self._recorders(driver, experiment):

@@ -13,6 +13,7 @@ import logging
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -32,6 +33,7 @@ from kdsweep.ledger.events import (
     FailEvent,
     Kind,
     PartEvent,
+    PriorEvent,
     RejectedEvent,
     SettledEvent,
     Stop,
@@ -40,11 +42,10 @@ from kdsweep.ledger.events import (
     trial_of,
 )
 from kdsweep.sweep.feasibility import Feasibility
+from kdsweep.sweep.first import MAX_LISTED_POINTS, TriedFirst
 from kdsweep.sweep.recorder import Recorder
 from kdsweep.sweep.samplers import REACHED, drawn_at_random, make_sampler
 
-# Spaces up to this many points are remembered point by point, so that none is trained twice.
-MAX_LISTED_POINTS = 10_000
 # Samplers that keep notes on their trials: the state of CMA-ES, generations.
 _KEEPING_NOTES = ("cmaes", "nsga2")
 
@@ -66,6 +67,7 @@ class Study:
         self._select = space.jobs_to_check()[0].train.select
         self._num_rejected: dict[int, int] = {}
         self._feasibility: Feasibility | None = None
+        self._first = TriedFirst(space)
         num_points = space.num_points()
         self._points: list[dict[str, Any]] | None = None
         if num_points is not None and num_points <= MAX_LISTED_POINTS:
@@ -87,6 +89,7 @@ class Study:
         self._values: dict[int, dict[int, tuple[float, ...]]] = {}
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
         self._settled: set[str] = set()
+        self._first.forget()
         # The sampler's notes on the trial that was asked for last.
         self._asked: tuple[int, dict[str, Any]] | None = None
 
@@ -106,6 +109,8 @@ class Study:
             feasible: Whether to draw from what keeps to the static bounds only. The sampler does
                 not know these; it learns from draws that were rejected.
         """
+        if not feasible and (draw := self._follow(number, {})) is not None:
+            return draw
         random_state = random.Random(self._seed(number))
         is_grid = self.space.sweep.sampler == "grid"
         fixed: Mapping[str, Any] = {}
@@ -136,6 +141,8 @@ class Study:
             ``None`` if all students that the cohort could have were drawn before.
         """
         first = self._draw(params)
+        if not feasible and (draw := self._follow(number, first.shared)) is not None:
+            return draw
         random_state = random.Random(self._seed(number))
         num_siblings = self.space.num_siblings(first)
         untried = None
@@ -154,6 +161,26 @@ class Study:
         if untried is not None and (feasible or _key(draw.params) in self._drawn):
             return self._draw(random_state.choice(untried))
         return self._fresh(number, draw, fixed)
+
+    def _follow(self, number: int, shared: Mapping[str, Any]) -> Draw | None:
+        """Draw what the next setting to try first leaves open; ``None`` if there is none."""
+        setting = self._first.next(shared, self._is_untried)
+        if setting is None:
+            return None
+        random_state = random.Random(self._seed(number))
+        fixed, untried = setting.params, setting.untried
+        if untried is None and self.space.sweep.static_bounds:
+            # Where nothing keeps to the bounds, the draw is rejected, and the report says so.
+            fixed = {**fixed, **random_state.choice(self._allowed(fixed) or [{}])}
+        draw, notes = self._sample(number, fixed)
+        self._asked = number, notes
+        if untried is None:
+            draw = self._fresh(number, draw, fixed)
+        elif self.space.sweep.sampler == "grid":
+            draw = self._draw(untried[0])
+        elif not self._is_untried(draw.params):
+            draw = self._draw(random_state.choice(untried))
+        return replace(draw, first=setting.number)
 
     def _fresh(self, number: int, draw: Draw, fixed: Mapping[str, Any]) -> Draw:
         """The draw, or one at random in its place if it was drawn before.
@@ -189,10 +216,12 @@ class Study:
         elif isinstance(event, SettledEvent):
             self._settled.add(event.job)
         elif isinstance(event, TrialEvent) and event.kind == Kind.SEARCH:
-            self._ids[event.trial] = self._add(event.trial, event.params, event.drawn_with)
+            self._ids[event.trial] = self._add(event.trial, event)
             self._values[event.trial] = {}
         elif isinstance(event, RejectedEvent):
             self._reject(event)
+        elif isinstance(event, PriorEvent):
+            self._observe(event)
         elif trial_of(event) not in self._ids:
             return
         elif isinstance(event, EpochEvent | EpochProgress):
@@ -239,11 +268,11 @@ class Study:
 
     # -- remembering -----------------------------------------------------------------------------
 
-    def _add(self, number: int, params: dict[str, Any], drawn_with: int | None) -> int:
+    def _add(self, number: int, event: TrialEvent | RejectedEvent) -> int:
         """Take a draw for the trial ``number`` into the study; gives its id there."""
-        recorder = Recorder(params)
+        recorder = Recorder(event.params)
         shared = self.space.draw(recorder).shared
-        fixed = {} if drawn_with is None else shared
+        fixed = {**({} if event.drawn_with is None else shared), **self._first.params(event.first)}
         keeps_notes = self.space.sweep.sampler in _KEEPING_NOTES
         if self._asked is not None and self._asked[0] == number:
             notes = self._asked[1]
@@ -256,22 +285,27 @@ class Study:
             # Takes the place of the trial that was thrown away, because samplers may count.
             notes = {}
             self._study.add_trial(create_trial(state=TrialState.FAIL))
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params={name: params[name] for name in recorder.distributions},
-                distributions=recorder.distributions,
-                user_attrs={"trial": number},
-                system_attrs=notes if keeps_notes else {},
-            )
-        )
-        self._drawn.add(_key(params))
+        self._drawn.add(_key(event.params))
+        self._first.follow(event.first)
+        return self._begin(recorder, {"trial": number}, notes if keeps_notes else {})
+
+    def _begin(self, drawn: Recorder, user: dict[str, Any], system: dict[str, Any]) -> int:
+        self._study.add_trial(drawn.running(user, system))
         return self._id(self._storage.get_n_trials(self._study_id) - 1)
+
+    def _observe(self, event: PriorEvent) -> None:
+        """Let the sampler know of another sweep's trial, which may be drawn here nevertheless."""
+        recorder = Recorder(event.params)
+        self.space.draw(recorder)
+        trial_id = self._begin(recorder, {"prior": f"{event.experiment} {event.number}"}, {})
+        self._storage.set_trial_intermediate_value(trial_id, event.epoch, event.last)
+        further = (event.costs[objective.key] for objective in self.space.sweep.objectives[1:])
+        self._end(trial_id, event.stop, (event.value, *further), event.costs)
 
     def _reject(self, event: RejectedEvent) -> None:
         """Let the sampler know of a draw that breaks a static bound and was never trained."""
         number = event.number
-        trial_id = self._add(number, event.params, event.drawn_with)
+        trial_id = self._add(number, event)
         self._num_rejected[number] = self._num_rejected.get(number, 0) + 1
         self._num_told_rejected += 1
         self._constrain(trial_id, event.excess)
@@ -281,20 +315,23 @@ class Study:
         number, epoch, stop, value = event.trial, event.epoch, event.stop, event.value
         assert value is not None, event
         trial_id, values = self._ids[number], self._values[number]
-        sweep = self.space.sweep
-        further = (event.costs[objective.key] for objective in sweep.objectives[1:])
+        further = (event.costs[objective.key] for objective in self.space.sweep.objectives[1:])
         values[epoch] = (value, *further)
         self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         if stop is None:
             return
-        # Optuna takes a constraint once. At the end, because a trial may break a bound at a later
-        # epoch only: costs are medians of what all trials of its network have measured. Told as
-        # one that keeps to all bounds, it ends TPE's next draw for several metrics with an error.
-        self._constrain(trial_id, excess(event.costs, sweep.bounds))
         # That epoch's student is the one that is kept, so its values are the trial's.
         chosen = chosen_epoch({epoch: found[0] for epoch, found in values.items()}, self._select)
         assert chosen is not None, event
-        best = values[chosen]
+        self._end(trial_id, stop, values[chosen], event.costs)
+
+    def _end(
+        self, trial_id: int, stop: str, best: tuple[float, ...], costs: Mapping[str, float]
+    ) -> None:
+        # Optuna takes a constraint once. At the end, because a trial may break a bound at a later
+        # epoch only: costs are medians of what all trials of its network have measured. Told as
+        # one that keeps to all bounds, it ends TPE's next draw for several metrics with an error.
+        self._constrain(trial_id, excess(costs, self.space.sweep.bounds))
         if stop == Stop.COMPLETE or (stop == Stop.EARLY and len(best) > 1):
             # Of several metrics, samplers learn from complete trials only; what a stopped trial has
             # reached is a lower bound of its score, and its costs are what they are.

@@ -121,3 +121,28 @@ def test_labels_swapped_before_extend_and_a_class_added_before_resume(tmp_path):
         results.summary.parts[1]["num_trials"],
     ]
     assert outcome.best_trial == results.summary.best.number
+
+
+def test_a_new_sweep_begins_with_what_an_earlier_one_knows(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    tree = copy.deepcopy(SPACE)
+    tree["data"] = {
+        **{"source": "folder", "path": str(write_data(root)), "image_size": [32, 32]},
+        **{"split": {"val": 0.34, "block": 2}, "cache": str(tmp_path / "cache")},
+    }
+    tree["sweep"] = {"trials": 3, "controls": "none"}
+    tree["train"]["epochs"] = 2
+    old = run_sweep(load_space(tree), experiments=tmp_path, **FAKE).experiment
+    space, said = load_space({**tree, "name": "next"}), Notes()
+    outcome = run_sweep(
+        space, experiments=tmp_path, progress=said, best_of=[old], priors=[old], **FAKE
+    )
+    assert outcome.exit_code == 0
+    assert f"prior:      the sampler begins with 3 trials of {old.name}" in said.said
+    assert sum(line.startswith("tried first: ") for line in said.said) == 3
+    sweep = Sweep(iter_ledger(outcome.experiment / "ledger.jsonl"))
+    best = sorted(Sweep(iter_ledger(old / "ledger.jsonl")).candidates(), key=lambda t: t.merit)
+    assert [trial.params for trial in sweep.trials.values()] == [trial.params for trial in best]
+    outcome = resume_sweep(outcome.experiment, more_trials=1, **FAKE)
+    assert len(Sweep(iter_ledger(outcome.experiment / "ledger.jsonl")).priors) == 3
