@@ -98,8 +98,8 @@ def mutants() -> list[Mutant]:
             "sweep/driver.py",
             dispatch,
             "        time.sleep(0.015)\n" + dispatch,
-            "sweep_overhead",
-            "bare Tune, reuse_actors / kdsweep, a no-op trial",
+            "driver",
+            "awake / all of a report",
         ),
         Mutant(
             "the results of a sweep loaded twice",
