@@ -1,4 +1,4 @@
-.PHONY: check test test-all mutants bench-check format constraints
+.PHONY: check test test-all mutants bench-check bench-mutants format constraints
 
 check:
 	ruff check .
@@ -21,6 +21,10 @@ mutants:
 # Quick benchmarks, side by side: their ratios against benchmarks/floors.toml.
 bench-check:
 	python benchmarks/check.py
+
+# Plants regressions in a copy of kdsweep; the floors should notice each.
+bench-mutants:
+	python benchmarks/mutants.py
 
 format:
 	ruff check --fix .

@@ -57,13 +57,13 @@ def main() -> int:
     if unknown := set(options.names) - set(plan):
         parser.error(f"no floors for {', '.join(sorted(unknown))}; there are {', '.join(plan)}")
     found, all_hold = {}, True
-    print(f"{'benchmark':16}{'ratio':54}{'median':>8}{'floor':>8}")
+    print(f"{'benchmark':16}{'ratio':54}{'median':>9}{'floor':>9}")
     for name in options.names or plan:
         started = time.perf_counter()
         found[name] = run(name, plan[name]["arguments"])
         for ratio, median, floor, holds in compare(found[name], plan[name]["floors"]):
             verdict = "" if holds else "  below"
-            print(f"{name:16}{ratio:54}{median:8.3f}{floor:8.3f}{verdict}", flush=True)
+            print(f"{name:16}{ratio:54}{median:9.4g}{floor:9.4g}{verdict}", flush=True)
             all_hold &= holds
         print(f"{name:16}took {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if options.json:

@@ -6,7 +6,10 @@ and backward pass, on activations of these networks, and the optimiser step of w
 itself, with all at defaults. It is timed on its own, because the difference of two whole steps
 drowns in the noise of a shared machine; on a CPU the time is that of the one thread. All take turns
 in every round. ``measuring`` is one more backward pass of the student, which the share of a term's
-gradient costs, spread over an epoch of so many steps. Run::
+gradient costs, spread over an epoch of so many steps.
+
+Of every loss the operations are counted too (``operations.py``), which no other work disturbs, for
+each number of the activations that the student gives it. Run::
 
     python benchmarks/loss_cost.py --height 64 --width 96 --batch-size 8
 """
@@ -18,6 +21,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from operations import count
 from side_by_side import arguments, clock, finish, make_learner, network_arguments, spread, timed
 
 from kdsweep.config.distill import DistillConfig
@@ -79,6 +83,7 @@ def main() -> None:
         leaves = Activations(own.logits_BKHW.clone(), {k: v.clone() for k, v in own.taps.items()})
         for leaf in (leaves.logits_BKHW, *leaves.taps.values()):
             leaf.requires_grad_()
+            given[name] += leaf.numel()
         learned = list(student.objective.parameters())
         optimizer = torch.optim.AdamW(learned, lr=1e-4, fused=True) if learned else None
 
@@ -97,6 +102,7 @@ def main() -> None:
         torch.autograd.grad(loss, parameters)
         seconds["measuring"].append((clock() - started) / args.steps_per_epoch)
 
+    given = dict.fromkeys(terms, 0)
     works = {name: lossy(name) for name in terms}
     seconds: dict[str, list[float]] = {name: [] for name in (CONTROL, *terms, "measuring")}
     for _ in range(args.rounds + 1):
@@ -117,14 +123,20 @@ def main() -> None:
             ("step / step with the dearest loss", dearest),
         )
     }
+    counted = {name: count(work).total / given[name] for name, work in works.items()}
+    ratios |= {
+        f"numbers given / operations, {name}": spread([1 / operations])
+        for name, operations in counted.items()
+    }
     lines = [
         f"{args.teacher} → {args.student}, {shape}",
         f"{CONTROL}: {base:.3f} s a step; each loss adds, median (range):",
     ]
     for name, cost in sorted(medians.items(), key=lambda item: item[1]):
         low, high = min(added[name]), max(added[name])
-        lines.append(f"  {name:14} {cost:6.2%}  ({low:.2%} to {high:.2%})")
-    finish(args, ratios, {"step_s": base, "added": medians}, lines)
+        each = f", {counted[name]:.0f} operations a number" if name in counted else ""
+        lines.append(f"  {name:14} {cost:6.2%}  ({low:.2%} to {high:.2%}){each}")
+    finish(args, ratios, {"step_s": base, "added": medians, "counted": counted}, lines)
 
 
 if __name__ == "__main__":

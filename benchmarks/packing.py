@@ -125,8 +125,8 @@ def tell(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def estimated_bytes(args: argparse.Namespace) -> int:
-    """What a plan says that each needs."""
+def estimated_bytes(args: argparse.Namespace, students: int = 1) -> int:
+    """What a plan says that each needs, with so many students of a teacher."""
     import torch
 
     from kdsweep.config import load_job
@@ -143,7 +143,7 @@ def estimated_bytes(args: argparse.Namespace) -> int:
             "train": {"epochs": 1, "batch_size": args.batch_size},
         }
     )
-    estimate = estimate_memory(job, half=args.precision == "bf16")
+    estimate = estimate_memory(job, half=args.precision == "bf16", students=students)
     return estimate.bytes - (0 if torch.cuda.is_available() else CONTEXT_BYTES)
 
 

@@ -323,8 +323,9 @@ def make_engine(
     dtype: Any = None,
     *,
     overwrites: bool = False,
+    validation: Sequence[Any] = (),
 ) -> Any:
-    """An engine without validation: only steps are timed.
+    """An engine; without validation, unless it is given frames.
 
     Args:
         args: For the precision.
@@ -333,6 +334,7 @@ def make_engine(
         num_classes: K.
         dtype: Of autocast; ``None`` for float32.
         overwrites: Whether networks run as CUDA graphs.
+        validation: Batches that it scores after each epoch.
     """
     from kdsweep.training.engine import Engine
     from kdsweep.training.step import StepSettings
@@ -344,7 +346,7 @@ def make_engine(
         teacher=Teacher(learners[0]),
         students=learners[1:],
         batches=batches,
-        validation=(),
+        validation=validation,
         settings=StepSettings(SupervisedLoss(), dtype, device.type, 0, overwrites),
         num_classes=num_classes,
         epochs=1000,

@@ -266,6 +266,7 @@ def same_trials(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--trials", type=int, default=100, help="no-op trials")
+    parser.add_argument("--epochs", type=int, default=1, help="of a no-op trial, a report each")
     parser.add_argument("--dear-trials", type=int, default=12, help=f"of {' and '.join(DEAR)}")
     parser.add_argument("--seconds", type=float, default=30.0, help="of a sleeping trial; 0: none")
     parser.add_argument("--rounds", type=int, default=3, help="sleeping trials per slot")
@@ -296,7 +297,7 @@ def main() -> None:
     for name in options.ways:
         print(f"{name} …", file=sys.stderr, flush=True)
         trials = min(options.trials, options.dear_trials) if name in DEAR else options.trials
-        figures[name] = WAYS[name](trials, 1, 0.0, options.slots)
+        figures[name] = WAYS[name](trials, options.epochs, 0.0, options.slots)
         del figures[name]["busy"]
         if options.seconds:
             sleeping = WAYS[name](
