@@ -61,6 +61,8 @@ def run(
     overrides: Sequence[str] = (),
     experiments: str | Path = DEFAULT_EXPERIMENTS,
     address: str | None = None,
+    best_of: Sequence[str | Path] = (),
+    priors: Sequence[str | Path] = (),
 ) -> Results:
     """Run a sweep to its end, quietly.
 
@@ -70,6 +72,9 @@ def run(
         overrides: Leaves to change, as ``"train.epochs=3"``.
         experiments: Folder that gets the experiment's folder.
         address: A Ray cluster to join; one is started on this machine if left out.
+        best_of: Experiments whose three best settings are tried first.
+        priors: Experiments whose trials the sampler begins with, where jobs and data match; as
+            ``best_of`` where they do not.
 
     Returns:
         The tables; ``results.summary.state`` says whether the sweep came to its end.
@@ -91,6 +96,8 @@ def run(
         address=address,
         progress="quiet",
         make_summary=sweep_summary,
+        best_of=[Path(folder) for folder in best_of],
+        priors=[Path(folder) for folder in priors],
     )
     return load_results(_folder(outcome))
 

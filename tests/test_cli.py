@@ -137,9 +137,10 @@ def test_a_sweep_that_nothing_can_be_taken_for_does_not_begin(
         "sweep: {try_first: [{student.encoder: mobilenet_v2}]}\n"
     )
     assert kdsweep("validate", file).returncode == 0
-    done = kdsweep("run", file, option, "nowhere")
-    assert done.returncode == 2
-    assert "nowhere: there is no such experiment" in done.stderr
+    for more in ([], ["--dry-run"]):
+        done = kdsweep("run", file, option, "nowhere", *more)
+        assert done.returncode == 2
+        assert "nowhere: there is no such experiment" in done.stderr
     assert not (tmp_path / "experiments").exists()
     done = kdsweep("validate", file, "--set", "sweep.try_first=[{student.encoder: resnet19}]")
     assert done.returncode == 2

@@ -61,10 +61,13 @@ def run(
     from kdsweep.api import sweep_summary
     from kdsweep.config import load_space
     from kdsweep.sweep import run_sweep
+    from kdsweep.sweep.earlier import Earlier
 
     if dry_run:
         if address is not None:
             say_warning("a plan is for this machine; kdsweep plan --slots N tells it of others")
+        if best_of or prior:
+            Earlier(load_space(space, set_ or (), data or ()), best_of or (), prior or ())
         plan(space, data, set_, out, as_json=as_json)
         return
     loaded = load_space(space, set_ or (), data or ())
