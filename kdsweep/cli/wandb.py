@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _EXPRESSED = {"trials", "metric", "sampler", "scheduler", "grace_period", "reduction_factor"}
 _EXPRESSED |= {"seed"}
 # Values that ask for nothing.
-_NOTHING = {"controls": "none", "students_per_teacher": 1}
+_NOTHING = {"controls": "none", "students_per_teacher": 1, "try_first": []}
 
 wandb_app = typer.Typer(
     name="wandb",
