@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LOCK_SECONDS = 20.0  # somebody who looks at a long study holds it for seconds
 
 
-def _empty(path: Path) -> None:
+def _empty(path: Path, lock_seconds: float) -> None:
     """Empty a database in place; a file that is not a database makes way.
 
     Unlinking it under a reader breaks the next one: SQLite knows a journal by its name alone, so
@@ -31,10 +32,17 @@ def _empty(path: Path) -> None:
     """
     if not path.exists():
         return
+    deadline = time.monotonic() + lock_seconds
+
+    def give_up(status: int, remaining: int, total: int) -> None:
+        # By itself a backup waits for ever for who holds a lock.
+        if time.monotonic() > deadline:
+            raise sqlite3.OperationalError("database is locked")
+
     with closing(sqlite3.connect(":memory:")) as nothing:
         try:
-            with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as database:
-                nothing.backup(database)
+            with closing(sqlite3.connect(path, timeout=lock_seconds)) as database:
+                nothing.backup(database, progress=give_up)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise  # a lock or a full disk, which a new file would not mend
@@ -52,13 +60,22 @@ class StudyMirror:
         name: Name of the study.
         study: Where the trials come from.
         warn: Told once if the file cannot be written.
+        lock_seconds: How long to wait for somebody who holds the file.
     """
 
-    def __init__(self, path: Path, name: str, study: Study, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        study: Study,
+        warn: Callable[[str], None],
+        lock_seconds: float = _LOCK_SECONDS,
+    ) -> None:
         self._path = path
         self._name = name
         self._source = study
         self._warn = warn
+        self._lock_seconds = lock_seconds
         self._worker = ThreadPoolExecutor(1, "kdsweep-mirror")
         self._copy: optuna.Study | None = None
         self._is_broken = False
@@ -92,9 +109,9 @@ class StudyMirror:
     def _open(self) -> optuna.Study:
         import optuna
 
-        _empty(self._path)
+        _empty(self._path, self._lock_seconds)
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{self._path}", {"connect_args": {"timeout": _LOCK_SECONDS}}
+            f"sqlite:///{self._path}", {"connect_args": {"timeout": self._lock_seconds}}
         )
         study = optuna.create_study(
             storage=storage, study_name=self._name, directions=self._source.directions

@@ -72,3 +72,16 @@ def test_a_file_that_is_no_database_makes_way(tmp_path, driver):
     StudyMirror(path, "tiny", driver.study, pytest.fail).close()
     study = optuna.load_study(storage=f"sqlite:///{path}", study_name="tiny")
     assert len(study.trials) == 6
+
+
+@pytest.mark.timeout(60)
+def test_a_file_that_somebody_holds_is_one_warning_and_no_wait_for_ever(tmp_path, driver):
+    path = tmp_path / "study.db"
+    StudyMirror(path, "tiny", driver.study, pytest.fail).close()
+    warned = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("begin exclusive")
+        StudyMirror(path, "tiny", driver.study, warned.append, lock_seconds=0.5).close()
+        holder.execute("rollback")
+    assert len(warned) == 1
+    assert "locked" in warned[0]
