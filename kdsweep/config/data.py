@@ -107,6 +107,8 @@ class BaseDataConfig(PluggedConfig):
         labelled: Which training frames keep their labels; those of the others are not used, and
             the frames count as unlabelled. ``null`` keeps all.
         num_labelled: Keep the labels of at most so many training frames, evenly spaced.
+        all_labels: Train on all labels after all, for as many batches an epoch as without: what
+            the labels left out would give. No such student is ever called best.
         unlabelled_augment: Augmentation of unlabelled frames for the student; the teacher sees
             the same part of the frame in its own colours.
         workers: Loader processes; chosen from the trial's CPU share if left out.
@@ -129,6 +131,7 @@ class BaseDataConfig(PluggedConfig):
     unlabelled: str | None = None
     labelled: LabelledConfig | None = None
     num_labelled: PositiveInt | None = None
+    all_labels: bool = False
     unlabelled_augment: AugmentPreset = "strong"
     workers: int | None = Field(default=None, ge=0)
     cache: str | None = None
@@ -145,7 +148,12 @@ class BaseDataConfig(PluggedConfig):
     @property
     def has_unlabelled(self) -> bool:
         """Whether there may be training frames without labels."""
-        return any((self.unlabelled, self.labelled, self.num_labelled))
+        return self.leaves_labels_out or self.unlabelled is not None
+
+    @property
+    def leaves_labels_out(self) -> bool:
+        """Whether there are labels that are not used."""
+        return any((self.labelled, self.num_labelled))
 
     def most_labelled(self, num_frames: int) -> int:
         """Return how many of so many training frames keep their labels at most."""
@@ -170,6 +178,16 @@ class BaseDataConfig(PluggedConfig):
                 at=("crop",),
                 allowed="null; or an augmentation by name",
                 hint="RandomResizedCrop in the pipeline does the same",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_left_out(self) -> BaseDataConfig:
+        if self.all_labels and not self.leaves_labels_out:
+            raise broken_rule(
+                "no labels are left out that could be used after all",
+                at=("all_labels",),
+                allowed="false; or labelled, num_labelled or unlabelled_scenes beside it",
             )
         return self
 
@@ -221,9 +239,9 @@ class RoadscenesData(BaseDataConfig):
         return self.scenes + self.unlabelled_scenes
 
     @property
-    def has_unlabelled(self) -> bool:
-        """See :attr:`BaseDataConfig.has_unlabelled`."""
-        return super().has_unlabelled or self.unlabelled_scenes > 0
+    def leaves_labels_out(self) -> bool:
+        """See :attr:`BaseDataConfig.leaves_labels_out`."""
+        return super().leaves_labels_out or self.unlabelled_scenes > 0
 
     def most_labelled(self, num_frames: int) -> int:
         """See :meth:`BaseDataConfig.most_labelled`: as large a share of them as of all scenes."""

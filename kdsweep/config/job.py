@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -14,6 +14,7 @@ from kdsweep.config.data import DataConfig
 from kdsweep.config.distill import DistillConfig
 from kdsweep.config.losses import LOSSES
 from kdsweep.config.model import ModelConfig
+from kdsweep.config.sweep import ALL_LABELS
 from kdsweep.config.train import TrainConfig
 
 
@@ -92,7 +93,8 @@ class Job(Config):
         """``resnet34→resnet18``, or ``control resnet18``."""
         if self.teacher is None:
             taught = "self-taught" if self.is_self_taught else "control"
-            return f"{taught} {self.student.label}"
+            more = " with all labels" if self.data.all_labels else ""
+            return f"{taught} {self.student.label}{more}"
         return f"{self.teacher.label}→{self.student.label}"
 
     @property
@@ -115,6 +117,11 @@ class Job(Config):
         train = self.train.model_copy(update={"epochs": epochs})
         return self.as_control().model_copy(update={"train": train})
 
+    def as_all_labels(self) -> Job:
+        """The control of :meth:`as_control`, but with the labels that its data leave out."""
+        data = self.data.model_copy(update={"all_labels": True})
+        return self.as_control().model_copy(update={"data": data})
+
     def as_self_taught(self) -> Job:
         """The same student with the same losses on the same frames, taught by its own average.
 
@@ -133,6 +140,19 @@ class Job(Config):
             likeness = LOSSES.get("pixel_kl").model_validate({})
             distill = distill.model_copy(update={"pixel_kl": likeness})
         return self.model_copy(update={"teacher": None, "distill": distill})
+
+
+def all_labels_of(jobs: Iterable[Job], kinds: Collection[str]) -> list[Job]:
+    """Return one control with all labels for each of the data of some jobs that leaves any out.
+
+    Args:
+        jobs: The jobs.
+        kinds: Further controls of their sweep; there are none without that one.
+    """
+    if ALL_LABELS not in kinds:
+        return []
+    some = {job.data.model_dump_json(): job for job in jobs if job.data.leaves_labels_out}
+    return [job.as_all_labels() for job in some.values()]
 
 
 def distinct_data(jobs: Iterable[Job]) -> list[DataConfig]:
@@ -154,4 +174,6 @@ def data_section(data: Mapping[str, Any]) -> str:
         data: The section as plain JSON.
     """
     decisive = {key: value for key, value in data.items() if key not in _HOW_SHOWN}
+    if not decisive.get("all_labels"):  # ledgers of before there was such a key
+        decisive.pop("all_labels", None)
     return json.dumps(decisive, sort_keys=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from kdsweep.config.architectures import Architecture
 from kdsweep.config.checking import check
-from kdsweep.config.job import Job
+from kdsweep.config.job import Job, all_labels_of
 from kdsweep.config.ranges import Scalar, Suggest
 from kdsweep.config.space import Draw
 from kdsweep.config.sweep import ResourcesConfig, SweepConfig
@@ -76,11 +76,12 @@ class JobList:
 
     def corners(self) -> Iterator[Job]:
         """Every job."""
-        return iter(self.jobs_to_check())
+        return (self._job({JOB: name, SEED: self.seeds[0]}) for name in self.jobs)
 
     def jobs_to_check(self) -> list[Job]:
         """Every job, with the first seed."""
-        return [self._job({JOB: name, SEED: self.seeds[0]}) for name in self.jobs]
+        jobs = [self._job({JOB: name, SEED: self.seeds[0]}) for name in self.jobs]
+        return [*jobs, *all_labels_of(jobs, self.sweep.further_controls)]
 
     def controls(self) -> list[Job]:
         """No shared ones: each job has its own beside it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdsweep.config.sweep import ALL_LABELS
 from kdsweep.config.template import Node, ranges
 from kdsweep.errors import ConfigError
 
@@ -41,6 +42,14 @@ def check_search(space: Space) -> None:
         must_be_finite(space.root)
     if space.sweep.controls == "shared":
         space.controls()
+    leaves_out = any(job.data.leaves_labels_out for job in space.jobs_to_check())
+    if ALL_LABELS in space.sweep.further_controls and not leaves_out:
+        raise ConfigError(
+            "a control with all labels, but no labels are left out",
+            path=("sweep", "further_controls"),
+            value=ALL_LABELS,
+            hint="leave it out; or data.labelled, num_labelled or unlabelled_scenes",
+        )
     if space.sweep.static_bounds:
         space.architectures()
     wanted = space.sweep.students_per_teacher

@@ -12,7 +12,7 @@ from kdsweep.config.architectures import NO_TEACHER, Architecture, architectures
 from kdsweep.config.checking import FindingsError, check
 from kdsweep.config.corners import corner_errors, cover, points, taking
 from kdsweep.config.document import Document
-from kdsweep.config.job import SCOPES, Job
+from kdsweep.config.job import SCOPES, Job, all_labels_of
 from kdsweep.config.loading import (
     SPACE_KEYS,
     Source,
@@ -25,7 +25,7 @@ from kdsweep.config.ranges import Given, Option, Range, Scalar, Suggest
 from kdsweep.config.searchable import check_search, must_be_finite
 from kdsweep.config.settings import compile_settings
 from kdsweep.config.sharing import pinned, shared_ranges
-from kdsweep.config.sweep import SELF, ResourcesConfig, SweepConfig
+from kdsweep.config.sweep import ALL_LABELS, SELF, ResourcesConfig, SweepConfig
 from kdsweep.config.template import (
     Branch,
     Compiler,
@@ -192,7 +192,8 @@ class Space:
 
     def jobs_to_check(self) -> list[Job]:
         """Few jobs that show every choice, for checks that need to build networks."""
-        return [self._job(pick) for pick in cover(self.root)]
+        jobs = [self._job(pick) for pick in cover(self.root)]
+        return [*jobs, *all_labels_of(jobs, self.sweep.further_controls)]
 
     def controls(self) -> list[Job]:
         """One job without a teacher for each student architecture in the space, further ones after.
@@ -212,15 +213,18 @@ class Space:
                     hint="use `values`, or set sweep.controls to none",
                 )
         jobs: dict[str, Job] = {}
-        taught: dict[str, Job] = {}
+        further: dict[str, Job] = {}
         for options in combinations(student, lambda range_: range_.options()):
             pick = taking(options, lambda range_: range_.middle())
             job = self._job(pick, NO_TEACHER)
             jobs.setdefault(control_key(job), job)
             if SELF in self.sweep.further_controls:
                 own = self._job(pick).as_self_taught()
-                taught.setdefault(control_key(own), own)
-        return [*jobs.values(), *taught.values()]
+                further.setdefault(f"{SELF} {control_key(own)}", own)
+            if ALL_LABELS in self.sweep.further_controls and job.data.leaves_labels_out:
+                own = job.as_all_labels()
+                further.setdefault(f"{ALL_LABELS} {control_key(own)}", own)
+        return [*jobs.values(), *further.values()]
 
     def architectures(self) -> list[Architecture]:
         """Every student architecture at every image size of the space.

@@ -57,7 +57,10 @@ SchedulerName = Annotated[str, AfterValidator(_known_scheduler)]
 SELF: Final = "self"
 AUTO: Final = "auto"
 EQUAL_TIME: Final = "equal_time"
-FurtherControl = Literal["self", "equal_time"]
+ALL_LABELS: Final = "all_labels"
+FurtherControl = Literal["self", "all_labels", "equal_time"]
+# They train on their own: longer than their pair, or on other frames.
+_APART = (EQUAL_TIME, ALL_LABELS)
 Gpus = Annotated[PositiveFloat, AfterValidator(_share_or_whole)]
 
 
@@ -85,6 +88,8 @@ class SweepConfig(Config):
             initial weights, for as long as the trial.
         further_controls: ``self`` trains beside each control the same student taught by its own
             average: where there are unlabelled frames, it tells what they give without a teacher.
+            ``all_labels`` trains the same student with the labels that ``data`` leaves out, for as
+            many steps: it tells how much there is to gain from those frames (headroom).
             ``equal_time`` is for confirmations alone (``kdsweep confirm --equal-time``).
         students_per_teacher: Trials that train as one cohort: their teacher and whatever else they
             share is drawn and trained once, the students differ in ``student``, ``distill`` and
@@ -130,7 +135,7 @@ class SweepConfig(Config):
         """
         if self.controls != "paired":
             return 0
-        further = [kind for kind in self.further_controls if kind != EQUAL_TIME]
+        further = [kind for kind in self.further_controls if kind not in _APART]
         return (1 if one_control else students) + students * len(further)
 
     @property

@@ -38,6 +38,7 @@ class SegmentationData:
         train, val: Decoded splits.
         test: Decoded test split, where the source has one.
         unlabelled: Decoded training frames without labels, all void, where there are any.
+        epoch_frames: Training frames that make an epoch; all of them for ``None``.
         embedded: Whether the frames come with kdsweep rather than from real cameras.
         notice: What must be said wherever scores on this data are shown, if anything.
         source: What the files are read by; ``None`` for frames that were made up.
@@ -57,6 +58,7 @@ class SegmentationData:
     identity: Identity | None = None
     native: Mapping[SplitName, NativeFrames] = field(default_factory=dict, repr=False)
     unlabelled: Split | None = None
+    epoch_frames: int | None = None
 
     @property
     def source_path(self) -> Path:
@@ -75,7 +77,7 @@ class FrameCounts:
 
     Attributes:
         name: Name of the source.
-        num_train, num_val: Frames of the splits, as :func:`open_data` would decode them.
+        num_train, num_val: Frames of an epoch and of validation.
         num_unlabelled: Training frames without labels.
         num_classes: Outputs of a network, unused ones counted.
         notice: What must be said wherever scores on this data are shown, if anything.
@@ -116,10 +118,10 @@ def count_frames(config: DataConfig) -> FrameCounts:
         for split in _TRAINED:
             _require_frames(source, split, frames.get(split, []))
         num_known, name, notice = len(source.classes), source.name, source.notice
-    found = _used(config, frames, recording)
+    found, epoch_frames = _used(config, frames, recording)
     return FrameCounts(
         name=name,
-        num_train=len(found["train"]),
+        num_train=epoch_frames or len(found["train"]),
         num_val=len(found["val"]),
         num_unlabelled=len(found.get("unlabelled", ())),
         num_classes=_num_outputs(name, num_known, config.num_classes),
@@ -148,7 +150,7 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
     listed = source.splits()
     for name in _TRAINED:
         _require_frames(source, name, listed.get(name, []))
-    frames = _used(config, listed, source.recording)
+    frames, epoch_frames = _used(config, listed, source.recording)
     splits = cached_splits(source, frames, config.image_size, cache, progress)
     return SegmentationData(
         name=source.name,
@@ -161,6 +163,7 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Segmentat
         notice=source.notice,
         source=source,
         unlabelled=splits.get("unlabelled"),
+        epoch_frames=epoch_frames,
         identity=Identity.of(source, splits),
         native={
             name: NativeFrames(NativeLabels(source, some))
@@ -174,13 +177,15 @@ def _used(
     config: DataConfig,
     listed: Mapping[SplitName, Sequence[Frame]],
     recording: Callable[[Frame], str],
-) -> dict[SplitName, list[Frame]]:
-    """The frames of each split that are used; no split is empty."""
+) -> tuple[dict[SplitName, list[Frame]], int | None]:
+    """The frames of each split that are used, none of them empty, and how many make an epoch."""
     limits: dict[SplitName, int | None] = {"train": config.num_train, "val": config.num_val}
     frames = {name: evenly_spaced(some, limits.get(name)) for name, some in listed.items()}
     labelled, unlabelled = part_with_labels(config, recording, frames["train"])
+    if config.all_labels:
+        return {name: some for name, some in frames.items() if some}, len(labelled)
     frames |= {"train": labelled, "unlabelled": unlabelled}
-    return {name: some for name, some in frames.items() if some}
+    return {name: some for name, some in frames.items() if some}, None
 
 
 def _outputs(source: Source, num_classes: int | None) -> tuple[tuple[str, ...], np.ndarray]:

@@ -17,6 +17,8 @@ def part_with_labels(
 ) -> tuple[list[Frame], list[Frame]]:
     """Return the training frames that keep their labels, and all frames without labels.
 
+    ``all_labels`` is not looked at.
+
     Args:
         config: The ``data:`` section.
         recording: Tells which recording a frame is from.

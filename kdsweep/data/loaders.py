@@ -192,6 +192,8 @@ class TrainLoader:
         device: Where whole batches are augmented by a preset, to which they are brought for it;
             ``None`` augments frame by frame on the CPU, where they are made. The frames are the
             same but for rounding.
+        epoch_frames: How many frames make an epoch; all for ``None``. The next epoch goes on where
+            one ends.
 
     Attributes:
         workers: As given.
@@ -208,9 +210,12 @@ class TrainLoader:
         pin_memory: bool = False,
         device: torch.device | None = None,
         crop: RandomCrop | None = None,
+        epoch_frames: int | None = None,
     ) -> None:
         self._num_frames = len(split)
-        self._batch_size = min(batch_size, len(split))
+        num = epoch_frames or len(split)
+        self._batch_size = min(batch_size, num)
+        self._num_steps = num // self._batch_size
         self._seed = seed
         size = split.image_size if crop is None else crop.size
         if not isinstance(augment, str):
@@ -227,7 +232,7 @@ class TrainLoader:
         self.device = device
 
     def __len__(self) -> int:
-        return self._num_frames // self._batch_size
+        return self._num_steps
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from 0; only one epoch can be under way at a time."""
@@ -235,8 +240,9 @@ class TrainLoader:
 
     def host_batches(self, epoch: int) -> Iterator[HostBatch]:
         """The batches of one epoch before their :meth:`finished` part."""
-        rows = shuffled(self._seed, epoch, self._num_frames, self._batch_size)
-        return self._loader.serve([Order(epoch, tuple(row)) for row in rows])
+        first, num = epoch * self._num_steps, self._num_steps
+        orders = orders_of_steps(self._seed, first, num, self._num_frames, self._batch_size)
+        return self._loader.serve(orders)
 
     def finished(self, made: HostBatch) -> Batch:
         """The batch after what is done to it on the device."""
@@ -252,12 +258,24 @@ class TrainLoader:
         self._loader.close()
 
 
-def shuffled(seed: int, epoch: int, num_frames: int, batch_size: int) -> list[list[int]]:
-    """Return the frames of each full batch of an epoch."""
-    order = np.random.default_rng((seed, epoch, _ORDER_STREAM)).permutation(num_frames)
-    num_batches = num_frames // batch_size
-    found: list[list[int]] = order[: num_batches * batch_size].reshape(num_batches, -1).tolist()
-    return found
+def orders_of_steps(
+    seed: int, first: int, num: int, num_frames: int, batch_size: int
+) -> list[Order]:
+    """Return what the batches of ``num`` steps from step ``first`` on are made of.
+
+    Frames are gone through again and again, in another order each time; the last ones of a round
+    that fill no batch are left out.
+    """
+    per_round = num_frames // batch_size
+    orders, rounds = [], -1
+    rows: list[list[int]] = []
+    for step in range(first, first + num):
+        if step // per_round != rounds:
+            rounds = step // per_round
+            order = np.random.default_rng((seed, rounds, _ORDER_STREAM)).permutation(num_frames)
+            rows = order[: per_round * batch_size].reshape(per_round, -1).tolist()
+        orders.append(Order(rounds, tuple(rows[step % per_round])))
+    return orders
 
 
 class EvalLoader:

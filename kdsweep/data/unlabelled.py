@@ -5,7 +5,7 @@ Shape suffixes: B frames in a batch, H rows, W columns, C channels (RGB).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from kdsweep.data.augment.batch_draws import BatchDrawer, Draws
 from kdsweep.data.augment.draws import RandomCrop
 from kdsweep.data.augment.on_cpu import Augmenter
 from kdsweep.data.augment.on_device import DeviceAugmenter
-from kdsweep.data.loaders import BatchMaker, Loader, Order, shuffled
+from kdsweep.data.loaders import BatchMaker, Loader, Order, orders_of_steps
 from kdsweep.data.split import Split
 
 
@@ -133,18 +133,8 @@ class UnlabelledLoader:
 
     def host_steps(self, first: int, num: int) -> Iterator[HostUnlabelled]:
         """Those batches before their :meth:`finished` part."""
-        return self._loader.serve(self._orders(first, num))
-
-    def _orders(self, first: int, num: int) -> Sequence[Order]:
-        per_round = self._num_frames // self.batch_size
-        orders, rounds = [], -1
-        rows: list[list[int]] = []
-        for step in range(first, first + num):
-            if step // per_round != rounds:
-                rounds = step // per_round
-                rows = shuffled(self._seed, rounds, self._num_frames, self.batch_size)
-            orders.append(Order(rounds, tuple(rows[step % per_round])))
-        return orders
+        sizes = self._num_frames, self.batch_size
+        return self._loader.serve(orders_of_steps(self._seed, first, num, *sizes))
 
     def finished(self, made: HostUnlabelled) -> UnlabelledBatch:
         """The batch after what is done to it on the device."""

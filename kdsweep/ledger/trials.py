@@ -14,6 +14,8 @@ from kdsweep.ledger.events import FailEvent, Kind, TrialEvent
 
 # What stands for the teacher of a student that is taught by its own average.
 ITSELF = "itself"
+# Likewise of one that had the labels which the data leave out.
+LABELS = "all labels"
 
 
 class State(StrEnum):
@@ -139,16 +141,23 @@ class Trial:
 
     @property
     def taught_by(self) -> str | None:
-        """Its teacher as tables name it: :data:`ITSELF` where it is taught by its own average."""
+        """Its teacher as tables name it, :data:`ITSELF` and :data:`LABELS` too."""
+        if self.had_all_labels:
+            return LABELS
         return ITSELF if self.teacher is None and _is_self_taught(self.job) else self.teacher
+
+    @property
+    def had_all_labels(self) -> bool:
+        """Whether it was trained on labels that the data leave out, to see what they give."""
+        return bool((self.job.get("data") or {}).get("all_labels"))
 
     @property
     def is_candidate(self) -> bool:
         """Whether it may be called best: it has a value on today's data, and costs no more.
 
-        Controls are candidates too: the answer is whatever is best.
+        Controls are candidates too: the answer is whatever is best with the labels that there are.
         """
-        is_allowed = not self.breaks_bound and not self.is_outdated
+        is_allowed = not (self.breaks_bound or self.is_outdated or self.had_all_labels)
         return self.best is not None and is_allowed
 
     @property
@@ -250,6 +259,8 @@ def title(label: str, student: str, teacher: str | None) -> str:
     """
     if teacher == ITSELF:
         return f"{student} taught by its own average"
+    if teacher == LABELS:
+        return f"{student} with all labels"
     return label if teacher is not None else f"{student} without a teacher"
 
 

@@ -9,7 +9,13 @@ from kdsweep.config.metrics import SEEN, TEST_MIOU, metric_of
 from kdsweep.ledger.at_random import random_note
 from kdsweep.ledger.given_teachers import teacher_doubts
 from kdsweep.reporting import formats
-from kdsweep.reporting.comparisons import compared_with, has_own_control, lead_of_best, lottery
+from kdsweep.reporting.comparisons import (
+    compared_with,
+    has_own_control,
+    headroom_of,
+    lead_of_best,
+    lottery,
+)
 from kdsweep.reporting.confirmation import (
     EQUALLY_LONG,
     ITS_OWN,
@@ -34,6 +40,10 @@ _OF_SEEN = (
 _SELF_GAIN = (
     "gain over self-taught: student minus the same student taught by its own average on the same "
     "frames, likewise; what is left is the teacher's part."
+)
+_HEADROOM = (
+    "headroom: what a student without a teacher gains from the labels that the data leave out, in "
+    "as many steps; a teacher can hardly give more on these frames. One training each."
 )
 _TWO_CONTROLS = (
     "against itself: the same student on the same frames, unlabelled ones too, taught by "
@@ -106,6 +116,8 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
         )
         if "self_gain" in results.gains and results.gains["self_gain"].notna().any():
             found.append(_SELF_GAIN)
+        if "headroom" in results.gains:
+            found.append(_HEADROOM)
         if luck:
             found.append(_luck(results, summary.best.number))
     elif summary.num_controls == 0:
@@ -209,13 +221,22 @@ def score_on_test(results: Results, number: int) -> float | None:
 def _behind(results: Results) -> list[str]:
     """Say where the teacher of the best taught trial had nothing ahead of its student."""
     lead = lead_of_best(results)
-    if lead is None or lead.value > 0:
+    if lead is None:
         return []
-    scores = f"{formats.score(lead.teacher)} against {formats.score(lead.control)}"
-    return [
-        f"In trial {lead.trial}, the best with a teacher, the teacher was not ahead of the student "
-        f"without it ({scores}): there was nothing to learn."
-    ]
+    found = []
+    if lead.value <= 0:
+        scores = f"{formats.score(lead.teacher)} against {formats.score(lead.control)}"
+        found.append(
+            f"In trial {lead.trial}, the best with a teacher, the teacher was not ahead of the "
+            f"student without it ({scores}): there was nothing to learn."
+        )
+    headroom = headroom_of(results, lead.trial)
+    if headroom is not None and headroom <= 0:
+        found.append(
+            f"The student of trial {lead.trial}, the best with a teacher, gains nothing from the "
+            "labels that are left out, so these frames leave little for a teacher to give."
+        )
+    return found
 
 
 def _luck(results: Results, number: int) -> str:

@@ -44,6 +44,20 @@ def lead_of_best(results: Results) -> Lead | None:
     return Lead(number, control + float(taught["lead"].iloc[0]), control)
 
 
+def headroom_of(results: Results, number: int) -> float | None:
+    """Return what the network of a trial gained from the labels that the data leave out, if known.
+
+    A student with a teacher is compared with its own controls, a control with those of its network.
+    """
+    gains = results.gains
+    if "headroom" not in gains:
+        return None
+    own = gains.loc[gains["trial"] == number, "headroom"].dropna()
+    if own.empty:
+        own = compared_with(results, number, "headroom")["headroom"]
+    return None if own.empty else round(float(own.iloc[0]), 3)
+
+
 def control_beside(results: Results, number: int, epochs: int) -> tuple[int, float] | None:
     """Return the control without a teacher beside a self-taught one, and its value.
 

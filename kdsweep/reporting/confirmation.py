@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from kdsweep.config.metrics import BEST, TEST_MIOU, metric_of
-from kdsweep.config.sweep import EQUAL_TIME, SELF
+from kdsweep.config.sweep import ALL_LABELS, EQUAL_TIME, SELF
 from kdsweep.ledger.anytime import FEWEST_TO_SETTLE, LEAST_THAT_MATTERS, Look, settle
 from kdsweep.ledger.confirmed import pairs_in_order
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.state import Sweep
-from kdsweep.ledger.trials import State
+from kdsweep.ledger.trials import LABELS, State
 from kdsweep.reporting import formats
 from kdsweep.reporting.record import Record
 from kdsweep.reporting.statistics import (
@@ -33,10 +33,16 @@ from kdsweep.reporting.tables import PARAM, plain
 JOB_COLUMN = f"{PARAM}job"
 ITS_OWN, EQUALLY_LONG = "itself", "equal time"
 # What a job's students are compared with, by kind of control, where there are several.
-_AGAINST = {"": "no teacher", SELF: ITS_OWN, EQUAL_TIME: EQUALLY_LONG}
+_AGAINST = {
+    "": "no teacher",
+    SELF: ITS_OWN,
+    EQUAL_TIME: EQUALLY_LONG,
+    ALL_LABELS: LABELS,
+}
 _AGAINST_WHOM = {
     "": "the same student without a teacher",
     SELF: "the same student taught by its own average",
+    ALL_LABELS: "the same student without a teacher, with the labels that the data leave out",
     EQUAL_TIME: "the same student trained without a teacher for as long as the pair",
 }
 

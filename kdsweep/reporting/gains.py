@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdsweep.config.sweep import SELF
+from kdsweep.config.sweep import ALL_LABELS, SELF
 from kdsweep.ledger.events import Kind
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State, Trial
@@ -41,7 +41,8 @@ def gain_table(
         is the teacher's value at the trial's best epoch minus the control's, and ``time_ratio`` how
         many times as long as its control a pair took for as many epochs, the teacher's head start
         included, where each had its frames to itself. Where there are self-taught controls also
-        ``self_control``, ``self_value`` and ``self_gain``.
+        ``self_control``, ``self_value`` and ``self_gain``; where there are some with all labels
+        ``labels_control`` and ``headroom``, their value minus the control's.
     """
     search = trials[trials["kind"] == Kind.SEARCH].reset_index(drop=True)
     seeds = trials.set_index("number")["seed"]
@@ -67,13 +68,20 @@ def gain_table(
     table["lead"] = _of_teachers(sweep, search, epochs) - table["control_value"]
     table["time_ratio"] = _time_ratios(sweep, search, columns)
     if any(SELF in trial.further for trial in sweep.trials.values()):
-        own = [sweep.trials[number].control_of(SELF) for number in search["number"]]
-        table["self_control"] = pd.Series(own, dtype="Int64")
-        found = (sweep.partner(number, SELF) for number in search["number"])
-        values = [math.nan if one is None else one[0].values[one[1]] for one in found]
-        table["self_value"] = pd.Series(values, dtype="float64")
+        table["self_control"], table["self_value"] = _further(sweep, search, SELF)
         table["self_gain"] = table["value"] - table["self_value"]
+    if any(ALL_LABELS in trial.further for trial in sweep.trials.values()):
+        table["labels_control"], best = _further(sweep, search, ALL_LABELS)
+        table["headroom"] = best - table["control_value"]
     return table
+
+
+def _further(sweep: Sweep, search: pd.DataFrame, kind: str) -> tuple[pd.Series, pd.Series]:
+    """Return each trial's control of a kind, and its best value within as many epochs."""
+    own = [sweep.trials[number].control_of(kind) for number in search["number"]]
+    found = (sweep.partner(number, kind) for number in search["number"])
+    values = [math.nan if one is None else one[0].values[one[1]] for one in found]
+    return pd.Series(own, dtype="Int64"), pd.Series(values, dtype="float64")
 
 
 def is_matched(job: Mapping[str, Any], control: Mapping[str, Any]) -> bool:

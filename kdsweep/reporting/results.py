@@ -76,7 +76,8 @@ class Results:
             ``reason`` says why a gain is missing; ``matched`` whether control and trial differ in
             nothing but teacher and distillation; ``lead`` and ``time_ratio`` compare teacher and
             time with the control's, ``self_control, self_value, self_gain`` stand where there are
-            self-taught controls.
+            self-taught controls, ``labels_control, headroom`` where there are some with the labels
+            that the data leave out.
         classes: IoU of each class at each trial's best epoch, for ``student`` and ``teacher``, and
             for the ``control`` at its own best epoch within as many epochs.
         terms: One row per trial and distillation term, at the trial's best epoch: ``raw`` and
@@ -203,7 +204,7 @@ def _results(
     trials = trial_table(sweep, epochs)
     gains = gain_table(sweep, trials, epochs, columns)
     by_trial = gains.set_index("trial")
-    for name in ("gain", "lead", "self_gain"):
+    for name in ("gain", "lead", "self_gain", "headroom"):
         if name in by_trial:
             trials[name] = trials["number"].map(by_trial[name]).astype("float64")
     return Results(

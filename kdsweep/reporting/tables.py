@@ -13,7 +13,7 @@ from kdsweep.config.metrics import TEACHER_MIOU
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.events import ClassIoUs
 from kdsweep.ledger.state import Sweep
-from kdsweep.ledger.trials import ITSELF, State, merit
+from kdsweep.ledger.trials import ITSELF, LABELS, State, merit
 from kdsweep.reporting.epochs import EpochColumns
 
 PARAM = "param:"
@@ -128,8 +128,9 @@ def _costs_of_networks(
 def pair_table(trials: pd.DataFrame) -> pd.DataFrame:
     """Return teachers and students, best pair first; students without a teacher are pairs too.
 
-    What trials that cost more than allowed have reached is left out.
+    What trials that cost more than allowed have reached is left out, and who had all labels.
     """
+    trials = trials[trials["teacher"] != LABELS]
     within = ~trials["breaks_bound"]
     scores = {name: trials[name].where(within) for name in ("value", "gain")}
     behind = trials["epochs"].where(scores["value"].notna())
@@ -237,12 +238,13 @@ def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.Da
 
 def eligible(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials that may be called best: those with a value, within all bounds."""
-    return trials[trials["value"].notna() & ~trials["breaks_bound"]]
+    is_allowed = ~trials["breaks_bound"] & (trials["teacher"] != LABELS)
+    return trials[trials["value"].notna() & is_allowed]
 
 
 def has_teacher(trials: pd.DataFrame) -> pd.Series:
     """Return which rows have a teacher that is another network."""
-    return trials["teacher"].notna() & (trials["teacher"] != ITSELF)
+    return trials["teacher"].notna() & ~trials["teacher"].isin([ITSELF, LABELS])
 
 
 def rank(trials: pd.DataFrame) -> pd.DataFrame:

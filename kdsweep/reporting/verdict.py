@@ -19,6 +19,7 @@ from kdsweep.reporting.comparisons import (
     compared_with,
     control_beside,
     has_own_control,
+    headroom_of,
     lottery,
     same_network,
     share_by_luck,
@@ -61,13 +62,15 @@ class Verdict(Record):
         by_luck: The share of sweeps in which the best of as many is ahead of its control though no
             teacher changes anything; ``None`` without any.
         settling: The same as ``settle`` for programs.
+        headroom: What the same student without a teacher gained from the labels that the data
+            leave out; ``None`` where nobody was trained on them.
         lead: The teacher's value at the best student's best epoch minus the control's; ``None``
             where one of them is not known.
         time_ratio: How many times as long as its control the pair took; ``None`` where they did
             not train apart.
     """
 
-    left_out_if_empty = frozenset({"time_ratio"})
+    left_out_if_empty = frozenset({"time_ratio", "headroom"})
 
     ship: str
     teacher: str
@@ -77,6 +80,7 @@ class Verdict(Record):
     settling: Settling | None
     lead: float | None
     time_ratio: float | None
+    headroom: float | None = None
 
     @property
     def tells_luck(self) -> bool:
@@ -103,6 +107,12 @@ def verdict(results: Results) -> Verdict | None:
     row = _row_of(results, best)
     lead, ratio = (None if row is None else plain(row[name]) for name in ("lead", "time_ratio"))
     more = [] if lead is None else [f"The teacher was {_relation(lead)} the control."]
+    headroom = headroom_of(results, best.number)
+    if headroom is not None:
+        more.append(
+            "Headroom: with the labels that are left out, the same student without a teacher was "
+            f"{_relation(headroom)} the control."
+        )
     if ratio is not None:
         more.append(f"The pair took {formats.amount(ratio)} times as long as its control.")
     return Verdict(
@@ -114,6 +124,7 @@ def verdict(results: Results) -> Verdict | None:
         settling=settling,
         lead=lead,
         time_ratio=ratio,
+        headroom=headroom,
     )
 
 

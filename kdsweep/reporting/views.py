@@ -118,6 +118,7 @@ _COSTS = (
 # Values after fewer epochs are no equals of the others, so this never goes.
 _TRAINED = Field("trained", "after", "epochs", "cell", known=True)
 _SELF_GAIN = Field("self_gain", "gain over\nself-taught", kind="gain", known=True)
+_HEADROOM = Field("headroom", "headroom", kind="gain", keep=3, known=True)
 _EPOCHS = (
     Field("span", "best/last", "epoch", "cell", keep=6),
     Field("best_epoch", "best epoch", kind="count"),
@@ -135,6 +136,7 @@ TRIALS = View(
         Field("gain", "gain", kind="gain", bold=True),
         replace(_SELF_GAIN, keep=8),
         Field("lead", "teacher's\nlead", kind="gain", keep=3, known=True),
+        _HEADROOM,
         replace(_SIZE, keep=7),
         *_COSTS,
         *_EPOCHS,
@@ -153,10 +155,10 @@ TRIALS = View(
         Field("seed", "seed", kind="count", keep=2),
     ),
     terminal="place number teacher student value trained gain self_gain params_m latency_ms macs_g "
-    "inference_mb latency_p95_ms span hours state teacher_miou lead agreement confident seed "
-    "settings",
+    "inference_mb latency_p95_ms span hours state teacher_miou lead headroom agreement confident "
+    "seed settings",
     page="rank number value trained gain self_gain student teacher params_m macs_g latency_ms "
-    "settings best_epoch epochs hours state teacher_miou lead agreement confident seed",
+    "settings best_epoch epochs hours state teacher_miou lead headroom agreement confident seed",
     paper="number teacher student value gain self_gain teacher_miou params_m macs_g latency_ms "
     "inference_mb best_epoch epochs hours",
 )
@@ -226,9 +228,11 @@ GAINS = View(
         Field("gain", "gain", kind="gain"),
         Field("self_value", "self-taught\n{metric}", kind="score", known=True),
         _SELF_GAIN,
+        _HEADROOM,
         Field("matched", "matched"),
     ),
-    paper="trial teacher student epochs value control_value gain self_value self_gain matched",
+    paper="trial teacher student epochs value control_value gain self_value self_gain headroom "
+    "matched",
 )
 CLASSES = View(
     (

@@ -17,7 +17,7 @@ import msgspec
 from kdsweep.config import Draw, Job, JobList, Space, control_key
 from kdsweep.config.job_list import JOB
 from kdsweep.config.losses import LOSSES
-from kdsweep.config.sweep import EQUAL_TIME, SELF
+from kdsweep.config.sweep import ALL_LABELS, EQUAL_TIME, SELF
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import Kind, RejectedEvent, TrialEvent
 from kdsweep.ledger.state import Sweep
@@ -171,11 +171,15 @@ class Drawing:
         self._pair(self._sweep.trials[number])
 
     def _control_of(self, job: Job, cohort: int) -> int | None:
-        """The control in a cohort that is this job: siblings may differ in losses only."""
-        if cohort not in self._sweep.trials:
-            return None
-        for trial in self._sweep.cohort(cohort):
-            if trial.is_control and _same(trial.job, job):
+        """The control in a cohort that is this job: siblings may differ in losses only.
+
+        One with all labels trains apart, and stands for all trials that differ in losses only.
+        """
+        every = list(self._sweep.trials.values())
+        if not job.data.all_labels:
+            every = self._sweep.cohort(cohort) if cohort in self._sweep.trials else []
+        for trial in every:
+            if trial.is_control and not trial.is_outdated and _same(trial.job, job):
                 return trial.number
         return None
 
@@ -193,6 +197,8 @@ class Drawing:
                 if kind == EQUAL_TIME:  # it trains on after its pair has ended
                     label = f"{event.label}, {draw.job.train.epochs} epochs"
                     event = msgspec.structs.replace(event, label=label, rides_with=None)
+                elif kind == ALL_LABELS:
+                    event = msgspec.structs.replace(event, rides_with=None)
                 self._emit(event)
 
     def _control_jobs(self, job: Job, params: Mapping[str, Any]) -> dict[str, Job]:
@@ -203,6 +209,8 @@ class Drawing:
         if EQUAL_TIME in self._space.sweep.further_controls:
             epochs = self._sweep.header.equal_time[params[JOB]]["epochs"]
             jobs[EQUAL_TIME] = job.as_equal_time(int(epochs))
+        if ALL_LABELS in self._space.sweep.further_controls and job.data.leaves_labels_out:
+            jobs[ALL_LABELS] = job.as_all_labels()
         return jobs
 
     def _event(
@@ -237,6 +245,8 @@ class Drawing:
 
 
 def _kind_of(job: Job) -> str:
+    if job.data.all_labels:
+        return ALL_LABELS
     return SELF if job.is_self_taught else ""
 
 

@@ -35,7 +35,7 @@ def decide_equal_time(
     if not isinstance(space, JobList) or measured is None:
         return {}
     found = {}
-    for (name, job), cost in zip(space.jobs.items(), measured["costs"], strict=True):
+    for (name, job), cost in zip(space.jobs.items(), measured["costs"], strict=False):
         steps, epochs = StepCost.from_json(cost), job.train.epochs
         pair = epochs, job.distill.head_start_epochs
         found[name] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.halving import grace_period
+from kdsweep.config.sweep import ALL_LABELS
 from kdsweep.errors import ConfigError
 from kdsweep.sweep.cohort_size import (
     USABLE_MEMORY,
@@ -226,6 +227,8 @@ def preview(
         controls = space.controls() if space.sweep.controls == "shared" else []
         num_controls = sum(map(feasibility.allows, controls))
         corners = feasibility.to_train(corners)
+        if space.sweep.controls == "paired":  # of the others each rides with its pair
+            num_controls += _num_with_all_labels(space, corners)
     except ConfigError as error:
         raise space.locate(error) from None
     machine = this_machine()
@@ -446,6 +449,13 @@ def _estimates(
     return found
 
 
+def _num_with_all_labels(space: Space, corners: Sequence[Job]) -> int:
+    if ALL_LABELS not in space.sweep.further_controls:
+        return 0
+    jobs = [job.as_all_labels() for job in corners if job.data.leaves_labels_out]
+    return min(space.sweep.trials, len({job.model_dump_json() for job in jobs}))
+
+
 def _notes(
     space: Space,
     samples: Sequence[Sample],
@@ -478,6 +488,13 @@ def _notes(
         yield (
             f"the largest job needs about {needed / 1e9:.1f} GB, and {room / 1e9:.1f} GB are there "
             f"for each: try a smaller train.batch_size"
+        )
+    taught = [s.job for s in samples if s.job.learns_unlabelled and s.job.data.leaves_labels_out]
+    if taught and ALL_LABELS not in sweep.further_controls:
+        yield (
+            "whether the frames without labels have anything to give is not known before: "
+            f"sweep.further_controls: [{ALL_LABELS}] trains a control with the labels that are "
+            "left out, and the report says the headroom beside the teacher's lead"
         )
     efforts = asked.asha if sweep.stops_early else asked.complete
     gpu_hours = efforts[1].slot_hours * resources.gpus_per_trial

@@ -32,7 +32,14 @@ def training_batches(
         "crop": random_crop(job),
     }
     seed = derive_seed(train.seed, "batches")
-    loader = TrainLoader(data.train, train.batch_size, job.data.augment, seed, **shared)
+    loader = TrainLoader(
+        data.train,
+        train.batch_size,
+        job.data.augment,
+        seed,
+        epoch_frames=data.epoch_frames,
+        **shared,
+    )
     if data.unlabelled is None:
         return loader, None
     seed = derive_seed(train.seed, "unlabelled")

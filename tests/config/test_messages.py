@@ -51,7 +51,7 @@ space.yaml:7: student.lr: unknown key
 space.yaml:3: data.hood_void: unknown key
   value:   'hood_void'
   allowed: source, path, image_size, classes, accept, image_bits, crop, crop_scale, augment, \
-augment_on, num_classes, num_train, … (25 in all)
+augment_on, num_classes, num_train, … (26 in all)
   try:     only with source: lyft""",
             id="a key of another source",
         ),

@@ -149,6 +149,7 @@ def test_data_keeps_what_all_sources_share(file: Path) -> None:
         "unlabelled": None,
         "labelled": None,
         "num_labelled": None,
+        "all_labels": False,
         "unlabelled_augment": "strong",
         "workers": None,
         "cache": None,

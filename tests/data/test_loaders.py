@@ -45,6 +45,14 @@ def _same(first: list[Batch], second: list[Batch]) -> bool:
     )
 
 
+def test_short_epochs_go_on_where_the_last_one_ended(split: Split) -> None:
+    loader = TrainLoader(split, 2, "none", seed=3, epoch_frames=5)
+    whole = TrainLoader(split, 2, "none", seed=3)
+    assert (len(loader), len(whole)) == (2, 5)
+    short = [batch for epoch in range(5) for batch in loader.epoch(epoch)]
+    assert _same(short, [batch for epoch in range(2) for batch in whole.epoch(epoch)])
+
+
 @pytest.mark.parametrize("preset", ["none", "standard", "strong"])
 def test_worker_count_changes_nothing(
     split: Split, preset: str, loaders: list[TrainLoader | EvalLoader]

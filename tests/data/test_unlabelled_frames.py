@@ -54,6 +54,25 @@ def camvid(tmp_path: Path) -> Path:
     return root
 
 
+def test_all_labels_are_there_after_all_in_epochs_as_long_as_before(
+    camvid: Path, tmp_path: Path
+) -> None:
+    parts: dict[str, Any] = {"labelled": {"recordings": ["A", "C"]}, "all_labels": True}
+    config = section(camvid, cache=str(tmp_path), **parts)
+    data = open_data(config)
+    assert len(data.train) == 6
+    assert (data.train.labels_NHW != VOID).any((1, 2)).all()
+    assert data.unlabelled is None
+    assert data.epoch_frames == count_frames(config).num_train == 4
+
+
+def test_only_labels_that_are_left_out_can_be_used_after_all(camvid: Path) -> None:
+    with pytest.raises(ConfigError, match="no labels are left out") as caught:
+        section(camvid, all_labels=True)
+    assert caught.value.path[-1] == "all_labels"
+    assert section(camvid, all_labels=True, num_labelled=3).all_labels
+
+
 def test_the_other_recordings_lose_their_labels(camvid: Path, tmp_path: Path) -> None:
     data = opened(camvid, tmp_path, labelled={"recordings": ["A", "C"]})
     assert [name[6] for name in data.train.names] == ["A", "A", "C", "C"]

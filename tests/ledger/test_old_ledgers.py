@@ -145,6 +145,7 @@ NEW_DATA_KEYS = {
     **{"classes": None, "accept": [], "image_bits": 8},
     **{"crop": None, "crop_scale": [0.5, 2.0], "unlabelled_augment": "strong"},
     **dict.fromkeys(("unlabelled", "labelled", "num_labelled")),
+    "all_labels": False,
     "unlabelled_scenes": 0,
 }
 

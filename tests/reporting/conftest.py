@@ -59,9 +59,13 @@ class Story:
         params: dict[str, Any] | None = None,
         train: dict[str, Any] | None = None,
         own: bool = False,
+        all_labels: bool = False,
         **fields: Any,
     ) -> "Story":
-        """Draw a trial; one without a teacher is a control, ``own`` one that teaches itself."""
+        """Draw a trial; one without a teacher is a control, ``own`` one that teaches itself.
+
+        ``all_labels`` is one that had the labels which the data leave out.
+        """
         kind = "control" if teacher is None else "search"
         alone = "self-taught" if own else "control"
         label = f"{alone} {student}" if teacher is None else f"{teacher}→{student}"
@@ -69,6 +73,8 @@ class Story:
         job["student"] = {**JOB["student"], "encoder": student}
         if teacher is None:
             job = {**job, "teacher": None, "distill": {}}
+        if all_labels:
+            job["data"] = {**job["data"], "all_labels": True}
         if own:
             job["distill"] = {"teacher": "self", "pixel_kl": {"weight": 1.0}}
         names = {

@@ -230,6 +230,34 @@ def test_killed_while_controls_are_drawn_they_are_drawn_later(tmp_path, lines):
     assert ended(simulation.events()) == dict.fromkeys(range(6), 1)
 
 
+LABELS_LEFT_OUT = {"scenes": 8, "unlabelled_scenes": 8}
+
+
+@pytest.mark.parametrize("controls", ["paired", "shared"])
+def test_one_control_with_all_labels_stands_for_all_trials_of_a_student(tmp_path, controls):
+    space = make_space(
+        data=LABELS_LEFT_OUT,
+        student={"encoder": {"values": ["resnet18", "mobilenet_v2"]}},
+        train={"lr": 0.001},
+        sweep={"controls": controls, "further_controls": ["all_labels"], "trials": 6},
+    )
+    state = Simulation(tmp_path, space, slots=2).run().sweep
+    with_all = {n: t for n, t in state.trials.items() if t.job["data"]["all_labels"]}
+    assert sorted(t.student for t in with_all.values()) == ["mobilenet_v2", "resnet18"]
+    assert all(t.is_control and t.rides_with is None for t in with_all.values())
+    assert all(t.label == f"control {t.student} with all labels" for t in with_all.values())
+    for trial in state.trials.values():
+        if not trial.is_control:
+            assert with_all[trial.further["all_labels"]].student == trial.student
+            assert not state.trials[trial.control].job["data"]["all_labels"]
+
+
+def test_no_control_with_all_labels_where_none_are_left_out():
+    with pytest.raises(ConfigError, match="no labels are left out") as caught:
+        make_space(sweep={"further_controls": ["all_labels"]})
+    assert caught.value.path == ("sweep", "further_controls")
+
+
 def test_shared_controls_have_self_taught_ones_beside_them(tmp_path):
     student = {"encoder": {"values": ["resnet18", "mobilenet_v2"]}}
     sweep = {"controls": "shared", "further_controls": ["self"], "trials": 4}

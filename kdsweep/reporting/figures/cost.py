@@ -10,7 +10,7 @@ import pandas as pd
 
 from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.ledger.events import Kind
-from kdsweep.ledger.trials import ITSELF
+from kdsweep.ledger.trials import ITSELF, LABELS
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -126,7 +126,8 @@ def networks(results: Results) -> pd.DataFrame:
         (``control``), that no student beats which costs as much or less. Rows of a role are sorted
         by size.
     """
-    trials = results.trials.assign(name=formats.names(results.trials["student"]))
+    trials = results.trials[results.trials["teacher"] != LABELS]
+    trials = trials.assign(name=formats.names(trials["student"]))
     is_search = trials["kind"] == Kind.SEARCH
     is_own = trials["teacher"] == ITSELF
     roles = {

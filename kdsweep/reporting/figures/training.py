@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdsweep.config.metrics import MIOU, TEACHER_MIOU
 from kdsweep.ledger.events import Kind, Stop
-from kdsweep.ledger.trials import FINAL, ITSELF, State
+from kdsweep.ledger.trials import FINAL, ITSELF, LABELS, State
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -50,7 +50,7 @@ def curves(results: Results) -> pd.DataFrame:
     ranked = results.searched()
     trials = results.trials
     is_control = trials["kind"] == Kind.CONTROL
-    controls = trials[is_control & trials["value"].notna()]
+    controls = trials[is_control & trials["value"].notna() & (trials["teacher"] != LABELS)]
     is_own = controls["teacher"] == ITSELF
     costly = trials[~is_control & trials["breaks_bound"] & trials["value"].notna()]
     others = ranked.iloc[_MOST_BEST:]
