@@ -28,7 +28,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from search_families import EPOCHS, FAMILIES, Problem, SyntheticProblem
+from search_families import EPOCHS, FAMILIES, Problem, problem
 from search_ways import Kdsweep, OneEpoch, OptunaHyperband, Random, RayTune, Way, quiet
 
 WORKERS = 4
@@ -96,7 +96,7 @@ def _run(task: tuple[str, str, int, int]) -> tuple[tuple[str, str, int], list[fl
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         way = WAYS[name](seed, budget)
-        regret, hours = search(SyntheticProblem(seed, FAMILIES[family]), way, seed, budget)
+        regret, hours = search(problem(family, seed), way, seed, budget)
     return (family, name, seed), regret.tolist(), hours.tolist()
 
 

@@ -9,10 +9,27 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_looks: list[Callable[[], None]] = []
+
+
+@contextmanager
+def looked_at_before_each_rename(look: Callable[[], None]) -> Iterator[None]:
+    """Call ``look`` before anything is put in place; what it raises leaves everything as it was."""
+    _looks.append(look)
+    try:
+        yield
+    finally:
+        _looks.remove(look)
+
+
+def _look() -> None:
+    for look in _looks:
+        look()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -26,6 +43,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        _look()
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -68,6 +86,7 @@ def new_directory(path: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         sync_directory(temporary)
+        _look()
         if path.exists():
             aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
             os.rename(path, aside / path.name)

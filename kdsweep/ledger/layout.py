@@ -98,6 +98,11 @@ class TrialFolder:
         return self.path / ".lock"
 
     @property
+    def fence(self) -> Path:
+        """Name of the newest attempt, the only one that may write here."""
+        return self.path / ".attempt"
+
+    @property
     def checkpoint(self) -> Path:
         """Folder of the checkpoints that the student resumes from."""
         return self.path / "checkpoint"

@@ -22,14 +22,16 @@ class Node:
     """One machine.
 
     Attributes:
-        name: Its address.
+        name: What it is called.
         cpus: CPU cores that may be used.
         gpus: GPUs that may be used.
+        id: What Ray knows it by; empty for this machine alone.
     """
 
     name: str
     cpus: float
     gpus: float = 0.0
+    id: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.cpus:g} CPUs, {self.gpus:g} GPUs"
@@ -81,7 +83,7 @@ def plan(nodes: Sequence[Node], config: ResourcesConfig, max_concurrent: int | N
     cpus = config.cpus_per_trial
     if cpus is None:
         cpus = _cpu_share(nodes, gpus, max_concurrent)
-    slots = sum(_slots_on(node, cpus, gpus) for node in nodes)
+    slots = slots_of(nodes, cpus, gpus, max_concurrent)
     if slots == 0:
         wanted = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         raise ResourceError(
@@ -89,7 +91,20 @@ def plan(nodes: Sequence[Node], config: ResourcesConfig, max_concurrent: int | N
             + "".join(f"  there:   {node}\n" for node in nodes)
             + "  try:     a smaller resources.gpus_per_trial or resources.cpus_per_trial"
         )
-    return Plan(min(slots, max_concurrent or slots), cpus, gpus)
+    return Plan(slots, cpus, gpus)
+
+
+def slots_of(nodes: Sequence[Node], cpus: int, gpus: float, most: int | None = None) -> int:
+    """Return how many trials of these shares run at a time.
+
+    Args:
+        nodes: The machines.
+        cpus: CPU cores of each trial.
+        gpus: GPUs of each trial.
+        most: Limits them.
+    """
+    slots = sum(_slots_on(node, cpus, gpus) for node in nodes)
+    return slots if most is None else min(slots, most)
 
 
 def _cpu_share(nodes: Sequence[Node], gpus: float, max_concurrent: int | None) -> int:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.config import JobList, Space
+from kdsweep.config import Job, JobList, Space
 from kdsweep.errors import ConfigError, DataError, KdsweepError
 from kdsweep.labels import training_frames
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
@@ -29,9 +29,10 @@ from kdsweep.sweep.mirror import StudyMirror
 from kdsweep.sweep.outcome import Outcome, make_outcome, resume_command
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import bridge, cluster
+from kdsweep.sweep.ray.delivery import Way, open_depot
+from kdsweep.sweep.ray.machines import Machines
 from kdsweep.sweep.ray.preflight import Preflight
 from kdsweep.sweep.ray.start import StartInterruptedError
-from kdsweep.sweep.resources import Plan, plan
 from kdsweep.sweep.samplers import check_sampler
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
@@ -101,6 +102,7 @@ class SweepSession:
             progress, self._interruption, address, shared, folder, dashboard=dashboard
         )
         self._deadline: float | None = None
+        self._way: Way | None = None
 
     def run(
         self,
@@ -144,13 +146,17 @@ class SweepSession:
             except StartInterruptedError:
                 return Outcome(None, 130, self._interruption.reason or "sigint")
             sweep = self._space.sweep
-            resources = plan(joined.nodes, self._space.resources, sweep.max_concurrent)
+            jobs = self._space.jobs_to_check()
+            try:
+                machines = self._look_at_machines(joined, jobs)
+            except StartInterruptedError:
+                return Outcome(None, 130, self._interruption.reason or "sigint")
+            resources = machines.plan
 
             # A sweep that goes on keeps the number of students that it began with.
             is_new = ledger is None or not ledger.num_events
             wanted = sweep.students_per_teacher
             bounded = self._space.architectures() if is_new and sweep.static_bounds else []
-            jobs = self._space.jobs_to_check()
             # `auto` looks at memory itself; a teacher that learns from its student has but one.
             if wanted == "auto" or any(job.distill.is_mutual for job in jobs):
                 heads = num_heads(self._space, 1)
@@ -185,6 +191,8 @@ class SweepSession:
                 if self._earlier is not None:
                     self._space = self._earlier.decide(found, self._progress.note)
                 experiment = open_experiment()
+                if machines.word is not None:
+                    self._way = ray_stack.enter_context(open_depot(experiment, machines.word))
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
                 if extension is not None:
@@ -222,7 +230,7 @@ class SweepSession:
                 self._tell_who_trains_alone(driver.sweep.header)
                 return driver
 
-            driver = self._train(begin, preflight, resources, joined.scratch)
+            driver = self._train(begin, preflight, machines, joined.scratch)
             if driver is None:
                 return Outcome(None, 130, self._interruption.reason or "sigint")
             driver.end()
@@ -240,7 +248,7 @@ class SweepSession:
         self,
         begin: Callable[[dict[str, Any]], Driver],
         preflight: Preflight,
-        resources: Plan,
+        machines: Machines,
         scratch: Path,
     ) -> Driver | None:
         """Run everything; ``None`` if it was interrupted before anything was there to resume."""
@@ -248,7 +256,15 @@ class SweepSession:
         from kdsweep.sweep.ray.link import Link
         from kdsweep.sweep.ray.tune import run_tune
 
-        link = Link(resources, self._runner, preflight, begin, lambda: self._step(link))
+        link = Link(
+            machines.plan,
+            self._runner,
+            preflight,
+            begin,
+            lambda: self._step(link, machines),
+            way=lambda: self._way,
+            avoided=lambda: machines.avoided,
+        )
         try:
             run_tune(link, scratch)
         except ConfigError as error:
@@ -265,8 +281,23 @@ class SweepSession:
             ) from error
         return link.driver
 
-    def _step(self, link: Link) -> None:
-        """A turn in Tune's loop: signals, budgets, progress."""
+    def _look_at_machines(self, joined: cluster.Cluster, jobs: Sequence[Job]) -> Machines:
+        if not joined.is_own:
+            self._start.stages.begin("machines")
+        machines = Machines(
+            joined,
+            self._runner,
+            [job.model_dump(mode="json") for job in jobs],
+            self._space.resources,
+            self._space.sweep.max_concurrent,
+            self._progress.note,
+            self._start.is_leaving,
+        )
+        self._start.stages.begin("workers")
+        return machines
+
+    def _step(self, link: Link, machines: Machines) -> None:
+        """A turn in Tune's loop: signals, budgets, machines, progress."""
         from kdsweep.sweep.ray.link import LeaveSweepError
 
         reason, driver = self._interruption.reason, link.driver
@@ -278,6 +309,8 @@ class SweepSession:
         if reason is not None:
             driver.pause(reason)
         driver.check_budgets()
+        if machines.follow():
+            driver.plan = machines.plan
         self._progress.tick(driver.sweep)
         if driver.pausing is not None:
             now = time.monotonic()

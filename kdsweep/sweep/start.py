@@ -68,7 +68,7 @@ class Start:
         self.stages.begin("checks")
         if address is not None:
             check_folder(self._folder, "the experiment's folder", "--out FOLDER")
-            connecting = cluster.join(address, self._shared, leave=self._is_leaving)
+            connecting = cluster.join(address, self._shared, leave=self.is_leaving)
         else:
             data = distinct_data(space.jobs_to_check())
             caches = {Path(config.cache).expanduser() for config in data if config.cache}
@@ -77,7 +77,7 @@ class Start:
                 self._progress.note(note)
             if is_new:
                 _look_for_data(space)
-            connecting = cluster.start(machine, dashboard=self._dashboard, leave=self._is_leaving)
+            connecting = cluster.start(machine, dashboard=self._dashboard, leave=self.is_leaving)
         self.stages.begin("Ray")
         importing = Thread(target=import_module, args=["kdsweep.sweep.ray.tune"], daemon=True)
         importing.start()
@@ -85,7 +85,6 @@ class Start:
         # Ray has handlers of its own.
         self._interruption.install()
         importing.join()
-        self.stages.begin("workers")
         # Workers of a cluster that others use may have to wait for them.
         self._no_worker_since = time.monotonic() if joined.is_own else None
         return joined
@@ -116,7 +115,8 @@ class Start:
                     "  try:     a higher ulimit -u, more free memory, less other work here"
                 )
 
-    def _is_leaving(self) -> bool:
+    def is_leaving(self) -> bool:
+        """Show that the start goes on; return whether a signal says to leave."""
         self.stages.tick()
         return self._interruption.reason is not None
 

@@ -94,6 +94,7 @@ _LATER = {
         *("classes", "image_bits", "images", "masks", "image_suffix", "mask_suffix", "pairs"),
         *("skip_unlabelled", "crop", "crop_scale"),
         *("unlabelled", "labelled", "num_labelled", "unlabelled_augment", "unlabelled_scenes"),
+        "all_labels",
     },
     "train": {"validate_at", "unlabelled_ratio", "select"},
     "distill": {*PART_KEYS},

@@ -17,7 +17,7 @@ from step_costs import make_cost
 
 from kdsweep.config.job import data_section
 from kdsweep.data import open_data
-from kdsweep.errors import ConfigError, NonFiniteLossError, StepError, TrainingError
+from kdsweep.errors import ConfigError, DataError, NonFiniteLossError, StepError, TrainingError
 from kdsweep.ledger.atomic import write_text
 from kdsweep.training.report import EpochReport
 
@@ -41,6 +41,8 @@ def check_job(job):
 
 def prepare(jobs):
     time.sleep(float(os.environ.get("FAKE_PREPARE_SECONDS", "0")))
+    if lacking := os.environ.get("FAKE_NO_DATA"):
+        raise DataError(lacking)
     if refusal := os.environ.get("FAKE_REFUSAL"):
         return DATA | {"refusal": refusal}
     if all(job.data.source != "folder" for job in jobs):

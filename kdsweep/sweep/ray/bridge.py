@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +150,15 @@ def delete_text(key: str) -> None:
 
 
 # -- workers and Tune's trials --------------------------------------------------------------------
+
+
+def elsewhere_than(nodes: Sequence[str]) -> dict[str, str]:
+    """Return the label selector of a bundle that keeps it off these machines.
+
+    Args:
+        nodes: Their ids.
+    """
+    return {"ray.io/node-id": f"!in({','.join(nodes)})"}
 
 
 def name_process(title: str) -> None:

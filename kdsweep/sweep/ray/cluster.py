@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kdsweep.errors import MachineError
 from kdsweep.sweep.machine import Machine
@@ -86,7 +87,7 @@ def start(
             context = ray.init(include_dashboard=False, **options)
         stack.callback(ray.leave)
         stack.callback(_disconnect)
-        yield Cluster(_nodes(), True, folder, _url(context), problem)
+        yield Cluster(nodes_there(), True, folder, _url(context), problem)
 
 
 @contextlib.contextmanager
@@ -119,7 +120,7 @@ def join(address: str, shared: Path, *, leave: Callable[[], bool] = never) -> It
             )
         shared.mkdir(parents=True, exist_ok=True)
         folder = stack.enter_context(temporary_folder(shared.absolute()))
-        yield Cluster(_nodes(), False, folder, _url(context))
+        yield Cluster(nodes_there(), False, folder, _url(context))
 
 
 def address_to_join(address: str | None) -> str | None:
@@ -172,17 +173,26 @@ def _disconnect() -> None:
             gc.enable()
 
 
-def _nodes() -> tuple[Node, ...]:
+def nodes_there() -> tuple[Node, ...]:
+    """Return the machines of the Ray that this process is connected to, as they are now."""
     import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    hosts = [node["NodeManagerHostname"] for node in alive]
+
+    def name(node: dict[str, Any]) -> str:
+        host = str(node["NodeManagerHostname"])
+        is_unique = hosts.count(host) == 1
+        return host if is_unique else f"{host} ({node['NodeManagerAddress']})"
 
     return tuple(
         Node(
-            node["NodeManagerAddress"],
+            name(node),
             node["Resources"].get("CPU", 0.0),
             node["Resources"].get("GPU", 0.0),
+            node["NodeID"],
         )
-        for node in ray.nodes()
-        if node["Alive"]
+        for node in alive
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial as TuneTrial
@@ -20,6 +21,9 @@ from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.ray import bridge, stop_signal
 from kdsweep.sweep.ray.preflight import Preflight, PreflightTask
 from kdsweep.sweep.resources import Plan
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.ray.delivery import Way
 
 
 class LeaveSweepError(BaseException):
@@ -42,6 +46,8 @@ class Link:
         begin: Makes the driver, once the preflight has found everything in order.
         on_step: Called about ten times a second, from Tune's loop. May raise
             :class:`LeaveSweepError`.
+        way: Gives the way to the experiment's folder, once there is one.
+        avoided: Gives the ids of machines that get no trial.
 
     Attributes:
         driver: The driver; ``None`` before there is one.
@@ -56,12 +62,16 @@ class Link:
         preflight: Preflight,
         begin: Callable[[dict[str, Any]], Driver],
         on_step: Callable[[], None],
+        way: Callable[[], Way | None] = lambda: None,
+        avoided: Callable[[], list[str]] = list,
     ) -> None:
         self.plan = plan
         self.runner = runner
         self.preflight = preflight
         self.begin = begin
         self.on_step = on_step
+        self._way = way
+        self._avoided = avoided
         self.driver: Driver | None = None
         self.running: dict[str, Attempt | PreflightTask] = {}
         self.error: Exception | None = None
@@ -85,6 +95,7 @@ class Link:
             "runner": self.runner,
             "cpus": self.plan.cpus_per_trial,
             "gpus": self.plan.gpus_per_trial,
+            "avoided": self._avoided(),
         }
         task = self.preflight.next_task()
         if task is not None:
@@ -114,6 +125,9 @@ class Link:
             "title": attempt.title,
             "attempt": attempt.attempt,
             "stop_signal": _signal_key(attempt),
+            # Nobody else's: a killed driver may have handed out an attempt of this number.
+            "fence": f"{attempt.attempt}-{secrets.token_hex(4)}",
+            "way": None if (way := self._way()) is None else way.to_json(),
             "cohort_dir": attempt.cohort_dir,
             "trials": [task.trial for task in attempt.tasks],
             "folders": [task.folder for task in attempt.tasks],

@@ -26,14 +26,15 @@ from typing import Any
 from ray.tune import PlacementGroupFactory, Trainable
 
 from kdsweep.config import Job
-from kdsweep.errors import KdsweepError, NonFiniteLossError, TrainingError
+from kdsweep.errors import NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
 from kdsweep.sweep.ray import bridge, stop_signal
+from kdsweep.sweep.ray.delivery import Way, Workplace, workplace
 from kdsweep.sweep.ray.preflight import load_runner, run_task
 from kdsweep.training.failures import is_out_of_memory
 
-_LOCK_SECONDS = 60.0
+_LOCK_SECONDS = 10.0
 _LOGGER = logging.getLogger("kdsweep")
 _PR_SET_PDEATHSIG = 1
 _LOADER_DIED = re.compile(r"DataLoader worker .*(killed|exited unexpectedly)", re.DOTALL)
@@ -51,7 +52,10 @@ class KdsweepTrial(Trainable):
         """Return the resources of a trial, for Tune."""
         payload = json.loads(config["payload"])
         wanted = {"CPU": payload["cpus"], "GPU": payload["gpus"]}
-        return PlacementGroupFactory([{name: n for name, n in wanted.items() if n}])
+        options: dict[str, Any] = {}
+        if payload["avoided"]:
+            options["bundle_label_selector"] = [bridge.elsewhere_than(payload["avoided"])]
+        return PlacementGroupFactory([{name: n for name, n in wanted.items() if n}], **options)
 
     def setup(self, config: dict[str, Any]) -> None:
         """Prepare the process, then take the first attempt."""
@@ -117,8 +121,13 @@ class KdsweepTrial(Trainable):
 
     def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the results of one attempt."""
-        folders = [TrialFolder(folder).create() for folder in payload["folders"]]
-        cohort_dir = TrialFolder(payload["cohort_dir"]).create()
+        way = None if payload["way"] is None else Way.from_json(payload["way"])
+        places = payload["folders"], payload["cohort_dir"], payload["fence"]
+        with workplace(*places, way) as here:
+            yield from self._train_there(payload, here)
+
+    def _train_there(self, payload: dict[str, Any], here: Workplace) -> Iterator[dict[str, Any]]:
+        folders, cohort_dir = here.folders, here.cohort_dir
         self._redirect(cohort_dir.log)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         print(
@@ -160,6 +169,9 @@ class KdsweepTrial(Trainable):
                         else:
                             result["reports"][trials[place]] = outcome.to_json()
                             epoch = outcome.epoch
+                    sys.stdout.flush()
+                    # Whatever the ledger has of an epoch, the experiment's folder has as well.
+                    here.deliver()
                     yield {**result, "epoch": epoch}
 
     def _describe(self, error: BaseException) -> dict[str, str]:
@@ -237,7 +249,11 @@ def die_with_parent() -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: TrialFolder) -> Iterator[None]:
-    """Hold the trial's folder, so that no worker of a killed driver still writes into it."""
+    """Hold the trial's folder while no worker of a killed driver is about to end there.
+
+    One that does not end, because it is cut off and does not know, is not waited for: behind the
+    fence of this attempt it can write nothing more.
+    """
     with folder.lock.open("w") as file:
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
@@ -246,9 +262,7 @@ def _alone_in(folder: TrialFolder) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise KdsweepError(
-                        f"{folder.path}: another process is training this trial\n"
-                        f"  try:     end it (it holds {folder.lock}), then kdsweep resume"
-                    ) from None
+                    _LOGGER.warning("an older attempt is still there; it can write nothing more")
+                    break
                 time.sleep(0.1)
         yield
