@@ -150,21 +150,35 @@ def state_of(experiment: Experiment) -> Sweep:
 
 
 def best_trial(experiment: Experiment) -> int:
-    """Return the number of the best trial that has left a student.
+    """Return the number of the best trial.
 
     Raises:
-        ExperimentError: There is none yet.
+        ExperimentError: There is none yet, or its student is not here.
     """
     sweep = state_of(experiment)
     for trial in sweep.candidates():
-        if (experiment.trial(trial.number).best / WEIGHTS).is_file():
+        if _has_student(experiment, trial.number):
             return trial.number
+        # Another one would be shipped under the name of the best.
+        there = (t.number for t in sweep.candidates() if _has_student(experiment, t.number))
+        number = next(there, None)
+        other = "" if number is None else f"; --trial {number} takes the best one that is here"
+        raise ExperimentError(
+            f"{experiment.path}: the weights of the best student, trial {trial.number} "
+            f"({trial.title}), are not here\n"
+            f"  missing: {experiment.trial(trial.number).best / WEIGHTS}\n"
+            f"  try:     bring its folder back{other}"
+        )
     too_costly = any(t.breaks_bound for t in sweep.trials.values())
     where = " within the sweep's constraints" if too_costly else ""
     raise ExperimentError(
         f"{experiment.path}: no trial has left a student{where} yet\n"
         f"  try:     kdsweep status {experiment.path} says how it stands"
     )
+
+
+def _has_student(experiment: Experiment, trial: int) -> bool:
+    return (experiment.trial(trial).best / WEIGHTS).is_file()
 
 
 def _of_folder(folder: Path) -> ChosenStudent:

@@ -373,6 +373,7 @@ class SweepSession:
             note(f"            {training_frames(data.facts['num_train'], unlabelled)} frames")
         if joined.dashboard is not None:
             note(f"dashboard:  {joined.dashboard}")
-            note("            it asks for a token, which `ray get-auth-token` prints")
+            if bridge.asks_for_token(joined.dashboard):
+                note("            it asks for a token, which `ray get-auth-token` prints")
         elif joined.problem is not None:
             note(f"warning: Ray's dashboard could not be started: {joined.problem}")

@@ -13,7 +13,7 @@ from kdsweep.config import JobList, Space, distinct_data
 from kdsweep.errors import ConfigError, MachineError
 from kdsweep.sweep.machine import check_folder, check_machine
 from kdsweep.sweep.progress import Progress
-from kdsweep.sweep.ray import cluster
+from kdsweep.sweep.ray import bridge, cluster
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.stages import Stages
 
@@ -79,9 +79,18 @@ class Start:
                 _look_for_data(space)
             connecting = cluster.start(machine, dashboard=self._dashboard, leave=self.is_leaving)
         self.stages.begin("Ray")
+        if address is not None:
+            # `ray start` asks for a token as soon as there is one; who joins has to say that it
+            # shows one, before Ray is imported.
+            stack.enter_context(bridge.environment(**bridge.token_mode()))
         importing = Thread(target=import_module, args=["kdsweep.sweep.ray.tune"], daemon=True)
         importing.start()
         joined = stack.enter_context(connecting)
+        if not joined.is_own and "UV_RUN_RECURSION_DEPTH" in os.environ:
+            self._progress.note(
+                "machines:   `uv run` does not reach the workers of a cluster: each machine trains "
+                "with the Python that its Ray was started with"
+            )
         # Ray has handlers of its own.
         self._interruption.install()
         importing.join()

@@ -16,7 +16,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-BRIDGE, NETWORK = "kdsbr", "10.77.13"
+# Test processes side by side have networks of their own.
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+BRIDGE, NETWORK = f"kdsbr{_PROCESS}", f"10.77.{13 + _PROCESS}"
 RAY = Path(sys.executable).with_name("ray")
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -63,7 +65,8 @@ class Host:
     ) -> None:
         self.name = f"host-{number}"
         self.address = f"{NETWORK}.{10 + number}"
-        self._link, self._space = f"kds{number}", f"kdsns{number}"
+        self._link = f"kds{_PROCESS}x{number}"
+        self._space = f"{self._link}ns"
         self.env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(

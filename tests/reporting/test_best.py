@@ -1,11 +1,13 @@
 """Whoever is asked for the best trial names the same one."""
 
+import pytest
 from experiments_on_disk import shown, write
 
-from kdsweep.deploy.choosing import best_trial
+from kdsweep.deploy.choosing import best_trial, choose_student
+from kdsweep.errors import ExperimentError
 from kdsweep.ledger import iter_ledger
 from kdsweep.ledger.events import decode_progress
-from kdsweep.ledger.layout import WEIGHTS
+from kdsweep.ledger.layout import CARD, WEIGHTS
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import (
     load,
@@ -59,6 +61,18 @@ def leave_students(experiment, sizes):
         folder = experiment.trial(number).best
         folder.mkdir(parents=True)
         (folder / WEIGHTS).write_bytes(bytes(size))
+
+
+def test_the_next_best_is_not_shipped_as_the_best(tmp_path, story):
+    experiment = write(tmp_path, equals(story))
+    leave_students(experiment, {0: 10, 2: 20})
+    with pytest.raises(ExperimentError, match="best student, trial 1") as caught:
+        best_trial(experiment)
+    assert "0001/best/student.safetensors" in str(caught.value)
+    assert "--trial 2 takes the best one that is here" in str(caught.value)
+    (experiment.trial(2).best / CARD).write_text("{}")
+    experiment.trial(2).job_yaml.write_text("{}")
+    assert choose_student(experiment.path, 2).folder.path.name == "0002"
 
 
 def test_of_equal_trials_everybody_names_the_smaller_student(tmp_path, story):

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kdsweep.user_folders import home_folder
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -28,6 +32,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray would pack the working directory of who uses `uv run`, data and all.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -45,6 +51,9 @@ TEMP = "RAY_TMPDIR"
 TOKEN_MODE = "RAY_AUTH_MODE"
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+
+# What Ray's log has where a token is missing or wrong.
+ASKS_FOR_TOKEN = "InvalidAuthToken"
 
 # -- files ----------------------------------------------------------------------------------------
 
@@ -75,6 +84,39 @@ def environment(**more: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def token_place() -> str | None:
+    """Return where Ray's token is on this machine; ``None`` if there is none."""
+    for name in (TOKEN, TOKEN_PATH):
+        if os.environ.get(name):
+            return name
+    home = home_folder()
+    path = None if home is None else home / HOME_TOKEN
+    return str(path) if path is not None and path.is_file() else None
+
+
+def token_mode() -> dict[str, str]:
+    """Return the variable that lets a client show its token; nothing where there is none."""
+    if token_place() is None or TOKEN_MODE in os.environ:
+        return {}
+    return {TOKEN_MODE: "token"}
+
+
+def asks_for_token(dashboard: str) -> bool:
+    """Return whether a dashboard shows nothing without Ray's token.
+
+    Args:
+        dashboard: Its address.
+    """
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{dashboard}/api/version", timeout=3):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except OSError:
+        return False
 
 
 def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:

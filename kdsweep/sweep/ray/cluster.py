@@ -108,7 +108,7 @@ def join(address: str, shared: Path, *, leave: Callable[[], bool] = never) -> It
     try:
         context = ray.init(address=address)
     except MachineError as error:
-        raise MachineError(f"no Ray cluster could be joined at {address}: {error}") from error
+        raise MachineError(_why_not_joined(address, error, ray.log)) from error
     with ExitStack() as stack:
         stack.callback(ray.leave)
         stack.callback(_disconnect)
@@ -131,6 +131,21 @@ def address_to_join(address: str | None) -> str | None:
     """
     found = address or os.environ.get(bridge.ADDRESS) or "local"
     return None if found == "local" else found
+
+
+def _why_not_joined(address: str, error: MachineError, log: Path | None) -> str:
+    text = f"no Ray cluster could be joined at {address}: {error}"
+    said = "" if log is None else log.read_text(encoding="utf-8", errors="replace")
+    if bridge.ASKS_FOR_TOKEN not in said:
+        return text
+    token = bridge.token_place()
+    shown = "has none" if token is None else f"shows that of {token}, which is another one"
+    return (
+        f"the Ray cluster at {address} asks for a token, and this machine {shown}\n"
+        f"  log:     {log}\n"
+        f"  try:     copy ~/{bridge.HOME_TOKEN} of the machine that runs `ray start --head` to the "
+        f"same place here; or {bridge.TOKEN_PATH}=FILE"
+    )
 
 
 def _knock(address: str) -> None:
