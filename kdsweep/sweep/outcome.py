@@ -35,6 +35,7 @@ class Outcome:
         gpu_hours: GPU-hours over all sessions.
         resume_command: What goes on with the sweep, if anything is left.
         notice: What is to be known about the scores.
+        asked_hours: In how many hours it was to end, if it was told.
     """
 
     experiment: Path | None
@@ -54,6 +55,7 @@ class Outcome:
     gpu_hours: float = 0.0
     resume_command: str | None = None
     notice: str | None = None
+    asked_hours: float | None = None
 
 
 def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
@@ -81,6 +83,7 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
         gpu_hours=sweep.gpu_hours(),
         resume_command=resume_command(experiment, sweep.paused) if sweep.has_work else None,
         notice=notice,
+        asked_hours=sweep.asked_hours,
     )
 
 
@@ -135,6 +138,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         "max_gpu_hours": "paused: the budget of GPU-hours is used up",
     }.get(outcome.reason, outcome.reason)
     spent = f"{duration(outcome.hours * 3600)}"
+    if outcome.asked_hours is not None:
+        spent += f" of {duration(outcome.asked_hours * 3600)}"
     if outcome.gpu_hours:
         spent += f", {outcome.gpu_hours:.2f} GPU-hours"
     lines = [f"{ending}: {', '.join(counts)}  ({spent})"]
