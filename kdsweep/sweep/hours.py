@@ -230,7 +230,8 @@ class _Choice:
         set_ = [key for key in ("trials", "train.epochs") if is_set(self._space, key)]
         what = f"{least} trials of {epochs} epochs"
         if controls := self._found.num_controls:
-            what += f" with {'their' if self._is_paired else controls} controls"
+            number = "their" if self._is_paired else str(controls)
+            what += f" with {number} control{'' if number == '1' else 's'}"
         return ConfigError(
             f"too few hours: {what}, the {'ones set' if set_ else 'least that makes a sweep'}, "
             f"take {duration(3600 * needed)} on this machine",
@@ -264,8 +265,9 @@ class _Choice:
 
     def _lines(self, space: Space, epochs: int, trials: int, students: int) -> Iterator[str]:
         found = self._found
-        controls = "" if not found.num_controls or self._is_paired else f", {found.num_controls}"
-        controls += " controls" if controls else ", each with its controls" * self._is_paired
+        controls = ", each with its controls" if self._is_paired else ""
+        if found.num_controls and not self._is_paired:
+            controls = f", {found.num_controls} control{'' if found.num_controls == 1 else 's'}"
         teachers = f", {students} students a teacher" if students > 1 else ""
         trained = f"{found.epochs[0]} to {epochs}" if self._has_range else str(epochs)
         yield (

@@ -33,7 +33,10 @@ def first_line(
         data: What is known of the data, for reports.
         num_trials: Search trials there will be.
         num_shared: Controls that stand for all trials with their student's architecture.
-        students_per_teacher, static_costs, equal_time, hours: As the line has them.
+        students_per_teacher: As the line has it.
+        static_costs: Likewise.
+        equal_time: Likewise.
+        hours: Likewise.
     """
     sweep = space.sweep
     train = space.jobs_to_check()[0].train

@@ -35,7 +35,6 @@ class Outcome:
         gpu_hours: GPU-hours over all sessions.
         resume_command: What goes on with the sweep, if anything is left.
         notice: What is to be known about the scores.
-        asked_hours: In how many hours it was to end, if it was told.
     """
 
     experiment: Path | None
@@ -55,7 +54,17 @@ class Outcome:
     gpu_hours: float = 0.0
     resume_command: str | None = None
     notice: str | None = None
-    asked_hours: float | None = None
+
+
+@dataclass(frozen=True)
+class HoursOutcome(Outcome):
+    """How a run of a sweep ended that was to end in a number of hours.
+
+    Attributes:
+        asked_hours: That number.
+    """
+
+    asked_hours: float = 0.0
 
 
 def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
@@ -65,7 +74,7 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
     controls = [trial for trial in sweep.trials.values() if trial.is_control]
     num_too_costly = sum(trial.breaks_bound for trial in search)
     fates = Counter(trial.state for trial in search)
-    return Outcome(
+    outcome = Outcome(
         experiment=experiment.path,
         exit_code=exit_code(sweep),
         reason=sweep.paused or ("broken off" if sweep.has_work else "done"),
@@ -83,8 +92,10 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
         gpu_hours=sweep.gpu_hours(),
         resume_command=resume_command(experiment, sweep.paused) if sweep.has_work else None,
         notice=notice,
-        asked_hours=sweep.asked_hours,
     )
+    if sweep.asked_hours is None:
+        return outcome
+    return HoursOutcome(**vars(outcome), asked_hours=sweep.asked_hours)
 
 
 def exit_code(sweep: Sweep) -> int:
@@ -138,7 +149,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         "max_gpu_hours": "paused: the budget of GPU-hours is used up",
     }.get(outcome.reason, outcome.reason)
     spent = f"{duration(outcome.hours * 3600)}"
-    if outcome.asked_hours is not None:
+    if isinstance(outcome, HoursOutcome):
         spent += f" of {duration(outcome.asked_hours * 3600)}"
     if outcome.gpu_hours:
         spent += f", {outcome.gpu_hours:.2f} GPU-hours"
