@@ -353,6 +353,10 @@ class Sweep:
             seconds += max(0.0, now - self.sessions[-1].end)
         return seconds / 3600
 
+    def used_hours(self, now: float | None = None) -> float:
+        """Wall-clock hours that count where it is to end in some: also those before its start."""
+        return self.hours(now) + self.header.hours.get("spent_s", 0.0) / 3600
+
     def slot_hours(self, now: float | None = None) -> float:
         """Hours that slots were held, summed over trials."""
         running = sum(self._unsettled(trial, now) for trial in self.running())

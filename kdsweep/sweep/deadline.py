@@ -226,7 +226,7 @@ class Deadline:
         hours = self._sweep.header.hours
         if not hours:
             return None
-        return 3600 * (share * hours["asked"] - self._sweep.hours(now)) - hours["spent_s"]
+        return 3600 * (share * hours["asked"] - self._sweep.used_hours(now))
 
     @property
     def _has_begun(self) -> bool:

@@ -62,9 +62,11 @@ class HoursOutcome(Outcome):
 
     Attributes:
         asked_hours: That number.
+        used_hours: Those of them that went by, measuring and starting among them.
     """
 
     asked_hours: float = 0.0
+    used_hours: float = 0.0
 
 
 def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
@@ -95,7 +97,8 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
     )
     if sweep.asked_hours is None:
         return outcome
-    return HoursOutcome(**vars(outcome), asked_hours=sweep.asked_hours)
+    hours = {"asked_hours": sweep.asked_hours, "used_hours": sweep.used_hours()}
+    return HoursOutcome(**vars(outcome), **hours)
 
 
 def exit_code(sweep: Sweep) -> int:
@@ -150,7 +153,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     }.get(outcome.reason, outcome.reason)
     spent = f"{duration(outcome.hours * 3600)}"
     if isinstance(outcome, HoursOutcome):
-        spent += f" of {duration(outcome.asked_hours * 3600)}"
+        spent = f"{duration(outcome.used_hours * 3600)} of {duration(outcome.asked_hours * 3600)}"
     if outcome.gpu_hours:
         spent += f", {outcome.gpu_hours:.2f} GPU-hours"
     lines = [f"{ending}: {', '.join(counts)}  ({spent})"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import io
 import random
+import re
 import time
 
 import pytest
 from plain_events import typed
+from rich.console import Console
 from simulation import Simulation, ended, make_space
 from step_costs import make_cost
 
@@ -16,6 +19,7 @@ from kdsweep.ledger import Ledger
 from kdsweep.ledger.events import Stop
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
+from kdsweep.reporting import read_status, render_status
 from kdsweep.sweep.deadline import Hours
 from kdsweep.sweep.forecast import Workload, needed_hours
 from kdsweep.sweep.outcome import exit_code, make_outcome, outcome_lines
@@ -231,3 +235,14 @@ def test_each_session_begins_something_however_short_it_is(tmp_path, monkeypatch
         sweep = simulation.session(asked=None, max_hours=session * 0.1).sweep
         epochs.append(sum(trial.epoch for trial in sweep.trials.values()))
     assert sorted(set(epochs)) == epochs
+
+
+def test_status_tells_how_many_trials_it_trained_in_how_much_of_its_hours(tmp_path, monkeypatch):
+    simulation = Timed(tmp_path, planned(1), monkeypatch, pace=2.0)
+    number = simulation.session().sweep.header.trials
+    seen = read_status(simulation.experiment.path)
+    assert seen.state == "done"
+    assert (seen.num_ended, seen.num_planned, seen.asked_hours) == (number, number, ASKED)
+    out = io.StringIO()
+    render_status(seen, Console(file=out, width=200))
+    assert re.search(rf"used: {number} trials in .* of 2.0 h", out.getvalue())
