@@ -97,8 +97,9 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
     )
     if sweep.asked_hours is None:
         return outcome
-    hours = {"asked_hours": sweep.asked_hours, "used_hours": sweep.used_hours()}
-    return HoursOutcome(**vars(outcome), **hours)
+    return HoursOutcome(
+        **vars(outcome), asked_hours=sweep.asked_hours, used_hours=sweep.used_hours()
+    )
 
 
 def exit_code(sweep: Sweep) -> int:
