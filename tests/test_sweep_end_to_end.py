@@ -163,6 +163,7 @@ def test_run_load_and_train_from_python(
     assert (training.folder / "best" / "student.safetensors").is_file()
 
 
+@pytest.mark.timeout(900)
 def test_a_sweep_of_so_many_hours_chooses_for_them_and_ends_in_them(
     tiny_data: Path, tmp_path: Path
 ) -> None:
