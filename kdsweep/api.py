@@ -63,6 +63,7 @@ def run(
     address: str | None = None,
     best_of: Sequence[str | Path] = (),
     priors: Sequence[str | Path] = (),
+    hours: float | None = None,
 ) -> Results:
     """Run a sweep to its end, quietly.
 
@@ -75,6 +76,8 @@ def run(
         best_of: Experiments whose three best settings are tried first.
         priors: Experiments whose trials the sampler begins with, where jobs and data match; as
             ``best_of`` where they do not.
+        hours: In which the sweep ends, from now on; it chooses epochs, students per teacher and
+            trials by that, but for what ``overrides`` sets.
 
     Returns:
         The tables; ``results.summary.state`` says whether the sweep came to its end.
@@ -98,6 +101,7 @@ def run(
         make_summary=sweep_summary,
         best_of=[Path(folder) for folder in best_of],
         priors=[Path(folder) for folder in priors],
+        hours=hours,
     )
     return load_results(_folder(outcome))
 
@@ -110,6 +114,7 @@ def plan(
     measure: bool = True,
     slots: int | None = None,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
+    hours: float | None = None,
 ) -> Preview:
     """Return what a sweep would train, and how long and how much memory that would take here.
 
@@ -124,20 +129,26 @@ def plan(
         slots: Trials at a time; as many as fit on this machine if left out.
         experiments: Folder that would get the experiment's folder; checkpoints are timed on its
             disk.
+        hours: In which it is to end; as for :func:`run`.
 
     Raises:
         KdsweepError: Bad input, or steps that could not be measured.
     """
     from kdsweep.config import Space, load_space
+    from kdsweep.sweep.hours import plan_hours
     from kdsweep.sweep.preview import preview
+    from kdsweep.sweep.run import existing
 
     if not isinstance(space, Space):
         space = load_space(space, overrides, data)
     elif overrides or data:
         raise ConfigError("data and overrides are for spaces that are not loaded yet")
-    folder = Path(experiments).absolute()
-    scratch = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    return preview(space, measure=measure, slots=slots, scratch=scratch)
+    scratch = existing(Path(experiments))
+    if hours is None:
+        return preview(space, measure=measure, slots=slots, scratch=scratch)
+    if not measure:
+        raise ConfigError("what fits into a number of hours is known by measured steps only")
+    return plan_hours(space, hours, slots=slots, scratch=scratch)[1]
 
 
 def resume(

@@ -161,3 +161,31 @@ def test_run_load_and_train_from_python(
     value = results.trials.set_index("number").loc[number, "value"]
     assert training.best.metrics["student/miou"] == pytest.approx(value)
     assert (training.folder / "best" / "student.safetensors").is_file()
+
+
+@pytest.mark.timeout(900)
+def test_a_sweep_of_so_many_hours_chooses_for_them_and_ends_in_them(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(json.dumps(make_space(tiny_data, tmp_path / "cache")))
+    out = tmp_path / "experiments"
+    arguments = ("run", file, "--out", out, "--json", "--set", "sweep.trials=3")
+    hopeless = start(*arguments, "--hours", "0.001")
+    hopeless.communicate()
+    assert hopeless.returncode == 2
+    assert not out.exists()
+
+    process = start(*arguments, "--hours", "0.5")
+    lines = [json.loads(line) for line in process.communicate()[0].splitlines()]
+    assert process.returncode == 0
+    notes = [line["text"].strip() for line in lines if line["event"] == "note"]
+    assert any("30 min: 3 trials of 4 epochs" in note for note in notes)
+    assert lines[-1]["reason"] == "done"
+    assert lines[-1]["asked_hours"] == 0.5
+    assert lines[-1]["hours"] < lines[-1]["used_hours"] <= 0.5 * 1.05
+    (experiment,) = (path for path in out.iterdir() if not path.is_symlink())
+    header, *_, last = read_plain(Experiment(experiment).ledger)
+    assert header["hours"]["asked"] == 0.5
+    assert header["students_per_teacher"] >= 1
+    assert last["event"] == "done"

@@ -98,5 +98,14 @@ AcceptData = Annotated[
         "--accept-changed-data", help="Go on where the data are not those that it was trained on."
     ),
 ]
+Hours = Annotated[
+    float | None,
+    typer.Option(
+        "--hours",
+        min=0,
+        help="End in so many hours: it chooses epochs, students per teacher and trials by that.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]

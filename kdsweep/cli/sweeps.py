@@ -16,6 +16,7 @@ from kdsweep.cli.options import (
     Address,
     Data,
     Experiment,
+    Hours,
     Json,
     Out,
     ProtocolName,
@@ -37,6 +38,7 @@ def run(
     space: SpaceFile,
     data: Data = None,
     set_: Set = None,
+    hours: Hours = None,
     out: Out = Path("experiments"),
     address: Address = None,
     best_of: Annotated[
@@ -68,8 +70,10 @@ def run(
             say_warning("a plan is for this machine; kdsweep plan --slots N tells it of others")
         if best_of or prior:
             Earlier(load_space(space, set_ or (), data or ()), best_of or (), prior or ())
-        plan(space, data, set_, out, as_json=as_json)
+        plan(space, data, set_, hours, out, as_json=as_json)
         return
+    if hours is not None and address is not None:
+        say_warning("--hours chooses trials for this machine; a cluster may take less time")
     loaded = load_space(space, set_ or (), data or ())
     outcome = run_sweep(
         loaded,
@@ -80,6 +84,7 @@ def run(
         make_summary=sweep_summary,
         best_of=best_of or (),
         priors=prior or (),
+        hours=hours,
     )
     _finish(outcome, quiet, as_json)
 
@@ -89,6 +94,7 @@ def plan(
     space: SpaceFile,
     data: Data = None,
     set_: Set = None,
+    hours: Hours = None,
     out: Out = Path("experiments"),
     slots: Annotated[
         int | None,
@@ -114,6 +120,7 @@ def plan(
             measure=measure,
             slots=slots,
             experiments=out,
+            hours=hours,
         )
     if as_json:
         print(json.dumps(found.to_json(), ensure_ascii=False))

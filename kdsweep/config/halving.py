@@ -20,23 +20,28 @@ class _Sweep(Protocol):
     def corners(self) -> Iterable[Job]: ...
 
 
-def grace_period(space: _Sweep) -> int:
+def grace_period(space: _Sweep, epochs: int | None = None) -> int:
     """Return the first rung of a space or job list, in epochs.
 
     Where the space says ``auto``: a ninth of the epochs of its longest job, and no earlier than
     the end of its learning rates' and losses' warm-up, before which a score is mostly chance.
+
+    Args:
+        space: What is searched.
+        epochs: Of its longest job, if they are to be others than it says.
     """
     if space.sweep.grace_period != AUTO:
         return space.sweep.grace_period
     if not space.sweep.stops_early:
         return 1
     jobs = list(space.corners())
-    epochs = max(job.train.epochs for job in jobs)
-    return max(1, round(epochs / _SHARE), *(min(_warmup(job), epochs) for job in jobs))
+    if epochs is None:
+        epochs = max(job.train.epochs for job in jobs)
+    return max(1, round(epochs / _SHARE), *(min(warmup_epochs(job), epochs) for job in jobs))
 
 
-def _warmup(job: Job) -> int:
-    """Epochs until a job's learning rates and distillation weights have warmed up."""
+def warmup_epochs(job: Job) -> int:
+    """Return after how many epochs learning rates and distillation weights have warmed up."""
     lengths = [job.train.warmup_epochs, job.train.student.warmup_epochs or 0.0]
     for term in job.distill.terms().values():
         ramp, warmup, _ = job.distill.course(term)

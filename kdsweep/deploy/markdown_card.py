@@ -326,6 +326,7 @@ def _limits(
             Stop.CONSTRAINT: "it costs more than its sweep allows",
             Stop.UNNEEDED: "its sweep had no more use for it",
             Stop.DATA: "its sweep went on with other data",
+            Stop.HOURS: "its sweep's hours were used",
             None: "it was still in training, or had been interrupted, when it was exported",
         }
         lines.append(

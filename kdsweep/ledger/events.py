@@ -47,6 +47,7 @@ class Stop(StrEnum):
     CONSTRAINT = "constraint"  # it costs more than the sweep allows
     UNNEEDED = "unneeded"  # a control, of which nobody is left to be compared with it
     DATA = "data"  # its data have changed; no epoch says so, the line of the new part does
+    HOURS = "hours"  # too few of its sweep's hours are left to come to the next rung
 
 
 class Failure(StrEnum):
@@ -97,12 +98,15 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
         select: Which epoch of a trial counts (:data:`~kdsweep.config.metrics.Select`), where that
             is not the best.
         until_settled: Whether each job gets seeds only until its gain is settled.
+        hours: Of a sweep that ends in so many hours those (``asked``), what had gone by before this
+            line (``spent_s``), and what steps were measured to take: ``start_s``, ``head_start_s``,
+            and by epoch ``teacher_s``, ``student_s``, ``control_s``, ``alone_s``.
     """
 
     left_out: ClassVar[frozenset[str]] = frozenset(
         {
             *("static_costs", "further_controls", "equal_time"),
-            *("miou_over", "protocol", "select", "until_settled"),
+            *("miou_over", "protocol", "select", "until_settled", "hours"),
         }
     )
 
@@ -130,10 +134,11 @@ class SweepEvent(Event, tag="sweep", kw_only=True, frozen=True):
     protocol: str = ""
     select: str = ""
     until_settled: bool = False
+    hours: dict[str, float] = {}
 
 
 class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):
-    """More trials were asked for; :class:`SweepEvent` has the fields."""
+    """More trials were asked for, whatever hours they take; :class:`SweepEvent` has the fields."""
 
     trials: int
     num_controls: int
@@ -155,6 +160,19 @@ class SettledEvent(Event, tag="settled", kw_only=True, frozen=True):
     seeds: int
     low: float
     high: float
+    trials: int
+    num_controls: int
+
+
+class HoursEvent(Event, tag="hours", kw_only=True, frozen=True):
+    """The hours of a sweep are used: it draws no more, and what has not ended does.
+
+    Attributes:
+        asked: How many it had.
+        trials, num_controls: As in :class:`SweepEvent`, without what was not drawn.
+    """
+
+    asked: float
     trials: int
     num_controls: int
 
@@ -430,6 +448,7 @@ _ALIKE = (
     SweepEvent,
     ExtendEvent,
     SettledEvent,
+    HoursEvent,
     PartEvent,
     PriorEvent,
     SessionEvent,

@@ -31,6 +31,7 @@ from kdsweep.ledger.events import (
     ExtendEvent,
     FailEvent,
     Failure,
+    HoursEvent,
     PartEvent,
     PauseEvent,
     PriorEvent,
@@ -167,6 +168,11 @@ class Sweep:
             each = 1 + len(self.header.further_controls)
             return self._num_controls_known + each * self.num_undrawn
         return max(self._num_controls_known, self.header.num_controls)
+
+    @property
+    def asked_hours(self) -> float | None:
+        """The hours in which it is to end, if it has a number of them."""
+        return self.header.hours.get("asked")
 
     @property
     def num_outdated(self) -> int:
@@ -347,6 +353,10 @@ class Sweep:
             seconds += max(0.0, now - self.sessions[-1].end)
         return seconds / 3600
 
+    def used_hours(self, now: float | None = None) -> float:
+        """Wall-clock hours that count where it is to end in some: also those before its start."""
+        return self.hours(now) + self.header.hours.get("spent_s", 0.0) / 3600
+
     def slot_hours(self, now: float | None = None) -> float:
         """Hours that slots were held, summed over trials."""
         running = sum(self._unsettled(trial, now) for trial in self.running())
@@ -390,12 +400,18 @@ class Sweep:
                 self.rungs = Rungs(event.grace_period, event.reduction_factor)
             case ExtendEvent():
                 self.header = msgspec.structs.replace(
-                    self.header, trials=event.trials, num_controls=event.num_controls
+                    self.header, trials=event.trials, num_controls=event.num_controls, hours={}
                 )
                 self.ending, self.is_extended = None, True
                 self._is_between = True
             case SettledEvent():
                 self.settled[event.job] = event
+                self.header = msgspec.structs.replace(
+                    self.header, trials=event.trials, num_controls=event.num_controls
+                )
+            case HoursEvent():
+                self._end_attempts(now)
+                self._stop_open(Stop.HOURS)
                 self.header = msgspec.structs.replace(
                     self.header, trials=event.trials, num_controls=event.num_controls
                 )
@@ -425,11 +441,14 @@ class Sweep:
         if self.sessions:
             self._end_attempts(self.sessions[-1].end)
 
+    def _stop_open(self, why: Stop) -> None:
+        for trial in self._open.values():
+            trial.state, trial.stop = State.STOPPED, why
+        self._open.clear()
+
     def _begin_part(self, event: PartEvent) -> None:
         self.interrupt()
-        for trial in self._open.values():
-            trial.state, trial.stop = State.STOPPED, Stop.DATA
-        self._open.clear()
+        self._stop_open(Stop.DATA)
         for trial in self.trials.values():
             trial.is_outdated = True
         self.settled.clear()

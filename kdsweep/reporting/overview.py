@@ -135,6 +135,10 @@ def _status_lines(seen: Status) -> list[str]:
 
 def _used(seen: Status) -> list[str]:
     parts = [formats.duration(seen.hours)]
+    if seen.asked_hours is not None and seen.used_hours is not None:
+        trials = formats.counted(seen.num_ended, "trial")
+        used = formats.duration(seen.used_hours)
+        parts[0] = f"{trials} in {used} of {formats.duration(seen.asked_hours)}"
     if seen.max_hours is not None:
         parts[0] += f" of {formats.duration(seen.max_hours)}"
     if seen.gpu_hours or seen.max_gpu_hours is not None:

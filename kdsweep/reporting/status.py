@@ -110,6 +110,8 @@ class Status(Record):
         front: The trials that no other beats in everything; empty for a single metric.
         data: Short names of its data; empty in old ledgers.
         num_outdated: Trials on data that have changed since, without controls.
+        asked_hours: In how many hours it is to end, if it was told.
+        used_hours: Those of them that went by, measuring and starting among them.
         hours, gpu_hours: Used so far, of all sessions.
         max_hours, max_gpu_hours: Budgets of the last session, or else the search space's.
         session: The process of the last session, or of one that is about to begin.
@@ -147,8 +149,10 @@ class Status(Record):
     front: tuple[Compromise, ...] = ()
     data: tuple[str, ...] = ()
     num_outdated: int = 0
+    asked_hours: float | None = None
+    used_hours: float | None = None
 
-    left_out_if_empty = frozenset({"data", "num_outdated"})
+    left_out_if_empty = frozenset({"data", "num_outdated", "asked_hours", "used_hours"})
 
     @property
     def num_ended(self) -> int:
@@ -263,6 +267,8 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         front=tuple(Compromise(t.number, t.label, t.point(sweep.metrics)) for t in sweep.front()),
         data=tuple(dict.fromkeys(name["short"] for name in sweep.data)),
         num_outdated=sweep.num_outdated,
+        asked_hours=sweep.asked_hours,
+        used_hours=None if sweep.asked_hours is None else sweep.used_hours(until),
     )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdsweep.config import JobList, Space
+from kdsweep.sweep.resources import Plan
 from kdsweep.training.step_cost import StepCost
+
+if TYPE_CHECKING:
+    from kdsweep.trial.machine import Machine
 
 MAX_STUDENTS = 8
 # One student more in a cohort has to save this share of a student's cost; it also makes a sampler
@@ -16,6 +20,8 @@ MAX_STUDENTS = 8
 WORTHWHILE = 0.05
 # What is left over is for the device's own context and for memory in pieces.
 USABLE_MEMORY = 0.9
+# More of them at once tell no more about what trials do to each other.
+_MAX_PROCESSES = 8
 
 
 def choose_students_per_teacher(
@@ -87,6 +93,24 @@ def decide_students_per_teacher(
 
 def _fits(cost: StepCost, students: int, memory_bytes: int | None) -> bool:
     return memory_bytes is None or cost.memory_bytes(students) <= USABLE_MEMORY * memory_bytes
+
+
+def num_processes(machine: Machine, resources: Plan) -> int:
+    """Return how many trials share what one of them trains on."""
+    if resources.gpus_per_trial:
+        sharing = math.floor(1 / resources.gpus_per_trial + 1e-6)
+        return max(1, min(resources.slots, sharing, _MAX_PROCESSES))
+    here = max(1, machine.cpus // resources.cpus_per_trial)
+    return min(resources.slots, here, _MAX_PROCESSES)
+
+
+def cohort_memory(machine: Machine, resources: Plan) -> int | None:
+    """Return the memory in bytes that one cohort may have; ``None`` if that is not known."""
+    if resources.gpus_per_trial:
+        return int(machine.gpu_bytes * min(1.0, resources.gpus_per_trial))
+    if machine.memory_bytes is None:
+        return None
+    return machine.memory_bytes // num_processes(machine, resources)
 
 
 def num_heads(space: Space | JobList, students: int) -> int:

@@ -13,6 +13,7 @@ from kdsweep.ledger.at_random import names_at_random, random_note
 from kdsweep.ledger.events import (
     EpochEvent,
     FailEvent,
+    HoursEvent,
     RejectedEvent,
     SettledEvent,
     StartEvent,
@@ -27,6 +28,7 @@ _ENDINGS: dict[str, str] = {
     Stop.COMPLETE: "complete",
     Stop.CONSTRAINT: "costs more than allowed",
     Stop.UNNEEDED: "no longer needed",
+    Stop.HOURS: "ended: too few hours are left for its next rung",
 }
 
 
@@ -51,6 +53,9 @@ def event_line(sweep: Sweep, event: Event) -> str | None:
         return f"{line}  {word} ({ended} of {sweep.num_trials} trials{and_controls} ended)"
     if isinstance(event, SettledEvent):
         return f"{event.job}  settled after {event.seeds} seeds: {event.verdict}; no further seeds"
+    if isinstance(event, HoursEvent):
+        number = sum(not trial.is_control for trial in sweep.trials.values())
+        return f"no time is left for another trial: the sweep ends with {number}"
     if isinstance(event, RejectedEvent):
         return _rejected_line(sweep, event)
     if isinstance(event, TrialEvent) and event.at_random:

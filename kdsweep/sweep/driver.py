@@ -21,8 +21,6 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from kdsweep.config import Job, JobList, Space
-from kdsweep.config.halving import grace_period
-from kdsweep.config.metrics import BEST, LABELLED
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.ledger.events import (
@@ -30,7 +28,7 @@ from kdsweep.ledger.events import (
     EpochEvent,
     FailEvent,
     Failure,
-    PartEvent,
+    HoursEvent,
     PauseEvent,
     PriorEvent,
     SessionEvent,
@@ -41,14 +39,16 @@ from kdsweep.ledger.events import (
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State, Trial
 from kdsweep.sweep.attempt import Attempt, Task
+from kdsweep.sweep.deadline import HOURS, Deadline, Hours
 from kdsweep.sweep.drawing import Drawing
 from kdsweep.sweep.equal_time import EqualTime
 from kdsweep.sweep.feasibility import Costs, Feasibility
+from kdsweep.sweep.opening import first_line, new_part
 from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.schedulers import make_scheduler
 from kdsweep.sweep.settling import newly_settled
 from kdsweep.sweep.study import Study
-from kdsweep.sweep.sweep_data import SweepData, shorts
+from kdsweep.sweep.sweep_data import SweepData
 from kdsweep.training.report import EpochReport
 
 # An error leaves the process in a state that nobody knows, so the next trial gets a new one.
@@ -78,6 +78,7 @@ class Driver:
             one that goes on has them in its ledger.
         equal_time: What controls of equal time go by, in a new sweep with such; likewise.
         priors: Trials of earlier sweeps, in a new sweep; likewise.
+        hours: In which a new sweep is to end; likewise.
         clock: Source of Unix time.
 
     Attributes:
@@ -101,11 +102,13 @@ class Driver:
         static_costs: Costs | None = None,
         equal_time: EqualTime | None = None,
         priors: Sequence[PriorEvent] = (),
+        hours: Hours | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._students_per_teacher = students_per_teacher
         self._equal_time = equal_time or {}
         self._priors = priors
+        self._hours = hours
         self.space = space
         self.experiment = experiment
         self.plan = plan
@@ -115,6 +118,7 @@ class Driver:
         self._ledger = ledger
         self.listeners: list[Listener] = []
         self._max_hours = max_hours
+        self._deadline = Deadline(self.sweep, max_hours)
         self._max_gpu_hours = max_gpu_hours
         self._clock = clock
         self._active: dict[int, Attempt] = {}
@@ -122,8 +126,7 @@ class Driver:
         # Old checkpoints are deleted in the background: a big folder takes longer than a decision.
         self._cleaner = ThreadPoolExecutor(1, "kdsweep-cleaner")
         for event in ledger.replay():
-            self.sweep.apply(event)
-            self.study.apply(event)
+            self._take_in(event)
         self._static_costs = self.sweep.header.static_costs or static_costs or {}
         feasibility = Feasibility(space, self._static_costs)
         self._num_points = feasibility.num_points(space.sweep.trials)
@@ -144,9 +147,9 @@ class Driver:
         """
         data = self._data = SweepData.of(prepared)
         if self.sweep.is_new:
-            self._write_header(data.facts)
+            self._emit(self._header(data.facts))
         elif differences:
-            self._begin_part(data, differences)
+            self._emit(new_part(self.space, self.sweep, data, differences))
         # A driver that was killed in between has written some.
         for prior in self._priors[len(self.sweep.priors) :]:
             self._emit(prior)
@@ -172,11 +175,28 @@ class Driver:
 
     def end(self) -> None:
         """Write the line that closes this session, and finish what runs in the background."""
+        if self.sweep.has_work and self.pausing == HOURS:
+            self._end_hours()
         if not self.sweep.has_work:
             self._emit(DoneEvent())
         elif self.pausing is not None:
             self._emit(PauseEvent(reason=self.pausing))
         self._cleaner.shutdown(wait=True)
+
+    def _end_hours(self) -> None:
+        """Write that no time is left, which ends what has not ended."""
+        sweep = self.sweep
+        left = [trial for trial in sweep.trials.values() if not trial.state.is_final]
+        paired = sweep.num_undrawn * self.space.sweep.num_paired
+        self._emit(
+            HoursEvent(
+                asked=sweep.asked_hours or 0.0,
+                trials=sweep.header.trials - sweep.num_undrawn,
+                num_controls=sweep.header.num_controls - paired,
+            )
+        )
+        for trial in left:
+            self._drop_checkpoints(trial)
 
     def pause(self, reason: str) -> None:
         """Hand out nothing more; the first reason stays."""
@@ -186,8 +206,8 @@ class Driver:
     def check_budgets(self) -> None:
         """Pause if a budget is used up."""
         now = self._clock()
-        if self._max_hours is not None and self.sweep.hours(now) >= self._max_hours:
-            self.pause("max_hours")
+        if (used_up := self._deadline.is_over(now)) is not None:
+            self.pause(used_up)
         if self._max_gpu_hours is not None and self.sweep.gpu_hours(now) >= self._max_gpu_hours:
             self.pause("max_gpu_hours")
 
@@ -214,10 +234,10 @@ class Driver:
         for event in newly_settled(self.space, self.sweep):
             self._emit(event)
         trials = self.sweep.next_waiting(except_for=self._active)
-        if not trials and self.sweep.num_undrawn > 0:
+        if not trials and self.sweep.num_undrawn > 0 and self._has_time():
             self._drawing.draw_cohort()
             trials = self.sweep.next_waiting(except_for=self._active)
-        if not trials:
+        if not trials or not self._has_time(trials):
             return None
         trials.sort(key=lambda trial: (trial.is_control, trial.number))
         first = trials[0]
@@ -238,6 +258,13 @@ class Driver:
         )
         self._active[attempt.cohort] = attempt
         return attempt
+
+    def _has_time(self, trials: Sequence[Trial] = ()) -> bool:
+        """Whether there is time for an attempt; if nothing runs that could make room, pause."""
+        lacking = self._deadline.forbids(self._clock(), trials)
+        if lacking is not None and not self._active:
+            self.pause(lacking)
+        return lacking is None
 
     def started(self, attempt: Attempt) -> None:
         """A worker begins with an attempt."""
@@ -354,7 +381,8 @@ class Driver:
                 metrics=plain["metrics"],
                 classes=plain["classes"],
                 seconds=plain["seconds"],
-                stop=self._verdict(trial, report.epoch, value, costs),
+                stop=self._verdict(trial, report.epoch, value, costs)
+                or self._lack_of_time(trial, report.epoch),
             )
         )
 
@@ -385,6 +413,9 @@ class Driver:
         scheduler = make_scheduler(sweep.scheduler, self.sweep.rungs, sweep.objectives)
         is_weak = scheduler.should_stop(trial.number, epoch, value, further)
         return Stop.EARLY if is_weak else None
+
+    def _lack_of_time(self, trial: Trial, epoch: int) -> Stop | None:
+        return Stop.HOURS if self._deadline.ends(trial, epoch, self._clock()) else None
 
     def _fail(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
         """The whole attempt has failed, whoever's fault it was."""
@@ -437,62 +468,28 @@ class Driver:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def _write_header(self, data: dict[str, Any]) -> None:
-        sweep = self.space.sweep
-        num_trials = self._num_points
-        train = self.space.jobs_to_check()[0].train
-        self._emit(
-            SweepEvent(
-                name=self.space.name,
-                metric=sweep.score,
-                metrics=[objective.key for objective in sweep.objectives],
-                constraints=sweep.bounds,
-                static_costs={key: dict(costs) for key, costs in self._static_costs.items()},
-                sampler=sweep.sampler,
-                scheduler=sweep.scheduler,
-                grace_period=grace_period(self.space),
-                reduction_factor=sweep.reduction_factor,
-                epochs=max(job.train.epochs for job in self.space.corners()),
-                seed=sweep.seed,
-                trials=num_trials,
-                controls=sweep.controls,
-                num_controls=num_trials * sweep.num_paired or self._drawing.num_shared,
-                further_controls=list(sweep.further_controls),
-                equal_time={name: dict(found) for name, found in self._equal_time.items()},
-                students_per_teacher=self._students_per_teacher,
-                data=data,
-                miou_over=LABELLED,
-                protocol=train.validate_at,
-                select="" if train.select == BEST else train.select,
-                until_settled=self.space.until_settled,
-            )
-        )
-
-    def _begin_part(self, data: SweepData, differences: Sequence[str]) -> None:
-        sweep = self.sweep
-        replaced = [t for t in sweep.trials.values() if not t.state.is_final]
-        num_search = sum(not trial.is_control for trial in replaced)
-        shared = sum(t.is_control and not t.is_outdated for t in sweep.trials.values())
-        is_paired = sweep.header.controls == "paired"
-        num_paired = num_search * self.space.sweep.num_paired
-        self._emit(
-            PartEvent(
-                trials=sweep.header.trials + num_search,
-                num_controls=sweep.header.num_controls + (num_paired if is_paired else shared),
-                num_trials=sum(not trial.is_control for trial in sweep.trials.values()),
-                data=data.facts,
-                before=shorts(sweep.data),
-                now=data.shorts,
-                differences=list(differences),
-            )
+    def _header(self, data: Mapping[str, Any]) -> SweepEvent:
+        return first_line(
+            self.space,
+            data,
+            num_trials=self._num_points,
+            num_shared=self._drawing.num_shared,
+            students_per_teacher=self._students_per_teacher,
+            static_costs=self._static_costs,
+            equal_time=self._equal_time,
+            hours={} if self._hours is None else self._hours.to_header(self._clock()),
         )
 
     def _emit(self, event: Event) -> None:
         written = self._ledger.append(event)
-        self.sweep.apply(written)
-        self.study.apply(written)
+        self._take_in(written)
         for listener in self.listeners:
             listener.event(self.sweep, written)
+
+    def _take_in(self, event: Event) -> None:
+        self.sweep.apply(event)
+        self.study.apply(event)
+        self._deadline.pace.apply(event)
 
     def _drop_checkpoints(self, trial: Trial) -> None:
         """Delete what a trial that has ended would have resumed from; its best student stays.

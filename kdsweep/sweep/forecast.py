@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -82,18 +82,72 @@ def foresee(work: Workload, cost: StepCost, *, students: int, asha: bool) -> Eff
         students: Students per teacher.
         asha: Whether ASHA stops trials.
     """
+    plays, longer = _played(work, cost, students, asha)
+    return Effort(
+        hours=longer * statistics.fmean(play.hours for play in plays),
+        slot_hours=longer * statistics.fmean(play.slot_hours for play in plays),
+        epochs_share=statistics.fmean(play.epochs_share for play in plays),
+    )
+
+
+def needed_hours(work: Workload, cost: StepCost, *, students: int, asha: bool) -> float:
+    """Return the hours of a sweep that begins no cohort which might not end in them.
+
+    Args:
+        work: What is asked for.
+        cost: Steps of a job.
+        students: Students per teacher.
+        asha: Whether ASHA stops trials.
+    """
+    plays, longer = _played(work, cost, students, asha)
+    return statistics.fmean(play.needed + (longer - 1) * play.hours for play in plays)
+
+
+def first_epoch_s(cost: StepCost, students: int, controls: int, head_start_epochs: int) -> float:
+    """Return what a cohort's first epoch takes on top of the others: its start."""
+    # A teacher with all its students, and controls, is so many single networks.
+    head_start_s = head_start_epochs * cost.head_start_epoch_s
+    return cost.start_s * (1 + students + controls) / 2 + head_start_s
+
+
+def segments(
+    stops: Sequence[int], students: int, reduction_factor: int
+) -> Iterator[tuple[int, int]]:
+    """Return how a cohort trains if its trials are about as good as others: epochs, and students.
+
+    Args:
+        stops: Epochs at which trials are judged, the end among them, in order.
+        students: With which it begins.
+        reduction_factor: At each stop about one in this many goes on.
+    """
+    epoch = 0
+    for stop in stops:
+        yield stop - epoch, students
+        epoch, students = stop, math.ceil(students / reduction_factor)
+
+
+def _played(
+    work: Workload, cost: StepCost, students: int, asha: bool
+) -> tuple[list[_Course], float]:
+    """Return some courses that a sweep may take, and by how much it is longer than these."""
     most = max(_NUM_PLAYED_TRIALS, _ROUNDS_PLAYED * work.slots * students)
     played = replace(work, num_trials=min(work.num_trials, most))
     num_plays = 1
     if asha:
         num_plays = max(1, min(_NUM_PLAYS, _NUM_PLAYED_TRIALS // work.num_trials))
     plays = [_Play(played, cost, students, asha, seed).run() for seed in range(num_plays)]
-    longer = work.num_trials / played.num_trials
-    return Effort(
-        hours=longer * statistics.fmean(play.hours for play in plays),
-        slot_hours=longer * statistics.fmean(play.slot_hours for play in plays),
-        epochs_share=statistics.fmean(play.epochs_share for play in plays),
-    )
+    return plays, work.num_trials / played.num_trials
+
+
+@dataclass(frozen=True)
+class _Course(Effort):
+    """What a sweep took.
+
+    Attributes:
+        needed: Hours from the first trial's start to the end that the last one might have had.
+    """
+
+    needed: float
 
 
 class _Play:
@@ -111,12 +165,12 @@ class _Play:
         self._random = random.Random(seed)
         self._num_epochs = 0
 
-    def run(self) -> Effort:
+    def run(self) -> _Course:
         """Play it to its end."""
         waiting = self._attempts()
         # When which attempt comes to its next stop; the number keeps equal times in order.
         running: list[tuple[float, int, Iterator[float]]] = []
-        now = busy = 0.0
+        now = busy = begun = 0.0
         number = 0
         while True:
             while len(running) < self._work.slots:
@@ -124,6 +178,7 @@ class _Play:
                 if attempt is None:
                     break
                 number += 1
+                begun = now
                 heapq.heappush(running, (now, number, attempt))
             if not running:
                 break
@@ -133,7 +188,22 @@ class _Play:
                 busy += seconds
                 heapq.heappush(running, (now + seconds, order, attempt))
         all_epochs = self._work.num_trials * self._work.epochs
-        return Effort(now / 3600, busy / 3600, self._num_epochs / all_epochs)
+        needed = max(now, begun + self._longest_s())
+        return _Course(now / 3600, busy / 3600, self._num_epochs / all_epochs, needed / 3600)
+
+    def _longest_s(self) -> float:
+        """What a cohort takes that halving treats no worse than others, and one trial ends."""
+        work, cost = self._work, self._cost
+        students = min(self._students, work.num_trials)
+        controls = work.riding(students)
+        seconds = first_epoch_s(cost, students, controls, work.head_start_epochs)
+        parts = segments(list(self._stops_at()), students, work.reduction_factor)
+        return seconds + sum(epochs * self._epoch_s(heads) for epochs, heads in parts)
+
+    def _epoch_s(self, students: int) -> float:
+        cost = self._cost
+        riding_s = self._work.riding(students) * cost.control_epoch_s
+        return cost.teacher_epoch_s + students * cost.student_epoch_s + riding_s
 
     def _attempts(self) -> Iterator[Iterator[float]]:
         """Return what is handed out, in order."""
@@ -153,15 +223,12 @@ class _Play:
         work, cost = self._work, self._cost
         # Each by its luck alone.
         values = {trial: self._random.random() for trial in trials}
-        # A teacher with all its students, and controls, is so many single networks.
-        yield cost.start_s * (1 + len(trials) + work.riding(len(trials))) / 2
+        yield first_epoch_s(cost, len(trials), work.riding(len(trials)), 0)
         if work.head_start_epochs:
             yield work.head_start_epochs * cost.head_start_epoch_s
         epoch = 0
         for stop in self._stops_at():
-            epoch_s = cost.teacher_epoch_s + len(values) * cost.student_epoch_s
-            epoch_s += work.riding(len(values)) * cost.control_epoch_s
-            yield (stop - epoch) * epoch_s
+            yield (stop - epoch) * self._epoch_s(len(values))
             self._num_epochs += (stop - epoch) * len(values)
             epoch = stop
             if epoch == work.epochs:

@@ -56,6 +56,19 @@ class Outcome:
     notice: str | None = None
 
 
+@dataclass(frozen=True)
+class HoursOutcome(Outcome):
+    """How a run of a sweep ended that was to end in a number of hours.
+
+    Attributes:
+        asked_hours: That number.
+        used_hours: Those of them that went by, measuring and starting among them.
+    """
+
+    asked_hours: float = 0.0
+    used_hours: float = 0.0
+
+
 def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None) -> Outcome:
     """How a sweep stands at the end of a session."""
     best = sweep.best()
@@ -63,7 +76,7 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
     controls = [trial for trial in sweep.trials.values() if trial.is_control]
     num_too_costly = sum(trial.breaks_bound for trial in search)
     fates = Counter(trial.state for trial in search)
-    return Outcome(
+    outcome = Outcome(
         experiment=experiment.path,
         exit_code=exit_code(sweep),
         reason=sweep.paused or ("broken off" if sweep.has_work else "done"),
@@ -81,6 +94,11 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
         gpu_hours=sweep.gpu_hours(),
         resume_command=resume_command(experiment, sweep.paused) if sweep.has_work else None,
         notice=notice,
+    )
+    if sweep.asked_hours is None:
+        return outcome
+    return HoursOutcome(
+        **vars(outcome), asked_hours=sweep.asked_hours, used_hours=sweep.used_hours()
     )
 
 
@@ -135,6 +153,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         "max_gpu_hours": "paused: the budget of GPU-hours is used up",
     }.get(outcome.reason, outcome.reason)
     spent = f"{duration(outcome.hours * 3600)}"
+    if isinstance(outcome, HoursOutcome):
+        spent = f"{duration(outcome.used_hours * 3600)} of {duration(outcome.asked_hours * 3600)}"
     if outcome.gpu_hours:
         spent += f", {outcome.gpu_hours:.2f} GPU-hours"
     lines = [f"{ending}: {', '.join(counts)}  ({spent})"]

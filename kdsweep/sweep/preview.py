@@ -15,9 +15,11 @@ from kdsweep.errors import ConfigError
 from kdsweep.sweep.cohort_size import (
     USABLE_MEMORY,
     choose_students_per_teacher,
+    cohort_memory,
     have_one_control,
     most_students,
     num_heads,
+    num_processes,
 )
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.forecast import Effort, Workload, foresee, rungs
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
     from kdsweep.training.step_cost import StepCost
     from kdsweep.trial.gpu_memory import PackedTrials
     from kdsweep.trial.machine import Machine
-
-# More of them at once tell no more about what trials do to each other.
-_MAX_PROCESSES = 8
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,8 @@ class Preview:
         estimates: By the number of students per teacher; empty likewise.
         packed: The largest job on a GPU, as often as it is to train there; ``None`` without one.
         notes: What else should be known.
+        hours: In which it is to end, if it was planned for so many.
+        hours_lines: What was chosen for them and why.
     """
 
     space: Space
@@ -128,6 +129,8 @@ class Preview:
     estimates: tuple[Estimate, ...]
     packed: PackedTrials | None
     notes: tuple[str, ...]
+    hours: float | None = None
+    hours_lines: tuple[str, ...] = ()
 
     @property
     def expected(self) -> tuple[Effort, Effort] | None:
@@ -154,6 +157,7 @@ class Preview:
             "rungs": list(self.rungs),
             "reduction_factor": sweep.reduction_factor,
             "students_per_teacher": sweep.students_per_teacher,
+            **({} if self.hours is None else {"hours": self.hours, "why": list(self.hours_lines)}),
             "max_hours": sweep.max_hours,
             "max_gpu_hours": sweep.max_gpu_hours,
             "data": [asdict(row) for row in self.data],
@@ -193,7 +197,12 @@ class Preview:
 
 
 def preview(
-    space: Space, *, measure: bool = True, slots: int | None = None, scratch: Path | None = None
+    space: Space,
+    *,
+    measure: bool = True,
+    slots: int | None = None,
+    scratch: Path | None = None,
+    costs: Sequence[StepCost] = (),
 ) -> Preview:
     """Say what a search space would train, and what that would take on this machine.
 
@@ -203,6 +212,7 @@ def preview(
             nothing is said of hours and memory.
         slots: Trials at a time; as many as fit on this machine if left out.
         scratch: Folder that checkpoints are written to, to time them; they are deleted again.
+        costs: Steps of the smallest and the largest job, where they were measured before.
 
     Raises:
         ConfigError: The space says something that is not allowed.
@@ -257,7 +267,7 @@ def preview(
     longest = max(corners, key=lambda job: job.train.epochs)
     samples: tuple[Sample, ...] = ()
     if measure:
-        jobs, costs = _measured(space, corners, machine, resources, scratch)
+        jobs, costs = _measured(space, corners, machine, resources, scratch, costs)
         samples = tuple(Sample(job, work(job), cost) for job, cost in zip(jobs, costs, strict=True))
     estimates = _estimates(space, num_trials, samples, machine, resources)
     packed = _packed(space, corners, samples, estimates, machine, resources)
@@ -328,13 +338,16 @@ def _measured(
     machine: Machine,
     resources: Plan,
     scratch: Path | None,
-) -> tuple[tuple[Job, Job], list[StepCost]]:
+    known: Sequence[StepCost],
+) -> tuple[tuple[Job, Job], Sequence[StepCost]]:
     """Smallest and largest job, and what their steps cost."""
     from kdsweep.trial import check_job
     from kdsweep.trial.extremes import smallest_and_largest
     from kdsweep.trial.parallel_timing import measure_in_parallel
 
     jobs = smallest_and_largest(corners)
+    if known:
+        return jobs, known
     try:
         for job in jobs:
             check_job(job)
@@ -343,21 +356,12 @@ def _measured(
     differ = jobs[0].model_dump() != jobs[1].model_dump()
     costs = measure_in_parallel(
         jobs if differ else jobs[:1],
-        _num_processes(machine, resources),
+        num_processes(machine, resources),
         device=resources.device,
         num_threads=resources.cpus_per_trial,
         scratch=scratch,
     )
     return jobs, costs if differ else [*costs, *costs]
-
-
-def _num_processes(machine: Machine, resources: Plan) -> int:
-    """Trials that share what one of them trains on."""
-    if resources.gpus_per_trial:
-        sharing = math.floor(1 / resources.gpus_per_trial + 1e-6)
-        return max(1, min(resources.slots, sharing, _MAX_PROCESSES))
-    here = max(1, machine.cpus // resources.cpus_per_trial)
-    return min(resources.slots, here, _MAX_PROCESSES)
 
 
 def _packed(
@@ -387,15 +391,6 @@ def _packed(
     return packed if asked is None else packed.as_measured(asked.memory_bytes[1])
 
 
-def _cohort_memory(machine: Machine, resources: Plan) -> int | None:
-    """Memory that one cohort may have."""
-    if resources.gpus_per_trial:
-        return int(machine.gpu_bytes * min(1.0, resources.gpus_per_trial))
-    if machine.memory_bytes is None:
-        return None
-    return machine.memory_bytes // _num_processes(machine, resources)
-
-
 def _estimates(
     space: Space,
     num_trials: int,
@@ -412,7 +407,7 @@ def _estimates(
             largest.cost,
             num_trials,
             resources.slots,
-            _cohort_memory(machine, resources),
+            cohort_memory(machine, resources),
             riding=partial(space.sweep.num_riding, one_control=have_one_control(space)),
         ),
         largest.most_students or possible,
@@ -482,7 +477,7 @@ def _notes(
         )
     if any(sample.most_students == 1 for sample in samples):
         yield "mutual learning: a teacher that learns from its student has one student only"
-    room = _cohort_memory(machine, resources)
+    room = cohort_memory(machine, resources)
     needed = asked.memory_bytes[1]
     if packed is None and room is not None and needed > USABLE_MEMORY * room:
         yield (

@@ -19,6 +19,10 @@ _NAME = 40  # terminal cells that a range's name has before the values give way
 def show_preview(preview: Preview, console: Console) -> None:
     """Print what would be trained, and what it would take."""
     _show_sweep(preview, console)
+    for line in preview.hours_lines:
+        _say(console, line, "bold" if line == preview.hours_lines[0] else "")
+    if preview.hours_lines:
+        console.print()
     _show_ranges(preview, console)
     _show_cohorts(preview, console)
     if preview.samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.ledger.events import ExtendEvent
 from kdsweep.ledger.provenance import environment
 from kdsweep.ledger.state import Sweep
+from kdsweep.sweep.deadline import Hours
 from kdsweep.sweep.earlier import Earlier
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.machine import check_folder
@@ -38,6 +40,7 @@ def run_sweep(
     accept_changed_data: bool = False,
     best_of: Sequence[Path] = (),
     priors: Sequence[Path] = (),
+    hours: float | None = None,
 ) -> Outcome:
     """Run a search space from the start, in a new experiment.
 
@@ -55,6 +58,8 @@ def run_sweep(
         best_of: Experiments whose best settings are tried first.
         priors: Experiments whose trials the sampler begins with, as far as this space can draw them
             on the same data; of others the best settings are tried first.
+        hours: In which the sweep is to end, from now on; it chooses epochs, students per teacher
+            and trials by that.
 
     Returns:
         How it ended; an interrupted or paused sweep is no error.
@@ -70,7 +75,12 @@ def run_sweep(
             was made.
         KdsweepError: The sweep broke off; it can be resumed.
     """
+    began = time.time()
     command = sys.argv if command is None else command
+    shown = progress if isinstance(progress, Progress) else make_progress(progress)
+    budget = None
+    if hours is not None and isinstance(space, Space):
+        space, budget = _planned(space, hours, began, Path(experiments), shown)
     earlier = None
     if isinstance(space, Space) and (best_of or priors):
         earlier = Earlier(space, best_of, priors)
@@ -86,7 +96,6 @@ def run_sweep(
         write_json(experiment.environment_json, environment(command, seeds))
         return experiment
 
-    shown = progress if isinstance(progress, Progress) else make_progress(progress)
     session = SweepSession(
         space,
         shown,
@@ -100,8 +109,28 @@ def run_sweep(
         source=_source(space),
         accept_changed_data=accept_changed_data,
         earlier=earlier,
+        hours=budget,
     )
     return session.run(create)
+
+
+def _planned(
+    space: Space, hours: float, began: float, experiments: Path, shown: Progress
+) -> tuple[Space, Hours]:
+    """The space with what fits into so many hours, and these."""
+    from kdsweep.sweep.hours import plan_hours
+
+    shown.note("hours:      measuring a few steps")
+    chosen, _ = plan_hours(space, hours, scratch=existing(experiments))
+    for number, line in enumerate(chosen.lines):
+        shown.note(f"{'' if number else 'hours:':12}{line}")
+    return chosen.space, Hours(hours, began, chosen.seconds)
+
+
+def existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one around it that is there."""
+    folder = folder.absolute()
+    return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
 
 
 def resume_sweep(

@@ -21,6 +21,7 @@ from kdsweep.sweep.cohort_size import (
     decide_students_per_teacher,
     num_heads,
 )
+from kdsweep.sweep.deadline import HOURS, Hours
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.earlier import Earlier, kept_observations
 from kdsweep.sweep.equal_time import decide_equal_time, what_to_measure
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 # signal's sender seldom waits long (Docker 10 s, SLURM 30 s); a budget can wait for an epoch.
 GRACE_SECONDS = {"sigint": 3.0, "sigterm": 3.0, "sighup": 3.0}
 GRACE_SECONDS |= {"max_hours": 600.0, "max_gpu_hours": 600.0}
+# Past its hours and some a sweep waits no longer.
+GRACE_SECONDS |= {HOURS: 3.0}
 
 
 class SweepSession:
@@ -67,6 +70,7 @@ class SweepSession:
         source: The experiment whose jobs are confirmed, if they are.
         accept_changed_data: Whether to go on where the data are not those of before.
         earlier: What a new sweep takes from earlier ones.
+        hours: In which a new sweep is to end.
     """
 
     def __init__(
@@ -86,11 +90,13 @@ class SweepSession:
         source: Experiment | None = None,
         accept_changed_data: bool = False,
         earlier: Earlier | None = None,
+        hours: Hours | None = None,
     ) -> None:
         self._space = space
         self._source = source
         self._accepts = accept_changed_data
         self._earlier = earlier
+        self._hours = hours
         self._make_summary = make_summary
         self._progress = progress
         self._command = shlex.join(mask_secrets(command))
@@ -221,6 +227,7 @@ class SweepSession:
                     static_costs=static_costs,
                     equal_time=decide_equal_time(*decided),
                     priors=kept_observations(experiment),
+                    hours=self._hours,
                 )
                 driver.listeners.append(self._progress)
                 for listener in self._recorders(driver, experiment):

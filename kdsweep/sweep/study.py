@@ -31,6 +31,7 @@ from kdsweep.ledger.events import (
     EpochEvent,
     EpochProgress,
     FailEvent,
+    HoursEvent,
     Kind,
     PartEvent,
     PriorEvent,
@@ -213,6 +214,8 @@ class Study:
             self._feasibility = Feasibility(self.space, event.static_costs)
         elif isinstance(event, PartEvent):
             self._forget()
+        elif isinstance(event, HoursEvent):
+            self._give_up()
         elif isinstance(event, SettledEvent):
             self._settled.add(event.job)
         elif isinstance(event, TrialEvent) and event.kind == Kind.SEARCH:
@@ -332,13 +335,20 @@ class Study:
         # epoch only: costs are medians of what all trials of its network have measured. Told as
         # one that keeps to all bounds, it ends TPE's next draw for several metrics with an error.
         self._constrain(trial_id, excess(costs, self.space.sweep.bounds))
-        if stop == Stop.COMPLETE or (stop == Stop.EARLY and len(best) > 1):
+        is_short = stop in (Stop.EARLY, Stop.HOURS)
+        if stop == Stop.COMPLETE or (is_short and len(best) > 1):
             # Of several metrics, samplers learn from complete trials only; what a stopped trial has
             # reached is a lower bound of its score, and its costs are what they are.
             self._tell(trial_id, TrialState.COMPLETE, best)
         else:
             self._storage.set_trial_system_attr(trial_id, REACHED, list(best))
             self._tell(trial_id, TrialState.PRUNED)
+
+    def _give_up(self) -> None:
+        """Nothing that has not ended will say any more."""
+        for number in self._ids:
+            if not self.trial(number).state.is_finished():
+                self._tell(self._ids[number], TrialState.FAIL)
 
     def _constrain(self, trial_id: int, excess: Mapping[str, float]) -> None:
         trial = optuna.trial.Trial(self._study, trial_id)
