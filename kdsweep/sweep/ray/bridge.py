@@ -77,6 +77,21 @@ def environment(**more: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """Let Tune start without counting callbacks for its telemetry, which is off.
+
+    It imports MLflow and wandb to know theirs by name: a second of CPU time.
+    """
+    usage = import_module("ray.air._internal.usage")
+    before = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = before
+
+
 def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:
     """Return what ``ray.init`` is told to start a Ray that writes to these folders only.
 
