@@ -83,7 +83,7 @@ def uncounted() -> Iterator[None]:
 
     It imports MLflow and wandb to know theirs by name: a second of CPU time.
     """
-    usage = import_module("ray.air._internal.usage")
+    usage: Any = import_module("ray.air._internal.usage")
     before = usage.tag_callbacks
     usage.tag_callbacks = lambda callbacks: False
     try:
