@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
@@ -13,7 +14,6 @@ from kdsweep.errors import ConfigError, MachineError
 from kdsweep.sweep.machine import check_folder, check_machine
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import cluster
-from kdsweep.sweep.ray.lasting import import_to_stay
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.stages import Stages
 
@@ -79,7 +79,7 @@ class Start:
                 _look_for_data(space)
             connecting = cluster.start(machine, dashboard=self._dashboard, leave=self._is_leaving)
         self.stages.begin("Ray")
-        importing = Thread(target=import_to_stay, args=["kdsweep.sweep.ray.tune"], daemon=True)
+        importing = Thread(target=import_module, args=["kdsweep.sweep.ray.tune"], daemon=True)
         importing.start()
         joined = stack.enter_context(connecting)
         # Ray has handlers of its own.

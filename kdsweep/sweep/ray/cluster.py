@@ -168,7 +168,6 @@ def _disconnect() -> None:
     try:
         ray.shutdown()
     finally:
-        gc.unfreeze()  # what was imported to stay: this may be a user's own process
         if was_on:
             gc.enable()
 
