@@ -5,13 +5,16 @@ nothing imported to one that has ended everything it started:
 
 - ``kdsweep`` and ``kdsweep, K = 4`` (four students with one teacher): ``kdsweep run``;
 - ``Ray Tune``: a function trainable that reports each epoch, in workers that are used again;
+- ``Ray Tune, resumable``: the same as Ray's guide has it for a sweep that can go on: after each
+  epoch a checkpoint of both networks and their moments, of which two are kept; and the dashboard,
+  which ``ray.init()`` starts by itself. kdsweep does both;
 - ``Optuna``: a study that starts a process for each trial.
 
-The frames are drawn and decoded before; both scripts read them as arrays, and score teacher and
+The frames are drawn and decoded before; the scripts read them as arrays, and score teacher and
 student after each epoch as kdsweep does. They keep the weights of the best epoch, and neither
-checkpoints, logs nor a report. CPU seconds are those of all processes that a way starts, Ray's own
-included; they are looked up five times a second, because Ray's processes leave no account of their
-children. Run (Linux only)::
+latencies, shares of the gradient, pictures, logs nor a copy of the study. CPU seconds are those of
+all processes that a way starts, Ray's own included; they are looked up five times a second, because
+Ray's processes leave no account of their children. Run (Linux only)::
 
     python benchmarks/peers.py                       # 8 trials of 4 epochs: 20 minutes on two cores
     python benchmarks/peers.py --trials 4 --epochs 2 --scenes 24 --val-scenes 8
@@ -38,7 +41,8 @@ import numpy as np
 from side_by_side import arguments, finish, network_arguments, ratio
 
 NUM_CLASSES = 13
-BY_HAND = ("Ray Tune", "Optuna")
+RESUMABLE = "Ray Tune, resumable"
+BY_HAND = ("Ray Tune", RESUMABLE, "Optuna")
 WAYS = ("kdsweep", "kdsweep, K = 4", *BY_HAND)
 SPACE = """
 name: peers
@@ -60,9 +64,21 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def train(
-    config: dict[str, Any], weight: float, report: Callable[[float], None], best: Path
+    config: dict[str, Any],
+    weight: float,
+    report: Callable[[float, Callable[[Path], None]], None],
+    best: Path,
+    saved: Path | None = None,
 ) -> None:
-    """Train a teacher and a student, and report the student's mIoU after each epoch."""
+    """Train a teacher and a student, and report the student's mIoU after each epoch.
+
+    Args:
+        config: The arguments of this script.
+        weight: Of the distillation loss.
+        report: Told the mIoU, and how to save a checkpoint to a file.
+        best: Where the student's weights of its best epoch go.
+        saved: The checkpoint to go on from.
+    """
     import segmentation_models_pytorch as smp
     import torch
     import torch.nn.functional as F
@@ -89,11 +105,21 @@ def train(
         networks.append(network.to(memory_format=torch.channels_last))
         optimizers.append(torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True))
     teacher, student = networks
-    most = -1.0
-    for _ in range(config["epochs"]):
+    first, most = 0, -1.0
+    if saved is not None:
+        state = torch.load(saved)
+        first, most = state["epoch"], state["most"]
+        for part, values in zip([*networks, *optimizers], state["parts"], strict=True):
+            part.load_state_dict(values)
+
+    def save(path: Path) -> None:
+        parts = [part.state_dict() for part in (*networks, *optimizers)]
+        torch.save({"epoch": epoch + 1, "most": most, "parts": parts}, path)
+
+    for epoch in range(first, config["epochs"]):
         teacher.train()
         student.train()
-        order = np.random.permutation(len(arrays["train_images"]))
+        order = np.random.default_rng(epoch).permutation(len(arrays["train_images"]))
         for images, labels in batches("train", order, config["batch_size"]):
             target = teacher(images)
             F.cross_entropy(target, labels, ignore_index=255).backward()
@@ -119,25 +145,42 @@ def train(
         if miou > most:
             most = miou
             torch.save(student.state_dict(), best)
-        report(miou)
+        report(miou, save)
 
 
-def through_tune(config: dict[str, Any], folder: Path) -> None:
+def through_tune(config: dict[str, Any], folder: Path, resumable: bool) -> None:
     import ray
     from ray import tune
 
+    def report(miou: float, save: Callable[[Path], None]) -> None:
+        if not resumable:
+            tune.report({"miou": miou})
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            save(Path(temporary, "state.pt"))
+            checkpoint = tune.Checkpoint.from_directory(temporary)
+            tune.report({"miou": miou}, checkpoint=checkpoint)
+
     def trial(drawn: dict[str, Any]) -> None:
         best = Path(tune.get_context().get_trial_dir(), "best.pt")
-        train(config, drawn["weight"], lambda miou: tune.report({"miou": miou}), best)
+        if (checkpoint := tune.get_checkpoint()) is None:
+            train(config, drawn["weight"], report, best)
+        else:
+            with checkpoint.as_directory() as there:
+                train(config, drawn["weight"], report, best, Path(there, "state.pt"))
 
     ray.init(
-        address="local", num_cpus=config["slots"], include_dashboard=False, log_to_driver=False
+        address="local", num_cpus=config["slots"], include_dashboard=resumable, log_to_driver=False
     )
     tune.Tuner(
         trial,
         param_space={"weight": tune.loguniform(0.1, 10.0)},
         tune_config=tune.TuneConfig(num_samples=config["trials"], reuse_actors=True),
-        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(folder),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+        ),
     ).fit()
     ray.shutdown()
 
@@ -259,12 +302,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.one and not args.by_hand:
         config = json.loads(args.one)
-        train(config, config["weight"], lambda miou: print(miou, flush=True), Path(config["best"]))
+        best = Path(config["best"])
+        train(config, config["weight"], lambda miou, _: print(miou, flush=True), best)
         return
     if args.by_hand:
         config = json.loads(args.one)
-        through = through_tune if args.by_hand == "Ray Tune" else through_optuna
-        through(config, Path(config["folder"]))
+        if args.by_hand == "Optuna":
+            through_optuna(config, Path(config["folder"]))
+        else:
+            through_tune(config, Path(config["folder"]), args.by_hand == RESUMABLE)
         return
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     rows: dict[str, list[dict[str, Any]]] = {way: [] for way in args.ways}
@@ -299,7 +345,7 @@ def main() -> None:
     lines = [f"{args.trials} trials of {args.epochs} epochs, {args.slots} slots"]
     for way, values in each.items():
         told = f"{statistics.median(values):6.2f} CPU s an epoch of a student"
-        lines.append(f"  {way:16}{told}; {rows[way][-1]['by process']}")
+        lines.append(f"  {way:22}{told}; {rows[way][-1]['by process']}")
     finish(args, ratios, rows, lines)
 
 

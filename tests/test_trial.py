@@ -192,6 +192,20 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(job: Job, tmp_
     resumed.close()
 
 
+def test_only_what_another_epoch_needs_is_kept(job: Job, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    list(run_job(job, folder, device="cpu", num_threads=1))
+
+    def size(part: Path, epoch: int) -> int:
+        return (part / f"epoch-{epoch:04d}" / "tensors.safetensors").stat().st_size
+
+    weights = (folder.best / "student.safetensors").stat().st_size
+    assert size(folder.checkpoint, 2) > 2.9 * weights  # and two moments of each weight
+    assert size(folder.checkpoint, 3) < 100
+    # The teacher's weights stay: post-processing can use them.
+    assert 2.9 < size(folder.cohort, 2) / size(folder.cohort, 3) < 3.1
+
+
 def test_checkpoints_of_another_job_are_refused(job: Job, tiny_data: Path, tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "trial")
     training = run_job(job, folder, device="cpu", num_threads=1)

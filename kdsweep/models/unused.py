@@ -47,6 +47,8 @@ def unused_modules(model: nn.Module, size: tuple[int, int] | None = None) -> tup
         below = any(name.startswith(f"{parent}.") for parent in dropped)
         if name and inside and not below and idle.issuperset(inside):
             dropped.append(name)
+    if not dropped:
+        return ()
     drop_modules(probe, dropped)
     assert _run(probe, size).shape == expected.shape
     return tuple(dropped)

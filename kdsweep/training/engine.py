@@ -163,7 +163,7 @@ class Engine:
         """
         for _ in self.head_start():
             pass
-        while self.epochs_done < self._epochs and self.students:
+        while not self.is_over and self.students:
             started = time.perf_counter()
             teacher_values, student_values = self._train_epoch(
                 self.epochs_done, self.students, start=self.epochs_done
@@ -366,6 +366,23 @@ class Engine:
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "students": [student.state_dict() for student in self.students],
         }
+
+    def end_state(self) -> dict[str, Any]:
+        """What is worth keeping after the last epoch: no step depends on it any more.
+
+        The teacher's weights, which post-processing can use; a student's best lie elsewhere.
+        """
+        return {
+            "epochs_done": self.epochs_done,
+            "miou_over": self._over,
+            "teacher": None if self.teacher is None else self.teacher.weights_state(),
+            "students": [{} for _ in self.students],
+        }
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last epoch has been trained."""
+        return self.epochs_done >= self._epochs
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""

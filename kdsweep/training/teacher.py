@@ -89,6 +89,12 @@ class Teacher:
             state |= self.average.state_dict()
         return state
 
+    def weights_state(self) -> dict[str, Any]:
+        """The weights that students learn from, at their place in :meth:`state_dict`."""
+        if self.average is not None:
+            return self.average.state_dict()
+        return {"network": self.learner.network.state_dict()}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self.head_start_done = int(state["head_start_done"])

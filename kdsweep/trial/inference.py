@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kdsweep.ledger.atomic import write_json
-from kdsweep.models.inference_cost import device_name, measure_inference
+from kdsweep.models.inference_cost import EarlierRuns, device_name, measure_inference
 
 if TYPE_CHECKING:
     from kdsweep.config.job import Job
@@ -23,12 +24,15 @@ _LOGGER = logging.getLogger(__name__)
 # What every epoch's report repeats; the teacher's, which nobody ships, only for comparison.
 _OF_STUDENT = ("macs_g", "latency_ms", "latency_p95_ms", "inference_mb")
 _OF_TEACHER = ("macs_g", "latency_ms")
+# By conditions: a sweep's worker meets the same few networks again and again.
+_EARLIER: defaultdict[str, EarlierRuns] = defaultdict(EarlierRuns)
 
 
 def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFolder]) -> None:
     """Measure teacher and students and give each learner its costs, for its reports.
 
-    Students that are built alike are measured once. What was measured before in a trial's folder
+    Students that are built alike are measured once, and what this process has measured in earlier
+    trials of theirs counts with it. What was measured before in a trial's folder
     under the same conditions holds on, so that a trial that goes on keeps its numbers. With several
     trials on a machine, networks are measured beside the trainings of others.
 
@@ -57,7 +61,8 @@ def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFo
         if key not in known and _holds(kept, conditions):
             known[key] = kept
         if key not in known:
-            cost = measure_inference(network, size, precision=engine.settings.precision)
+            precision, earlier = engine.settings.precision, _EARLIER[key]
+            cost = measure_inference(network, size, precision=precision, earlier=earlier)
             known[key] = conditions | cost.to_json()
             _LOGGER.info(_line(role, known[key]))
         return known[key]

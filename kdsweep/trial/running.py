@@ -216,8 +216,12 @@ def _save(
     students: Mapping[int, StudentFolder],
     outcomes: Mapping[int, EpochOutcome],
 ) -> None:
-    """Save where everything stands; of a student that cannot go on only why, which ends it."""
-    state = cohort.engine.state_dict()
+    """Save where everything stands; of a student that cannot go on only why, which ends it.
+
+    After the last epoch that is the reports, for whoever has not heard of them, and little else.
+    """
+    engine = cohort.engine
+    state = engine.end_state() if engine.is_over else engine.state_dict()
     own = []
     for (place, student), learner in zip(students.items(), state.pop("students"), strict=True):
         outcome = outcomes.get(place)
@@ -232,7 +236,7 @@ def _save(
             report = None if outcome is None else outcome.to_json()
             parts |= {"report": report, "learner": learner}
         own.append((student.job, student.folder, parts))
-    checkpoint.save(cohort.engine.epochs_done, state, own)
+    checkpoint.save(engine.epochs_done, state, own)
 
 
 def _head_start_line(cohort: Cohort, values: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from kdsweep.models import SegmentationNetwork, build_network, inspect_network
 from kdsweep.models.inference_cost import (
     MOST_RUNS,
+    EarlierRuns,
     InferenceCost,
     measure_inference,
     static_cost,
@@ -138,6 +139,41 @@ def test_slow_networks_run_less_often(
         assert len(calls) <= MOST_RUNS + 8
     else:
         assert len(calls) <= 6
+
+
+def test_a_network_that_is_known_takes_a_few_runs_that_count_with_the_earlier_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, step = [0.0], [0.02]
+    monkeypatch.setattr(
+        "kdsweep.models.inference_cost.time", SimpleNamespace(perf_counter=lambda: now[0])
+    )
+    earlier, calls = EarlierRuns(), []
+
+    def measured() -> InferenceCost:
+        network = made_by_hand()
+        plain = network.forward
+
+        def forward(images: torch.Tensor) -> object:
+            calls.append(1)
+            now[0] += step[0]
+            return plain(images)
+
+        monkeypatch.setattr(network, "forward", forward)
+        return measure_inference(network, SIZE, earlier=earlier)
+
+    first, num_first = measured(), len(calls)
+    step[0] = 0.04
+    second, num_second = measured(), len(calls) - num_first
+    assert num_second < num_first / 3
+    assert (second.macs_g, second.inference_mb) == (first.macs_g, first.inference_mb)
+    assert first.num_runs < second.num_runs <= MOST_RUNS
+    assert second.latency_ms == pytest.approx(20)
+    assert second.latency_p95_ms == pytest.approx(40)
+    for _ in range(9):  # what is long ago counts no more
+        latest = measured()
+    assert latest.latency_ms == pytest.approx(40)
+    assert latest.num_runs == MOST_RUNS
 
 
 @pytest.mark.parametrize(

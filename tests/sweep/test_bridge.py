@@ -105,6 +105,34 @@ def test_statistics():
     assert not kept.metric_n_steps
 
 
+COUNTED = """
+import sys
+from ray import tune
+from kdsweep.sweep.ray import bridge
+
+class Callback(tune.Callback):
+    def setup(self, **info):
+        raise KeyboardInterrupt  # all of Tune's own preparations are over
+
+with bridge.environment(), bridge.uncounted():
+    try:
+        tune.Tuner(
+            lambda config: None,
+            run_config=tune.RunConfig(storage_path=sys.argv[1], verbose=0, callbacks=[Callback()]),
+        ).fit()
+    except KeyboardInterrupt:
+        print({"mlflow", "wandb"} & set(sys.modules))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_callbacks_are_not_counted(tmp_path):
+    script = [sys.executable, "-c", COUNTED, str(tmp_path)]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    check(done.stdout.strip() == "set()", f"the count of callbacks\n{done.stdout}{done.stderr}")
+
+
 RUNNING = """
 import json, socket
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 
 import fake_training
@@ -215,3 +216,18 @@ def list_until_prepared(task, teachers):
         if "prepared" in result:
             return sent
     raise AssertionError("nothing was sent")
+
+
+def test_what_a_worker_imports_is_left_out_of_collections_of_garbage() -> None:
+    script = (
+        "import gc\n"
+        "from kdsweep.sweep.ray.preflight import load_runner\n"
+        "module = load_runner('kdsweep.trial')\n"
+        "import kdsweep.trial\n"
+        "print(module is kdsweep.trial, gc.isenabled(), gc.get_freeze_count() > 100_000)\n"
+        "frozen = gc.get_freeze_count()\n"
+        "load_runner('kdsweep.trial')\n"
+        "print(gc.get_freeze_count() <= frozen)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["True"] * 4, done.stderr

@@ -119,6 +119,21 @@ def asks_for_token(dashboard: str) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """Let Tune start without counting callbacks for its telemetry, which is off.
+
+    It imports MLflow and wandb to know theirs by name: a second of CPU time.
+    """
+    usage: Any = import_module("ray.air._internal.usage")
+    before = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = before
+
+
 def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:
     """Return what ``ray.init`` is told to start a Ray that writes to these folders only.
 

@@ -19,12 +19,15 @@ single slot.
 
 from __future__ import annotations
 
+import atexit
 import base64
+import gc
 import importlib
 import json
 import os
 import pickle
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -233,8 +236,20 @@ def _as_jobs(jobs: Sequence[dict[str, Any]]) -> list[Job]:
 
 
 def load_runner(name: str) -> ModuleType:
-    """Return the module with what workers call, like :mod:`kdsweep.trial`."""
-    return importlib.import_module(name)
+    """Return the module with what workers call, like :mod:`kdsweep.trial`.
+
+    What it imports stays as long as the process, so no collection of garbage looks through it:
+    neither meanwhile nor after each trial.
+    """
+    if name not in sys.modules:
+        gc.disable()
+        try:
+            importlib.import_module(name)
+        finally:
+            gc.freeze()
+            gc.enable()
+            atexit.register(gc.unfreeze)  # extensions complain of what they cannot clean up
+    return sys.modules[name]
 
 
 def keep_error(error: Exception) -> str:
