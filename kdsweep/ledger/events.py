@@ -325,6 +325,24 @@ class StartEvent(Event, tag="start", kw_only=True, frozen=True):
     data: str | None = None
 
 
+class PlacedEvent(Event, tag="placed", kw_only=True, frozen=True):
+    """On which machine an attempt trains, where there are several, or GPUs.
+
+    Attributes:
+        trial: Number of the first trial of its cohort.
+        attempt: Its number.
+        machine: Host name.
+        gpus: Numbers of its GPUs there.
+    """
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"gpus"})
+
+    trial: int
+    attempt: int
+    machine: str
+    gpus: list[str] = []
+
+
 class _EpochHead(Event, kw_only=True, frozen=True):
     """What all views of an epoch have before its numbers.
 
@@ -410,9 +428,10 @@ class FailEvent(Event, tag="fail", kw_only=True, frozen=True):
         message, traceback: What was wrong.
         retry: Whether the trial is tried again.
         job: What that changes in the job's ``train``.
+        machine: Where it was, as far as that was written down.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"job"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"job", "machine"})
 
     trial: int
     attempt: int = 1
@@ -421,6 +440,7 @@ class FailEvent(Event, tag="fail", kw_only=True, frozen=True):
     traceback: str = ""
     retry: bool = False
     job: dict[str, Any] = {}
+    machine: str | None = None
 
 
 class PauseEvent(Event, tag="pause", kw_only=True, frozen=True):
@@ -455,6 +475,7 @@ _ALIKE = (
     TrialEvent,
     RejectedEvent,
     StartEvent,
+    PlacedEvent,
     FailEvent,
     PauseEvent,
     DoneEvent,

@@ -34,6 +34,7 @@ from kdsweep.ledger.events import (
     HoursEvent,
     PartEvent,
     PauseEvent,
+    PlacedEvent,
     PriorEvent,
     RejectedEvent,
     SessionEvent,
@@ -45,7 +46,7 @@ from kdsweep.ledger.events import (
 )
 from kdsweep.ledger.rungs import Rungs
 from kdsweep.ledger.slot_time import SlotTime
-from kdsweep.ledger.trials import State, Trial, best_first
+from kdsweep.ledger.trials import State, Trial, best_first, place_of
 
 _DONE = "done"
 
@@ -387,6 +388,10 @@ class Sweep:
                 self._apply_epoch(event)
             case StartEvent():
                 self._apply_start(event)
+            case PlacedEvent():
+                for trial in self.cohort(event.trial):
+                    if trial.state is State.RUNNING:
+                        trial.machine = place_of(event)
             case TrialEvent():
                 self._remember(Trial.drawn(event))
             case FailEvent():

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdsweep.config.metrics import BEST, LAST, chosen_epoch
 from kdsweep.config.sweep import SELF
-from kdsweep.ledger.events import FailEvent, Kind, TrialEvent
+from kdsweep.ledger.events import FailEvent, Kind, PlacedEvent, TrialEvent
 
 # What stands for the teacher of a student that is taught by its own average.
 ITSELF = "itself"
@@ -59,6 +59,7 @@ class Trial:
             batches; ``None`` for that trial itself, and for one that trains on its own.
         drawn_with: Number of the search trial for whose cohort it was drawn, if that is another.
         at_random: Parameters that the sampler could only draw at random.
+        machine: Where its last attempt trains or has trained, as far as that was written down.
         state: Where it stands.
         stop: Why its last epoch ended it (:class:`~kdsweep.ledger.events.Stop`), if it did.
         attempt: Number of its latest attempt, from 1; 0 before the first.
@@ -93,6 +94,7 @@ class Trial:
     rides_with: int | None = None
     drawn_with: int | None = None
     at_random: list[str] = field(default_factory=list)
+    machine: str | None = None
     state: State = State.WAITING
     stop: str | None = None
     attempt: int = 0
@@ -232,6 +234,13 @@ class Trial:
             self.best = None if self.best_epoch is None else self.values[self.best_epoch]
         elif value is not None and (self.best is None or value > self.best):
             self.best, self.best_epoch = value, epoch
+
+
+def place_of(event: PlacedEvent) -> str:
+    """Return ``node-b`` or ``node-b, GPU 1``."""
+    if not event.gpus:
+        return event.machine
+    return f"{event.machine}, GPU{'s' if len(event.gpus) > 1 else ''} {', '.join(event.gpus)}"
 
 
 def merit(value: float, params_m: float | None, number: int) -> tuple[float, float, int]:

@@ -95,6 +95,8 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
             "breaks_bound": pd.Series([t.breaks_bound for t in records], dtype="bool"),
         }
     )
+    if any(trial.machine for trial in records):
+        table["machine"] = _text(trial.machine for trial in records)
     if _CONFIDENT in epochs:
         table["confident"] = at(best, _CONFIDENT).astype("float64")
     names = list(dict.fromkeys(name for trial in records for name in trial.params))
@@ -221,10 +223,12 @@ def failure_table(sweep: Sweep, experiment: Experiment, relative: bool) -> pd.Da
         return os.path.relpath(path, experiment.path.absolute()) if relative else str(path)
 
     events = [event for event in sweep.failures if not sweep.trials[event.trial].is_outdated]
+    there = {"machine": _text(e.machine for e in events)} if any(e.machine for e in events) else {}
     return pd.DataFrame(
         {
             "trial": pd.Series([e.trial for e in events], dtype="int64"),
             "label": _text(sweep.trials[e.trial].label for e in events),
+            **there,
             "attempt": pd.Series([e.attempt for e in events], dtype="int64"),
             "class": _text(e.failure for e in events),
             "message": _text(e.message for e in events),

@@ -153,12 +153,14 @@ TRIALS = View(
         Field("agreement", "agrees", "%", "share", keep=3, known=True),
         Field("confident", "confident", "%", "share", keep=2, known=True),
         Field("seed", "seed", kind="count", keep=2),
+        Field("machine", "machine", keep=2, least=8, known=True),
     ),
     terminal="place number teacher student value trained gain self_gain params_m latency_ms macs_g "
     "inference_mb latency_p95_ms span hours state teacher_miou lead headroom agreement confident "
-    "seed settings",
+    "seed machine settings",
     page="rank number value trained gain self_gain student teacher params_m macs_g latency_ms "
-    "settings best_epoch epochs hours state teacher_miou lead headroom agreement confident seed",
+    "settings best_epoch epochs hours state teacher_miou lead headroom agreement confident seed "
+    "machine",
     paper="number teacher student value gain self_gain teacher_miou params_m macs_g latency_ms "
     "inference_mb best_epoch epochs hours",
 )
@@ -311,6 +313,7 @@ FAILURES = View(
     (
         Field("trial", "trial", kind="count"),
         Field("label", "teacher→student"),
+        Field("machine", "machine", known=True),
         Field("attempt", "attempt", kind="count"),
         Field("class", "cause", least=5),
         Field("times", "times", kind="count"),
@@ -320,7 +323,7 @@ FAILURES = View(
         Field("then", "then"),
     ),
     terminal="class times num_retried trials message",
-    page="trial label attempt class message then",
+    page="trial label machine attempt class message then",
 )
 _ENDED = Field("ended", "trials", "ended", "cell")
 COMPARED = View(

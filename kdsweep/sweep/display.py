@@ -69,7 +69,8 @@ def event_line(sweep: Sweep, event: Event) -> str | None:
         if event.job:
             then += f" with batch_size {event.job['batch_size']}"
         first = message[0] if message else ""
-        return f"{_name(trial)}  failed ({event.failure}, {then}): {first}"
+        there = f" on {event.machine}" if event.machine else ""
+        return f"{_name(trial)}  failed{there} ({event.failure}, {then}): {first}"
     return None
 
 

@@ -30,6 +30,7 @@ from kdsweep.ledger.events import (
     Failure,
     HoursEvent,
     PauseEvent,
+    PlacedEvent,
     PriorEvent,
     SessionEvent,
     StartEvent,
@@ -278,6 +279,13 @@ class Driver:
                 )
             )
 
+    def placed(self, attempt: Attempt, machine: str, gpus: Sequence[str]) -> None:
+        """A worker says where it is."""
+        number = attempt.cohort
+        self._emit(
+            PlacedEvent(trial=number, attempt=attempt.attempt, machine=machine, gpus=list(gpus))
+        )
+
     def remaining(self, attempt: Attempt) -> list[Trial]:
         """The trials of an attempt that have not ended."""
         trials = [self.sweep.trials[task.trial] for task in attempt.tasks]
@@ -464,6 +472,7 @@ class Driver:
             traceback=traceback,
             retry=retry,
             job=dict(changes or {}),
+            machine=self.sweep.trials[number].machine,
         )
 
     # -- writing ---------------------------------------------------------------------------------

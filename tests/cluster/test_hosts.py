@@ -107,6 +107,8 @@ def test_a_machine_that_is_cut_off_loses_its_trial_to_another(
     told = events(experiments)
     epochs = [e["epoch"] for e in told if e["event"] == "epoch"]
     assert sorted(set(epochs)) == epochs == list(range(1, 15))
+    assert [e["machine"] for e in told if e["event"] == "placed"] == ["host-2", "host-3"]
+    assert [e["machine"] for e in told if e["event"] == "fail"] == ["host-2"]
     log = (experiments / "latest" / "trials" / "0000" / "log.txt").read_text()
     assert "on host-2" in log
     assert "on host-3" in log

@@ -218,6 +218,13 @@ def elsewhere_than(nodes: Sequence[str]) -> dict[str, str]:
     return {"ray.io/node-id": f"!in({','.join(nodes)})"}
 
 
+def own_gpus() -> list[str]:
+    """Return the GPUs that Ray has given to this worker."""
+    import ray
+
+    return [str(gpu) for gpu in ray.get_gpu_ids()]
+
+
 def name_process(title: str) -> None:
     """Name this worker in process lists, in nvidia-smi and in the dashboard's list of workers."""
     import ray

@@ -163,6 +163,9 @@ class Link:
         what = self.running[trial_id]
         if isinstance(what, Attempt):
             assert self.driver is not None
+            if "machine" in result:
+                self.driver.placed(what, result["machine"], result["gpus"])
+                return False
             stop = self.driver.reported(what, result)
             if stop:
                 self._take_sign_down(trial_id)

@@ -144,6 +144,8 @@ class KdsweepTrial(Trainable):
             stopped = stop_signal.read(payload["stop_signal"], epoch) if len(trials) > 1 else ()
             return [trials.index(trial) for trial in stopped]
 
+        if payload["way"] is not None or payload["gpus"]:
+            yield {"machine": socket.gethostname(), "gpus": bridge.own_gpus()}
         if 0 < payload["gpus"] < 1:
             from kdsweep.trial.gpu_memory import keep_to_share
 
