@@ -103,6 +103,12 @@ def join(address: str, shared: Path, *, leave: Callable[[], bool] = never) -> It
         MachineError: There is no cluster at the address.
         StartInterruptedError: ``leave`` said so.
     """
+    if address.startswith("ray://"):
+        raise MachineError(
+            f"{address}: kdsweep runs on a machine of the cluster, not through Ray Client\n"
+            "  try:     --address auto there; or ray job submit --address http://HOST:8265 -- "
+            "kdsweep run SPACE.yaml"
+        )
     _knock(address)
     ray = RayThread(None, leave, JOIN_SECONDS)
     try:
@@ -150,7 +156,7 @@ def _why_not_joined(address: str, error: MachineError, log: Path | None) -> str:
 
 def _knock(address: str) -> None:
     """Raise if nothing listens at an address: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return
     try:
