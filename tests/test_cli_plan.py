@@ -46,6 +46,15 @@ def space(tiny_data: Path, tmp_path: Path) -> Path:
     return path
 
 
+def test_a_plan_says_what_is_tried_first(run: Run, space: Path) -> None:
+    more = ("--set", "sweep.try_first=[{distill.pixel_kl.weight: 2.0, train.lr: 0.01}]")
+    code, out, _ = run("plan", space, "--no-measure", *more)
+    assert code == 0
+    assert "tried first, 1: distill.pixel_kl.weight = 2.0, train.lr = 0.01" in " ".join(out.split())
+    code, out, _ = run("plan", space, "--no-measure", "--json", *more)
+    assert json.loads(out)["try_first"] == [{"distill.pixel_kl.weight": 2.0, "train.lr": 0.01}]
+
+
 @pytest.mark.slow
 def test_a_dry_run_measures_a_sweep_and_leaves_nothing_behind(
     run: Run, space: Path, tmp_path: Path

@@ -164,6 +164,7 @@ class Preview:
             "weights": list(self.weights),
             **({"teachers": list(self.teachers)} if self.teachers else {}),
             "ranges": [asdict(row) for row in self.ranges],
+            **({"try_first": [dict(s) for s in sweep.try_first]} if sweep.try_first else {}),
             "machine": asdict(self.machine),
             "resources": asdict(self.resources),
             "jobs": [

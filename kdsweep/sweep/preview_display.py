@@ -101,6 +101,9 @@ def _show_ranges(preview: Preview, console: Console) -> None:
         "infinitely many different jobs" if points is None else f"{points} different jobs in all",
         "dim",
     )
+    for place, setting in enumerate(preview.space.sweep.try_first, start=1):
+        told = ", ".join(f"{name} = {value}" for name, value in setting.items())
+        _say(console, f"tried first, {place}: {told}")
     console.print()
 
 

@@ -117,10 +117,9 @@ class Workplace:
         self.cohort_dir = cohort_dir
         self._copy = copy
 
-    def deliver(self) -> None:
-        """Hand over what has changed; nothing where the experiment's folder is in sight."""
-        if self._copy is not None:
-            self._copy.deliver()
+    def deliver(self) -> int:
+        """Hand over what has changed; return bytes, none where the experiment is in sight."""
+        return 0 if self._copy is None else self._copy.deliver()
 
 
 @contextmanager
