@@ -64,6 +64,7 @@ def run(
     best_of: Sequence[str | Path] = (),
     priors: Sequence[str | Path] = (),
     hours: float | None = None,
+    storage: str | None = None,
 ) -> Results:
     """Run a sweep to its end, quietly.
 
@@ -78,6 +79,7 @@ def run(
             ``best_of`` where they do not.
         hours: In which the sweep ends, from now on; it chooses epochs, students per teacher and
             trials by that, but for what ``overrides`` sets.
+        storage: Address in an object store below which the experiment gets a copy, kept up to date.
 
     Returns:
         The tables; ``results.summary.state`` says whether the sweep came to its end.
@@ -102,6 +104,7 @@ def run(
         best_of=[Path(folder) for folder in best_of],
         priors=[Path(folder) for folder in priors],
         hours=hours,
+        storage=storage,
     )
     return load_results(_folder(outcome))
 
@@ -170,7 +173,7 @@ def resume(
     from kdsweep.sweep import resume_sweep
 
     outcome = resume_sweep(
-        Path(experiment),
+        experiment,
         address=address,
         progress="quiet",
         make_summary=sweep_summary,

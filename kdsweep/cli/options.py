@@ -92,6 +92,14 @@ Address = Annotated[
         envvar="RAY_ADDRESS", help="A Ray cluster to join ('auto': the one running here)."
     ),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Keep a copy of the experiment below this address (s3://, gs://, az://, file:///).",
+        metavar="URI",
+        show_default=False,
+    ),
+]
 AcceptData = Annotated[
     bool,
     typer.Option(

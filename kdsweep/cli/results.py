@@ -74,8 +74,14 @@ def list_experiments(
 ) -> None:
     """List experiments, newest first: state, trials, best student, time."""
     from kdsweep.errors import ExperimentError
+    from kdsweep.ledger.object_store import cache_of, experiments_at, fetched, uri_of
     from kdsweep.reporting import read_all_statuses, render_list
 
+    uri = uri_of(folder)
+    if uri is not None:
+        folder = cache_of(uri)
+        for name in experiments_at(uri):
+            fetched(f"{uri}/{name}", "ledger", folder)
     if not folder.is_dir():
         raise ExperimentError(
             f"{folder}: there is no such folder\n"

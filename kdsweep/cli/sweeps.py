@@ -23,6 +23,7 @@ from kdsweep.cli.options import (
     Quiet,
     Set,
     SpaceFile,
+    Storage,
 )
 from kdsweep.cli.output import INTERRUPTED, relative, say_warning, terminal
 from kdsweep.errors import ConfigError
@@ -41,6 +42,7 @@ def run(
     hours: Hours = None,
     out: Out = Path("experiments"),
     address: Address = None,
+    storage: Storage = None,
     best_of: Annotated[
         list[Path] | None,
         typer.Option(help="Try the 3 best settings of this experiment first.", metavar="EXP"),
@@ -85,6 +87,7 @@ def run(
         best_of=best_of or (),
         priors=prior or (),
         hours=hours,
+        storage=storage,
     )
     _finish(outcome, quiet, as_json)
 

@@ -229,9 +229,17 @@ class Experiment:
     def open(cls, path: Path | str) -> Experiment:
         """The experiment in a folder that is already there.
 
+        Of the address of a copy in an object store it is what the copy has for reports, fetched
+        anew.
+
         Raises:
             ExperimentError: There is no such folder, or it is not an experiment.
         """
+        from kdsweep.ledger.object_store import cache_of, fetched, uri_of
+
+        uri = uri_of(path)
+        if uri is not None:
+            return cls(fetched(uri, "results", cache_of(uri)).resolve())
         path = Path(path).expanduser()
         if not path.exists():
             raise ExperimentError(f"{path}: there is no such experiment\n{_siblings(path)}")
@@ -262,6 +270,11 @@ class Experiment:
     def priors(self) -> Path:
         """Trials of earlier sweeps that the sampler knows of, as their lines of the ledger."""
         return self.path / "priors.jsonl"
+
+    @property
+    def storage_json(self) -> Path:
+        """Where its copy in an object store is, if it has one."""
+        return self.path / "storage.json"
 
     @property
     def environment_json(self) -> Path:

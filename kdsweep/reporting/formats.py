@@ -31,6 +31,7 @@ _PAUSE_REASONS = {
     "sighup": "interrupted: its terminal was closed",
     "max_hours": "budget of hours used up",
     "max_gpu_hours": "budget of GPU-hours used up",
+    "storage": "another driver has taken over its copy",
 }
 
 

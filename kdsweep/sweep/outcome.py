@@ -151,6 +151,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         "sighup": "interrupted: its terminal was closed",
         "max_hours": "paused: the budget of hours is used up",
         "max_gpu_hours": "paused: the budget of GPU-hours is used up",
+        "storage": "paused: another driver has taken over its copy",
     }.get(outcome.reason, outcome.reason)
     spent = f"{duration(outcome.hours * 3600)}"
     if isinstance(outcome, HoursOutcome):

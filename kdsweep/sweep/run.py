@@ -13,6 +13,8 @@ from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.ledger.events import ExtendEvent
+from kdsweep.ledger.layout import EXPERIMENTS
+from kdsweep.ledger.object_store import ObjectStoreCopy, check_writable, uri_of
 from kdsweep.ledger.provenance import environment
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.deadline import Hours
@@ -22,6 +24,7 @@ from kdsweep.sweep.machine import check_folder
 from kdsweep.sweep.outcome import Outcome, make_outcome
 from kdsweep.sweep.progress import Mode, Progress, make_progress
 from kdsweep.sweep.session import SweepSession
+from kdsweep.sweep.storage import copy_of
 from kdsweep.sweep.tracked import MakeSummary
 
 RUNNER = "kdsweep.trial"
@@ -41,6 +44,7 @@ def run_sweep(
     best_of: Sequence[Path] = (),
     priors: Sequence[Path] = (),
     hours: float | None = None,
+    storage: str | None = None,
 ) -> Outcome:
     """Run a search space from the start, in a new experiment.
 
@@ -60,6 +64,7 @@ def run_sweep(
             on the same data; of others the best settings are tried first.
         hours: In which the sweep is to end, from now on; it chooses epochs, students per teacher
             and trials by that.
+        storage: Address in an object store below which the experiment gets a copy, kept up to date.
 
     Returns:
         How it ended; an interrupted or paused sweep is no error.
@@ -96,6 +101,8 @@ def run_sweep(
         write_json(experiment.environment_json, environment(command, seeds))
         return experiment
 
+    if storage is not None:
+        check_writable(storage)
     session = SweepSession(
         space,
         shown,
@@ -110,6 +117,7 @@ def run_sweep(
         accept_changed_data=accept_changed_data,
         earlier=earlier,
         hours=budget,
+        storage=storage,
     )
     return session.run(create)
 
@@ -136,6 +144,7 @@ def existing(folder: Path) -> Path:
 def resume_sweep(
     experiment: Path | str,
     *,
+    experiments: Path | str = EXPERIMENTS,
     address: str | None = None,
     progress: Progress | Mode = "quiet",
     command: Sequence[str] | None = None,
@@ -150,7 +159,8 @@ def resume_sweep(
     """Go on with a sweep that was interrupted, paused or killed, or extend one.
 
     Args:
-        experiment: Its folder.
+        experiment: Its folder, or the address of its copy in an object store.
+        experiments: Folder that gets the experiment's folder, if it is to be fetched.
         address: As for :func:`run_sweep`.
         progress: As for :func:`run_sweep`.
         command: As for :func:`run_sweep`.
@@ -171,9 +181,9 @@ def resume_sweep(
         LedgerError: The ledger is damaged other than in its last line.
         KdsweepError: As for :func:`run_sweep`.
     """
-    opened = Experiment.open(experiment)
-    check_folder(opened.path, "the experiment's ledger", "a copy of it")
     shown = progress if isinstance(progress, Progress) else make_progress(progress)
+    opened, storage = _with_copy(experiment, Path(experiments), shown)
+    check_folder(opened.path, "the experiment's ledger", "a copy of it")
     with Ledger.open(opened.ledger) as ledger:
         if ledger.num_torn_bytes:
             shown.note(
@@ -187,6 +197,9 @@ def resume_sweep(
             sweep.apply(extension)
         if not sweep.is_new and not sweep.has_work:
             outcome = make_outcome(sweep, opened)
+            if storage is not None:
+                storage.push(opened.path)
+                storage.release()
             shown.note(f"{opened.path}: nothing left to do")
             shown.close(outcome)
             return outcome
@@ -204,8 +217,35 @@ def resume_sweep(
             max_gpu_hours=max_gpu_hours,
             make_summary=make_summary,
             accept_changed_data=accept_changed_data,
+            storage=storage,
         )
         return session.run(lambda: opened, ledger, extension)
+
+
+def _with_copy(
+    experiment: Path | str, experiments: Path, shown: Progress
+) -> tuple[Experiment, ObjectStoreCopy | None]:
+    """The experiment, brought up to date with its copy in an object store if it has one.
+
+    This process then has the copy's lease.
+    """
+    uri = uri_of(experiment)
+    if uri is None:
+        opened = Experiment.open(experiment)
+        uri = copy_of(opened)
+        if uri is None:
+            return opened, None
+        folder = opened.path
+    else:
+        folder = (experiments / uri.rpartition("/")[2]).absolute()
+    copy = ObjectStoreCopy(uri)
+    if not copy.exists and not folder.is_dir():
+        raise ExperimentError(f"{uri}: there is no such experiment\n  try:     kdsweep list URI")
+    shown.note(f"storage:    {uri}, brought to {folder}")
+    copy.claim()
+    if copy.exists:
+        copy.fetch(folder)
+    return Experiment.open(folder), copy
 
 
 def _source(space: Space | JobList) -> Experiment | None:

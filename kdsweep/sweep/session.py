@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from kdsweep.labels import training_frames
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import ExtendEvent, SweepEvent, decode_progress, trial_of
 from kdsweep.ledger.given_teachers import teacher_notes
+from kdsweep.ledger.object_store import ObjectStoreCopy
 from kdsweep.ledger.provenance import mask_secrets
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.cohort_size import (
@@ -37,6 +39,7 @@ from kdsweep.sweep.ray.start import StartInterruptedError
 from kdsweep.sweep.samplers import check_sampler
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
+from kdsweep.sweep.storage import StorageListener, note_copy
 from kdsweep.sweep.sweep_data import SweepData, known_teachers
 from kdsweep.sweep.tracked import MakeSummary, TrackerListener
 from kdsweep.tracking import open_tracker
@@ -50,6 +53,7 @@ GRACE_SECONDS = {"sigint": 3.0, "sigterm": 3.0, "sighup": 3.0}
 GRACE_SECONDS |= {"max_hours": 600.0, "max_gpu_hours": 600.0}
 # Past its hours and some a sweep waits no longer.
 GRACE_SECONDS |= {HOURS: 3.0}
+GRACE_SECONDS |= {"storage": 3.0}
 
 
 class SweepSession:
@@ -70,7 +74,11 @@ class SweepSession:
         source: The experiment whose jobs are confirmed, if they are.
         accept_changed_data: Whether to go on where the data are not those of before.
         earlier: What a new sweep takes from earlier ones.
+        storage: The copy of the experiment in an object store, whose lease this process has; or
+            the address below which a new experiment gets its copy.
         hours: In which a new sweep is to end.
+        storage: The experiment's copy in an object store, whose lease this process has; or the
+            address below which a new experiment gets one.
     """
 
     def __init__(
@@ -91,12 +99,14 @@ class SweepSession:
         accept_changed_data: bool = False,
         earlier: Earlier | None = None,
         hours: Hours | None = None,
+        storage: ObjectStoreCopy | str | None = None,
     ) -> None:
         self._space = space
         self._source = source
         self._accepts = accept_changed_data
         self._earlier = earlier
         self._hours = hours
+        self._storage = storage
         self._make_summary = make_summary
         self._progress = progress
         self._command = shlex.join(mask_secrets(command))
@@ -197,6 +207,7 @@ class SweepSession:
                 if self._earlier is not None:
                     self._space = self._earlier.decide(found, self._progress.note)
                 experiment = open_experiment()
+                stored = self._copy(experiment)
                 if machines.word is not None:
                     self._way = ray_stack.enter_context(open_depot(experiment, machines.word))
                 if ledger is None:
@@ -230,7 +241,11 @@ class SweepSession:
                     hours=self._hours,
                 )
                 driver.listeners.append(self._progress)
-                for listener in self._recorders(driver, experiment):
+                listeners: list[Any] = [*self._recorders(driver, experiment)]
+                if stored is not None:
+                    lost = partial(self._interruption.leave, "storage")
+                    listeners.append(StorageListener(stored, experiment, self._progress.note, lost))
+                for listener in listeners:
                     driver.listeners.append(listener)
                     stack.callback(listener.close)
                 driver.begin(self._command, data, changes)
@@ -287,6 +302,15 @@ class SweepSession:
                 f"  try:     {resume_command(experiment)} goes on from the last line of the ledger"
             ) from error
         return link.driver
+
+    def _copy(self, experiment: Experiment) -> ObjectStoreCopy | None:
+        """The experiment's copy in an object store, with its lease."""
+        if isinstance(self._storage, str):
+            uri = f"{self._storage.rstrip('/')}/{experiment.name}"
+            note_copy(experiment, uri)
+            self._storage = ObjectStoreCopy(uri)
+            self._storage.claim()
+        return self._storage
 
     def _look_at_machines(self, joined: cluster.Cluster, jobs: Sequence[Job]) -> Machines:
         if not joined.is_own:

@@ -25,12 +25,17 @@ class Interruption:
     the program around it decides what a signal does.
 
     Attributes:
-        reason: ``sigint``, ``sigterm`` or ``sighup``; ``None`` before a signal.
+        reason: ``sigint``, ``sigterm`` or ``sighup``, or what :meth:`leave` was told; ``None``
+            before that.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
         self._before: dict[int, Any] = {}
+
+    def leave(self, reason: str) -> None:
+        """Pause the sweep for another reason than a signal."""
+        self.reason = self.reason or reason
 
     def install(self) -> None:
         """Take over the signals; again, if something else has done so since."""

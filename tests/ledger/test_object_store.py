@@ -1,0 +1,264 @@
+"""Copies of experiments in object stores: a real S3 server on this machine, and folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("obstore")
+
+from kdsweep.errors import ExperimentError, MachineError
+from kdsweep.ledger.checkpoints import CheckpointFolder
+from kdsweep.ledger.depot import files_in
+from kdsweep.ledger.layout import Experiment, TrialFolder
+from kdsweep.ledger.object_store import (
+    ObjectStoreCopy,
+    TakenOverError,
+    check_writable,
+    experiments_at,
+    names_in,
+    open_store,
+    uri_of,
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """An S3 server; the address of a bucket."""
+    pytest.importorskip("moto")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}"),
+            ("AWS_ALLOW_HTTP", "true"),
+        ):
+            patch.setenv(name, value)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        make = "import boto3; boto3.client('s3').create_bucket(Bucket='sweeps-of-tests')"
+        subprocess.run([sys.executable, "-c", make], check=True, timeout=120)
+        yield "s3://sweeps-of-tests"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(params=["file", "s3"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An address of an experiment that is not there yet."""
+    if request.param == "file":
+        return f"file://{tmp_path}/store/run"
+    return f"{request.getfixturevalue('server')}/{uuid.uuid4().hex}/run"
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    made = Experiment(tmp_path / "here" / "run")
+    made.trials.mkdir(parents=True)
+    made.space_yaml.write_text("name: run\n")
+    made.spec_json.write_text("{}")
+    made.ledger.write_text("")
+    return made
+
+
+def train(experiment: Experiment, trial: int, epoch: int) -> None:
+    """Leave what an epoch of a trial leaves, then its line."""
+    folder = TrialFolder(experiment.trial(trial).path).create()
+    folder.best.mkdir(exist_ok=True)
+    (folder.best / "student.safetensors").write_bytes(os.urandom(2000))
+    (folder.best / "student.json").write_text(json.dumps({"epoch": epoch}))
+
+    def write(path: Path) -> None:
+        (path / "state").write_text(f"{trial} {epoch}")
+
+    CheckpointFolder(folder.checkpoint).save(epoch, write)
+    with experiment.ledger.open("a") as ledger:
+        ledger.write(json.dumps({"trial": trial, "epoch": epoch}) + "\n")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    names = [*files_in(folder / "trials"), "space.yaml", "spec.json", "ledger.jsonl"]
+    return {
+        name: ((folder / "trials" / name) if "/" in name else folder / name).read_bytes()
+        for name in names
+    }
+
+
+def test_another_machine_goes_on_with_the_copy(
+    uri: str, experiment: Experiment, tmp_path: Path
+) -> None:
+    first = ObjectStoreCopy(uri)
+    assert not first.exists
+    first.claim()
+    for epoch in range(1, 5):
+        for trial in (0, 1):
+            train(experiment, trial, epoch)
+        assert first.push(experiment.path) > 0
+    assert first.push(experiment.path) == 0
+    first.release()
+    second, elsewhere = ObjectStoreCopy(uri), Experiment(tmp_path / "there" / "run")
+    second.claim()
+    second.fetch(elsewhere.path)
+    assert content(elsewhere.path) == content(experiment.path)
+    assert second.push(elsewhere.path) == 0
+    train(elsewhere, 1, 5)
+    assert 0 < second.push(elsewhere.path, ["0001"]) < 5000
+    first.fetch(experiment.path)
+    assert (experiment.trial(1).best / "student.json").read_text() == '{"epoch": 5}'
+    assert experiment.ledger.read_bytes() == elsewhere.ledger.read_bytes()
+    assert experiments_at(uri.rpartition("/")[0]) == ["run"]
+
+
+def test_reports_fetch_no_checkpoints(uri: str, experiment: Experiment, tmp_path: Path) -> None:
+    copy = ObjectStoreCopy(uri)
+    copy.claim()
+    train(experiment, 0, 1)
+    copy.push(experiment.path)
+    copy.fetch(tmp_path / "results", "results")
+    copy.fetch(tmp_path / "ledger", "ledger")
+    names = set(files_in(tmp_path / "results" / "trials"))
+    assert names == {"0000/best/student.json", "0000/best/student.safetensors"}
+    assert not list(files_in(tmp_path / "ledger" / "trials"))
+    assert (tmp_path / "ledger" / "ledger.jsonl").read_bytes() == experiment.ledger.read_bytes()
+
+
+def test_the_ledger_tells_of_nothing_that_is_not_there(
+    uri: str, experiment: Experiment, tmp_path: Path
+) -> None:
+    copy = ObjectStoreCopy(uri)
+    copy.claim()
+    train(experiment, 0, 1)
+    size = experiment.ledger.stat().st_size
+    train(experiment, 1, 1)  # while the first one is on its way
+    copy.push(experiment.path, ["0000"], size)
+    copy.fetch(tmp_path / "seen")
+    assert len((tmp_path / "seen" / "ledger.jsonl").read_text().splitlines()) == 1
+    with experiment.ledger.open("a") as ledger:
+        ledger.write('{"half')
+    copy.push(experiment.path)
+    copy.fetch(tmp_path / "seen")
+    assert len((tmp_path / "seen" / "ledger.jsonl").read_text().splitlines()) == 2
+
+
+def test_two_drivers_cannot_run_at_once(
+    uri: str, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ObjectStoreCopy(uri), ObjectStoreCopy(uri)
+    first.claim()
+    with pytest.raises(ExperimentError, match=f"process {os.getpid()} on {socket.gethostname()}"):
+        second.claim(wait=False)
+    # Its lease runs out: it was cut off, and does not know.
+    monkeypatch.setattr("kdsweep.ledger.object_store.time.time", lambda: time.monotonic() + 1e12)
+    second.claim(wait=False)
+    monkeypatch.undo()
+    train(experiment, 0, 1)
+    second.push(experiment.path)
+    with pytest.raises(TakenOverError):
+        first.renew()
+    with pytest.raises(TakenOverError):
+        first.push(experiment.path)
+
+
+def test_a_dead_process_of_this_machine_is_not_waited_for(uri: str) -> None:
+    code = (
+        "import sys; from kdsweep.ledger.object_store import ObjectStoreCopy; "
+        "ObjectStoreCopy(sys.argv[1]).claim()"
+    )
+    subprocess.run([sys.executable, "-c", code, uri], check=True, timeout=120)
+    ObjectStoreCopy(uri).claim(wait=False)
+
+
+def test_objects_that_are_needed_no_more_are_removed(uri: str, experiment: Experiment) -> None:
+    copy = ObjectStoreCopy(uri)
+    copy.claim()
+    for epoch in range(1, 30):
+        train(experiment, 0, epoch)
+        copy.push(experiment.path)
+    names = list(names_in(open_store(uri), ""))
+    # Two checkpoints, two files of the best, all of the last two states; and the ledger's pieces.
+    assert len(names) < 29 + 25
+
+
+def test_pieces_of_the_ledger_are_put_together(
+    uri: str, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdsweep.ledger.object_store._MOST_PIECES", 3)
+    copy = ObjectStoreCopy(uri)
+    copy.claim()
+    for epoch in range(1, 12):
+        train(experiment, 0, epoch)
+        copy.push(experiment.path)
+        copy.fetch(tmp_path / "seen", "ledger")
+        seen = (tmp_path / "seen" / "ledger.jsonl").read_bytes()
+        assert seen == experiment.ledger.read_bytes()
+
+
+def test_sweeps_that_went_on_apart_are_not_mixed(
+    uri: str, experiment: Experiment, tmp_path: Path
+) -> None:
+    copy = ObjectStoreCopy(uri)
+    copy.claim()
+    train(experiment, 0, 1)
+    copy.push(experiment.path)
+    other = Experiment(tmp_path / "other")
+    copy.fetch(other.path)
+    train(other, 1, 1)
+    train(experiment, 0, 2)
+    copy.push(experiment.path)
+    with pytest.raises(ExperimentError, match="have gone on apart"):
+        copy.fetch(other.path)
+    # A folder that is ahead stays as it is: its driver could not send the rest.
+    train(experiment, 0, 3)
+    before = content(experiment.path)
+    copy.fetch(experiment.path)
+    assert content(experiment.path) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("s3://bucket/a/b/", "s3://bucket/a/b"),
+        (Path("s3://bucket/a"), "s3://bucket/a"),
+        ("gs:/bucket/a", "gs://bucket/a"),
+        ("file:///nfs/a", "file:///nfs/a"),
+        (Path("file:///nfs/a"), "file:///nfs/a"),
+        ("experiments/latest", None),
+        ("/data/experiments", None),
+        ("C:/sweeps", None),
+    ],
+)
+def test_addresses(text: str | Path, found: str | None) -> None:
+    assert uri_of(text) == found
+
+
+def test_a_place_that_cannot_be_written_is_said_at_once(server: str, tmp_path: Path) -> None:
+    check_writable(f"{server}/prefix")
+    check_writable(f"file://{tmp_path}/new")
+    with pytest.raises(MachineError, match="nothing can be written there"):
+        check_writable("s3://no-such-bucket-here/prefix")
+    with pytest.raises(MachineError, match="not an address of an object store"):
+        check_writable("ftp://host/prefix")
+    with pytest.raises(ExperimentError, match="there is no such experiment"):
+        Experiment.open(f"{server}/nothing/run")
