@@ -33,15 +33,18 @@ from search_ways import Kdsweep, OneEpoch, OptunaHyperband, Random, RayTune, Way
 
 WORKERS = 4
 BUDGETS = (270, 810)
-NEW, OLD = "kdsweep", "kdsweep, first rung at epoch 1"
+NEW, OLD = "kdsweep", "kdsweep, ASHA, first rung at epoch 1"
 # Each is made of a seed and of the epochs that there are.
 WAYS: dict[str, Callable[[int, int], Way]] = {
     NEW: lambda seed, budget: Kdsweep(seed),
-    OLD: lambda seed, budget: Kdsweep(seed, grace_period=1),
+    "kdsweep, ASHA": lambda seed, budget: Kdsweep(seed, scheduler="asha"),
+    OLD: lambda seed, budget: Kdsweep(seed, scheduler="asha", grace_period=1),
     "kdsweep, sampler gp": lambda seed, budget: Kdsweep(seed, sampler="gp"),
     "Optuna's TPE + Hyperband": lambda seed, budget: OptunaHyperband(seed),
     "Ray's OptunaSearch + ASHA": lambda seed, budget: RayTune(seed),
-    "random + ASHA": lambda seed, budget: Kdsweep(seed, sampler="random", grace_period=1),
+    "random + ASHA": lambda seed, budget: Kdsweep(
+        seed, sampler="random", scheduler="asha", grace_period=1
+    ),
     "one epoch each, the best to the end": OneEpoch,
     "random": lambda seed, budget: Random(seed),
 }

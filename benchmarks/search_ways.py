@@ -63,7 +63,11 @@ class Kdsweep(Way):
         tree["sweep"] = {"trials": 10_000, "seed": seed, **sweep}
         space = load_space(tree)
         self._rungs = Rungs(grace_period(space), space.sweep.reduction_factor)
-        self._scheduler = make_scheduler(space.sweep.scheduler, self._rungs)
+        self._students: dict[int, str] = {}
+        # As in the driver, but that here the number of trials has no end.
+        self._scheduler = make_scheduler(
+            space.sweep.scheduler, self._rungs, student_of=self._students.__getitem__
+        )
         self._study = Study(space)
 
     def draw(self, number: int) -> Mapping[str, Any]:
@@ -71,6 +75,7 @@ class Kdsweep(Way):
         from kdsweep.ledger.events import Kind, TrialEvent
 
         params = self._study.ask(number).params
+        self._students[number] = str(params[STUDENT])
         self._study.apply(
             TrialEvent(trial=number, kind=Kind.SEARCH, label="", student="", params=dict(params))
         )

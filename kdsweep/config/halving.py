@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from kdsweep.config.job import Job
-from kdsweep.config.sweep import AUTO, SweepConfig
+from kdsweep.config.sweep import AUTO, PER_STUDENT, SweepConfig
 
 # With a reduction factor of 3 two rungs then lie before the end (docs/decisions.md, 44).
 _SHARE = 9
+# With fewer a sweep cannot afford to train each student to the end.
+_TRIALS_PER_STUDENT = 3
 
 
 class _Sweep(Protocol):
@@ -18,6 +20,21 @@ class _Sweep(Protocol):
     def sweep(self) -> SweepConfig: ...
 
     def corners(self) -> Iterable[Job]: ...
+
+    def num_students(self) -> int | None: ...
+
+
+def num_spared(space: _Sweep, trials: int) -> int:
+    """Return of how many students the best trial goes on at each rung; 0 for plain ASHA.
+
+    Args:
+        space: What is searched.
+        trials: How many trials it gets.
+    """
+    if space.sweep.scheduler != PER_STUDENT:
+        return 0
+    students = space.num_students()
+    return 0 if students is None or trials < _TRIALS_PER_STUDENT * students else students
 
 
 def grace_period(space: _Sweep, epochs: int | None = None) -> int:

@@ -83,6 +83,10 @@ class JobList:
         jobs = [self._job({JOB: name, SEED: self.seeds[0]}) for name in self.jobs]
         return [*jobs, *all_labels_of(jobs, self.sweep.further_controls)]
 
+    def num_students(self) -> int | None:
+        """Of no meaning: nothing is stopped."""
+        return None
+
     def controls(self) -> list[Job]:
         """No shared ones: each job has its own beside it."""
         return []

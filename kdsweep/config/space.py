@@ -226,6 +226,14 @@ class Space:
                 further.setdefault(f"{ALL_LABELS} {control_key(own)}", own)
         return [*jobs.values(), *further.values()]
 
+    def num_students(self) -> int | None:
+        """Return how many different students the space has; ``None`` if infinitely many."""
+        student = Branch((), {"student": self.root.children["student"]})
+        if any(range_.num_options() is None for range_, _ in ranges(student)):
+            return None
+        picks = combinations(student, lambda range_: range_.options())
+        return sum(1 for _ in picks)
+
     def architectures(self) -> list[Architecture]:
         """Every student architecture at every image size of the space.
 

@@ -36,11 +36,13 @@ def _share_or_whole(gpus: float) -> float:
     return gpus
 
 
+PER_STUDENT: Final = "asha_per_student"
 SCHEDULERS: Registry[Any] = Registry("scheduler", "kdsweep.schedulers")
 """Rules that stop weak trials: classes that inherit from
 :class:`kdsweep.sweep.schedulers.base.Scheduler`, or where one is, as ``module:name``."""
 
 SCHEDULERS.register("asha")("kdsweep.sweep.schedulers.asha:Asha")
+SCHEDULERS.register(PER_STUDENT)("kdsweep.sweep.schedulers.asha_per_student:AshaPerStudent")
 SCHEDULERS.register("none")("kdsweep.sweep.schedulers.none:RunToTheEnd")
 
 
@@ -77,9 +79,11 @@ class SweepConfig(Config):
             it is measured ends with its first epoch.
         sampler: Optuna sampler that draws the trials (``grid`` walks all combinations, ``nsga2`` is
             NSGA-II).
-        scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end. With
-            several metrics a trial that no other beats in all of them goes on. Other packages may
-            add rules.
+        scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end.
+            ``asha_per_student`` is ASHA, but the best trial of each student so far goes on, as
+            networks learn at different paces; with fewer than three trials for each student it is
+            ``asha``. With several metrics a trial that no other beats in all of them goes on. Other
+            packages may add rules.
         grace_period: First rung, in epochs. ``auto`` is a ninth of ``train.epochs``, and no earlier
             than the end of the warm-up of learning rates and losses.
         reduction_factor: At each rung about one trial in this many goes on.
@@ -108,7 +112,7 @@ class SweepConfig(Config):
     metric: ScoreName | Objectives = MIOU
     constraints: Bounds = Field(default_factory=dict)
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp", "nsga2"] = "tpe"
-    scheduler: SchedulerName = "asha"
+    scheduler: SchedulerName = PER_STUDENT
     grace_period: PositiveInt | Literal["auto"] = AUTO
     reduction_factor: int = Field(default=3, ge=2)
     controls: Literal["shared", "paired", "none"] = "shared"

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from kdsweep.config import Job, JobList, Space
+from kdsweep.config.halving import num_spared
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.ledger.events import (
@@ -131,6 +132,7 @@ class Driver:
         self._static_costs = self.sweep.header.static_costs or static_costs or {}
         feasibility = Feasibility(space, self._static_costs)
         self._num_points = feasibility.num_points(space.sweep.trials)
+        self._spares_students = num_spared(space, space.sweep.trials) > 0
         self._drawing = Drawing(space, self.sweep, self.study, feasibility, self._emit)
 
     # -- the session -----------------------------------------------------------------------------
@@ -418,12 +420,16 @@ class Driver:
             was_stopped = any(t.state is State.STOPPED for t in partners)
             return Stop.EARLY if was_stopped else Stop.UNNEEDED
         further = [costs[objective.key] for objective in sweep.objectives[1:]]
-        scheduler = make_scheduler(sweep.scheduler, self.sweep.rungs, sweep.objectives)
+        rule = sweep.scheduler, self.sweep.rungs, sweep.objectives
+        scheduler = make_scheduler(*rule, self._student_of if self._spares_students else None)
         is_weak = scheduler.should_stop(trial.number, epoch, value, further)
         return Stop.EARLY if is_weak else None
 
     def _lack_of_time(self, trial: Trial, epoch: int) -> Stop | None:
         return Stop.HOURS if self._deadline.ends(trial, epoch, self._clock()) else None
+
+    def _student_of(self, trial: int) -> str:
+        return self.sweep.trials[trial].student
 
     def _fail(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
         """The whole attempt has failed, whoever's fault it was."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kdsweep.ledger.rungs import Rungs
-from kdsweep.sweep.schedulers.asha import Asha
+from kdsweep.sweep.schedulers.asha_per_student import AshaPerStudent
 from kdsweep.training.step_cost import StepCost
 
 # Played so often with other luck, and averaged. Long sweeps are their own average, and only the
@@ -36,6 +36,7 @@ class Workload:
         head_start_epochs: Epochs of each teacher before its students begin.
         num_controls: Controls that train by themselves.
         riding: Number of controls that train beside so many students.
+        spared: Students of which the best trial goes on at each rung; 0 for plain ASHA.
         slots: Cohorts and controls at a time.
         grace_period: First rung of ASHA.
         reduction_factor: At each rung about one trial in this many goes on.
@@ -49,6 +50,7 @@ class Workload:
     grace_period: int
     reduction_factor: int
     riding: Callable[[int], int] = _nobody
+    spared: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,9 @@ class _Play:
         self._students = students
         self._stops = asha
         self._rungs = Rungs(work.grace_period, work.reduction_factor)
-        self._asha = Asha(self._rungs)
+        self._asha = AshaPerStudent(self._rungs)
+        if work.spared:
+            self._asha.student_of = lambda trial: str(trial % work.spared)
         self._random = random.Random(seed)
         self._num_epochs = 0
 

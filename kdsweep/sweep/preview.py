@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.config.halving import grace_period
+from kdsweep.config.halving import grace_period, num_spared
 from kdsweep.config.sweep import ALL_LABELS
 from kdsweep.errors import ConfigError
 from kdsweep.sweep.cohort_size import (
@@ -263,6 +263,7 @@ def preview(
             slots=resources.slots,
             grace_period=first_rung,
             reduction_factor=space.sweep.reduction_factor,
+            spared=num_spared(space, num_trials),
         )
 
     longest = max(corners, key=lambda job: job.train.epochs)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.config.halving import num_spared
 from kdsweep.labels import training_frames
 from kdsweep.sweep.forecast import Effort
 from kdsweep.sweep.outcome import duration
@@ -56,10 +57,12 @@ def _show_sweep(preview: Preview, console: Console) -> None:
     if preview.rungs:
         rungs = ", ".join(map(str, preview.rungs))
         epochs = "epoch" if len(preview.rungs) == 1 else "epochs"
+        spares = num_spared(preview.space, preview.num_trials)
         _say(
             console,
             f"ASHA stops weak trials after {epochs} {rungs}; about one in "
-            f"{sweep.reduction_factor} goes on",
+            f"{sweep.reduction_factor} goes on"
+            f"{', and the best of each student so far' if spares else ''}",
         )
     else:
         _say(console, "all trials run to their end")

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from simulation import SPACE, make_space
+from simulation import SPACE, Simulation, make_space
 
+from kdsweep.config.halving import num_spared
 from kdsweep.config.metrics import metric_of
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.rungs import Rungs
@@ -146,7 +147,7 @@ def test_an_unknown_scheduler_is_a_slip_of_one_that_is_there():
     with pytest.raises(ConfigError) as raised:
         make_space(sweep={"scheduler": "ashas"})
     assert raised.value.path == ("sweep", "scheduler")
-    assert "allowed: asha, none" in str(raised.value)
+    assert "allowed: asha, asha_per_student, none" in str(raised.value)
     assert "did you mean `asha`?" in str(raised.value)
     assert make_space(sweep={"scheduler": "none"}).sweep.stops_early is False
 
@@ -160,3 +161,60 @@ def test_with_two_metrics_a_trial_that_no_other_beats_in_both_goes_on():
     assert not both.should_stop(9, 1, 0.2, [5.0])  # the smallest
     assert both.should_stop(9, 1, 0.2, [25.0])
     assert score_alone.should_stop(9, 1, 0.2, [5.0])
+
+
+def per_student(students):
+    """ASHA per student at rungs 1 and 3; ``students`` by trial."""
+    rungs = Rungs(1, 3)
+    return rungs, make_scheduler("asha_per_student", rungs, student_of=students.__getitem__)
+
+
+def test_the_best_of_each_student_goes_on_whatever_its_rank():
+    rungs, rule = per_student({0: "a", 1: "a", 2: "b", 3: "b", 4: "b", 5: "a"})
+    stops = []
+    for trial, value in enumerate([0.5, 0.4, 0.1, 0.05, 0.2, 0.3]):
+        stops.append(rule.should_stop(trial, 1, value))
+        # Asking again gives the same answer, before and after it was recorded.
+        assert rule.should_stop(trial, 1, value) is stops[-1]
+        rungs.record(trial, 1, (value,))
+        assert rule.should_stop(trial, 1, value) is stops[-1]
+    assert stops == [False, True, False, True, False, True]
+
+
+def test_between_rungs_nobody_is_looked_at():
+    _, rule = per_student({0: "a", 1: "a"})
+    assert not rule.should_stop(1, 2, 0.0)
+
+
+def test_without_students_it_is_asha():
+    plain, own = Rungs(1, 3), Rungs(1, 3)
+    asha, rule = make_scheduler("asha", plain), make_scheduler("asha_per_student", own)
+    draw = random.Random(0)
+    for trial in range(300):
+        value = draw.random()
+        assert rule.should_stop(trial, 1, value) == asha.should_stop(trial, 1, value)
+        plain.record(trial, 1, (value,))
+        own.record(trial, 1, (value,))
+
+
+@pytest.mark.parametrize(("trials", "spares"), [(5, 0), (6, 2), (40, 2)])
+def test_few_trials_for_each_student_are_compared_with_all(tmp_path, trials, spares):
+    space = make_space(
+        teacher={"encoder": "resnet34"},
+        sweep={"trials": trials, "controls": "none"},
+        train={"epochs": 9},
+    )
+    assert space.num_students() == 2
+    assert num_spared(space, trials) == spares
+    state = Simulation(tmp_path, space, slots=1).run().sweep
+    firsts = {}
+    for trial in state.trials.values():
+        firsts.setdefault(trial.student, trial)
+    is_complete = [trial.state == "complete" for trial in firsts.values()]
+    assert all(is_complete) or not spares
+
+
+def test_old_files_keep_their_rule():
+    assert num_spared(make_space(sweep={"scheduler": "asha", "trials": 99}), 99) == 0
+    endless = {"encoder": "resnet18", "options": {"decoder_use_batchnorm": True}}
+    assert num_spared(make_space(student=endless, sweep={"trials": 9}), 9) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kdsweep.config.metrics import Metric
 from kdsweep.ledger.rungs import Rungs
@@ -18,7 +18,13 @@ class Scheduler(ABC):
     Args:
         rungs: What trials have reached at the rungs so far; read only.
         objectives: What is optimised, the score that decides on epochs first.
+
+    Attributes:
+        student_of: Gives the name of a trial's student; ``None`` where a sweep has so few trials
+            for each student that rules should not look at them one by one.
     """
+
+    student_of: Callable[[int], str] | None = None
 
     def __init__(self, rungs: Rungs, objectives: Sequence[Metric] = ()) -> None:
         self._rungs = rungs
