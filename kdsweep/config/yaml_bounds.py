@@ -17,7 +17,7 @@ from kdsweep.errors import ConfigError
 # Far above what people write: a pipeline of albumentations has hundreds, 15 deep.
 MAX_VALUES = 100_000
 MAX_DEPTH = 64
-MAX_ALIASES = 10_000
+MAX_ALIASES = 5_000
 
 
 class BoundedComposer(Composer):
