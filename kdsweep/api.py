@@ -155,7 +155,11 @@ def plan(
 
 
 def resume(
-    experiment: str | Path, *, address: str | None = None, accept_changed_data: bool = False
+    experiment: str | Path,
+    *,
+    address: str | None = None,
+    accept_changed_data: bool = False,
+    retry_failed: bool = False,
 ) -> Results:
     """Go on with a sweep that was interrupted or paused, quietly.
 
@@ -164,6 +168,7 @@ def resume(
         address: A Ray cluster to join.
         accept_changed_data: Whether to go on where the data are not those of the trials so far,
             none of which is then compared with those to come.
+        retry_failed: Whether to train failed trials again, from their first epoch.
 
     Raises:
         KdsweepError: There is no such experiment, another process is running it, or its data have
@@ -178,6 +183,7 @@ def resume(
         progress="quiet",
         make_summary=sweep_summary,
         accept_changed_data=accept_changed_data,
+        retry_failed=retry_failed,
     )
     return load_results(_folder(outcome))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsweep.errors import KdsweepError
+from kdsweep.plain_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +27,16 @@ def say_error(error: KdsweepError) -> None:
     # Plain text, not markup: messages hold file names and YAML with brackets.
     style = "\033[1;31m" if sys.stderr.isatty() else ""
     reset = "\033[0m" if style else ""
-    print(f"{style}error:{reset} {error}", file=sys.stderr)
+    print(f"{style}error:{reset} {_lines(str(error))}", file=sys.stderr)
 
 
 def say_warning(text: str) -> None:
     """Print a warning."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {_lines(text)}", file=sys.stderr)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def terminal() -> Console:

@@ -143,13 +143,17 @@ def resume(
     max_gpu_hours: Annotated[
         float | None, typer.Option(min=0, help="New budget of GPU-hours, likewise.")
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train failed trials again, from the beginning.")
+    ] = False,
     accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Go on with a sweep that was interrupted, paused or killed."""
     budgets = {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
-    _go_on(experiment, address, quiet, as_json, accept_changed_data=accept_changed_data, **budgets)
+    options = {"accept_changed_data": accept_changed_data, "retry_failed": retry_failed}
+    _go_on(experiment, address, quiet, as_json, **options, **budgets)
 
 
 @app.command()

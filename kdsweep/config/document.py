@@ -174,11 +174,11 @@ _RANGE_LIKE = {"values", "value", "min", "max", "distribution", "q", "probabilit
 
 
 def _read_text(path: Path) -> str:
-    if path.is_dir():
-        found = ", ".join(p.name for p in sorted(path.glob("*.y*ml"))[:8])
-        hint = f"one of the files in it: {found}" if found else None
-        raise ConfigError("this is a folder, not a file", file=path, hint=hint)
     try:
+        if path.is_dir():
+            found = ", ".join(p.name for p in sorted(path.glob("*.y*ml"))[:8])
+            hint = f"one of the files in it: {found}" if found else None
+            raise ConfigError("this is a folder, not a file", file=path, hint=hint)
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = _nearest_files(path)

@@ -53,13 +53,18 @@ class Reader:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
+        from kdsweep.config.yaml_bounds import BoundedComposer
+
         yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = BoundedComposer
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ReusedAnchorWarning)
                 root = yaml.compose(io.StringIO(text))
         except MarkedYAMLError as error:
             raise self._syntax_error(error, text) from None
+        except ConfigError as error:
+            raise error.located(self.file, error.line) from None
         except YAMLError as error:
             raise self._error(f"not valid YAML: {str(error).splitlines()[0]}", None) from None
         self._construct = yaml.constructor.construct_object

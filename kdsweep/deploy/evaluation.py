@@ -29,6 +29,7 @@ from kdsweep.deploy.windows import Windows
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.atomic import write_json, write_text
 from kdsweep.models.inference_cost import device_name
+from kdsweep.plain_text import csv_cell
 
 if TYPE_CHECKING:
     from kdsweep.data.source import SplitName
@@ -85,7 +86,7 @@ class Evaluation:
             score, _, of_class = name.partition("/")
             if score not in ("iou", "boundary_f"):
                 score, of_class = name, ""
-            row = [score, of_class, found.value, found.low, found.high]
+            row = [score, csv_cell(of_class), found.value, found.low, found.high]
             if self.without is not None and self.differences is not None:
                 change = self.differences[name]
                 row += [self.without[name].value, change.value, change.low, change.high]

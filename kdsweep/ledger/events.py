@@ -144,6 +144,16 @@ class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):
     num_controls: int
 
 
+class RetryEvent(Event, tag="retry", kw_only=True, frozen=True):
+    """Failed trials were asked for again: they wait, to be trained from their first epoch.
+
+    Attributes:
+        trials: Their numbers.
+    """
+
+    trials: list[int]
+
+
 class SettledEvent(Event, tag="settled", kw_only=True, frozen=True):
     """A job's gain is settled: it gets no further seeds.
 
@@ -467,6 +477,7 @@ AnyEpoch = EpochEvent | EpochNumbers | EpochProgress
 _ALIKE = (
     SweepEvent,
     ExtendEvent,
+    RetryEvent,
     SettledEvent,
     HoursEvent,
     PartEvent,

@@ -37,6 +37,7 @@ from kdsweep.ledger.events import (
     PlacedEvent,
     PriorEvent,
     RejectedEvent,
+    RetryEvent,
     SessionEvent,
     SettledEvent,
     StartEvent,
@@ -92,7 +93,7 @@ class Sweep:
         priors: Trials of earlier sweeps that the sampler knows of.
         settled: Jobs of a confirmation that get no further seeds, by name.
         ending: ``done``, or why the last session paused; ``None`` while it goes on.
-        is_extended: Whether it was extended and no session has begun since.
+        is_extended: Whether more was asked of it and no session has begun since.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -274,6 +275,14 @@ class Sweep:
         first = min(waiting, key=lambda t: (t.attempt == 0, t.cohort), default=None)
         return [] if first is None else [t for t in waiting if t.cohort == first.cohort]
 
+    def to_retry(self) -> list[Trial]:
+        """The failed trials that may be asked for again, by number.
+
+        A cohort goes on from one epoch, so one that has not ended is left to end first.
+        """
+        failed = (t for t in self.trials.values() if t.state is State.FAILED and not t.is_outdated)
+        return [t for t in failed if all(each.state.is_final for each in self.cohort(t.number))]
+
     # -- what it has found -----------------------------------------------------------------------
 
     def candidates(self) -> list[Trial]:
@@ -409,6 +418,10 @@ class Sweep:
                 )
                 self.ending, self.is_extended = None, True
                 self._is_between = True
+            case RetryEvent():
+                self._retry(event)
+                self.ending, self.is_extended = None, True
+                self._is_between = True
             case SettledEvent():
                 self.settled[event.job] = event
                 self.header = msgspec.structs.replace(
@@ -517,6 +530,15 @@ class Sweep:
         else:
             trial.state, trial.failure = State.FAILED, event
             self._open.pop(trial.number, None)
+
+    def _retry(self, event: RetryEvent) -> None:
+        if not self.has_work:  # like an extension's, these trials take what hours they take
+            self.header = msgspec.structs.replace(self.header, hours={})
+        for number in event.trials:
+            self.trials[number].begin_anew()
+            self._open[number] = self.trials[number]
+            for trial in self.cohort(number):
+                trial.num_crashes = 0
 
     def _end_attempts(self, now: float) -> None:
         for trial in self.running():

@@ -235,6 +235,12 @@ class Trial:
         elif value is not None and (self.best is None or value > self.best):
             self.best, self.best_epoch = value, epoch
 
+    def begin_anew(self) -> None:
+        """Wait for a worker as if it had reached no epoch: its checkpoints went when it failed."""
+        self.state, self.failure, self.stop = State.WAITING, None, None
+        self.values, self.best, self.best_epoch = {}, None, None
+        self.breaks_bound = False
+
 
 def place_of(event: PlacedEvent) -> str:
     """Return ``node-b`` or ``node-b, GPU 1``."""

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
 from kdsweep.reporting.fields import Field, View
 
@@ -169,11 +170,6 @@ def print_facts(console: Console, facts: Sequence[str]) -> None:
             longer = fact
         line = longer
     print_text(console, line)
-
-
-def printable(text: str) -> str:
-    """Return the text with line breaks and control characters made harmless."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "·" for c in text)
 
 
 def _line(fitted: Sequence[tuple[Column, int]], cells: Sequence[str], style: str = "") -> Text:

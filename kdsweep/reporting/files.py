@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from kdsweep.ledger.atomic import write_bytes
+from kdsweep.plain_text import csv_cell
 from kdsweep.reporting.caveats import notes
 from kdsweep.reporting.papers import paper_tables
 from kdsweep.reporting.results import Results
@@ -36,9 +37,11 @@ def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, frame in results.tables().items():
-        table = pa.Table.from_pandas(_uniform(frame), preserve_index=False)
+        uniform = _uniform(frame)
+        table = pa.Table.from_pandas(uniform, preserve_index=False)
         text, packed = io.BytesIO(), io.BytesIO()
-        pyarrow.csv.write_csv(table, text)
+        harmless = pa.Table.from_pandas(for_csv(uniform), schema=table.schema, preserve_index=False)
+        pyarrow.csv.write_csv(harmless, text)
         pyarrow.parquet.write_table(table, packed)
         for suffix, data in ((".csv", text), (".parquet", packed)):
             path = folder / f"{name}{suffix}"
@@ -50,6 +53,12 @@ def write_tables(results: Results, folder: Path, top: int = 10) -> list[Path]:
             write_bytes(path, written.encode())
             paths.append(path)
     return paths
+
+
+def for_csv(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with no cell that a spreadsheet would run."""
+    text = [name for name in frame if frame[name].dtype in (object, "str")]
+    return frame.assign(**{str(name): frame[name].map(csv_cell, "ignore") for name in text})
 
 
 def to_json(results: Results) -> dict[str, Any]:

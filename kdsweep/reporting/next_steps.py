@@ -34,6 +34,9 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
     if summary.state in ("paused", "died"):
         resume = resume_command(folder, summary.pause_reason)
         commands.append((resume, "go on where it stopped"))
+    elif summary.state == "done" and summary.num_failed_trials:
+        failed = formats.counted(summary.num_failed_trials, "failed trial")
+        commands.append((f"{resume_command(folder, None)} --retry-failed", f"try {failed} again"))
     commands.append((f"kdsweep report {formats.short_path(folder)}", "all tables, also as files"))
     confirmed = summary.confirmed_by
     if confirmed:
@@ -64,16 +67,28 @@ def what_now(seen: Status) -> list[str]:
     if seen.state == "running" and seen.session is None:
         return ["It was asked for more trials; its next session begins just now."]
     if seen.state == "running" and seen.driven is None:
-        return [f"Whether {who} still runs it cannot be told from here; Ctrl-C there pauses it."]
+        return [
+            f"Whether {who} still runs it cannot be told from here; Ctrl-C there pauses it.",
+            f"If it is gone, go on with: {resume}",
+        ]
     if seen.state == "running":
         return [f"{who} runs it; Ctrl-C there pauses it."]
     if seen.state == "starting":
         return [f"{who} has taken it up and goes on just now."]
     if seen.state == "died":
         who = "Its process" if seen.session is None else who
-        return [f"{who} is gone. Go on with: {resume}"]
-    if seen.state == "paused" and not seen.driven:
-        return [f"Go on with: {resume}"]
+        return [f"{who} is gone. Go on with: {resume}", *_retry_line(seen, resume)]
     if seen.driven:
         return [f"{who} holds it: it begins or ends just now."]
-    return []
+    if seen.state == "done":
+        return _retry_line(seen, resume)
+    if seen.state == "paused":
+        return [f"Go on with: {resume}", *_retry_line(seen, resume)]
+    return [f"It has not begun. Begin with: {resume}"]
+
+
+def _retry_line(seen: Status, resume: str) -> list[str]:
+    if not seen.num_to_retry:
+        return []
+    failed = formats.counted(seen.num_to_retry, "trial")
+    return [f"{failed} failed. Try again with: {resume} --retry-failed"]

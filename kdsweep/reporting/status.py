@@ -112,6 +112,7 @@ class Status(Record):
         num_outdated: Trials on data that have changed since, without controls.
         asked_hours: In how many hours it is to end, if it was told.
         used_hours: Those of them that went by, measuring and starting among them.
+        num_to_retry: Failed trials that can be asked for again, controls included.
         hours, gpu_hours: Used so far, of all sessions.
         max_hours, max_gpu_hours: Budgets of the last session, or else the search space's.
         session: The process of the last session, or of one that is about to begin.
@@ -151,8 +152,11 @@ class Status(Record):
     num_outdated: int = 0
     asked_hours: float | None = None
     used_hours: float | None = None
+    num_to_retry: int = 0
 
-    left_out_if_empty = frozenset({"data", "num_outdated", "asked_hours", "used_hours"})
+    left_out_if_empty = frozenset(
+        {"data", "num_outdated", "asked_hours", "used_hours", "num_to_retry"}
+    )
 
     @property
     def num_ended(self) -> int:
@@ -269,6 +273,7 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         num_outdated=sweep.num_outdated,
         asked_hours=sweep.asked_hours,
         used_hours=None if sweep.asked_hours is None else sweep.used_hours(until),
+        num_to_retry=len(sweep.to_retry()),
     )
 
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from kdsweep.reporting.columns import Column, printable
+from kdsweep.plain_text import printable
+from kdsweep.reporting.columns import Column
 
 
 @dataclass(frozen=True)

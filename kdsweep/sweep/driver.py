@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -416,6 +417,8 @@ class Driver:
             partners = [t for t in self.sweep.cohort(trial.number) if t.control == trial.number]
             if not partners or not all(t.state.is_final for t in partners):
                 return None
+            if epoch < max(t.epoch for t in partners):  # it is trained again, after these
+                return None
             # Nobody is left whom it could be compared with at a later epoch.
             was_stopped = any(t.state is State.STOPPED for t in partners)
             return Stop.EARLY if was_stopped else Stop.UNNEEDED
@@ -507,17 +510,21 @@ class Driver:
         self._deadline.pace.apply(event)
 
     def _drop_checkpoints(self, trial: Trial) -> None:
-        """Delete what a trial that has ended would have resumed from; its best student stays.
+        """Delete what a trial that has ended would have resumed from; its best student stays."""
+        for folder in leftovers(self.experiment, self.sweep, trial):
+            self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
 
-        What its cohort shares stays until the last of it has ended.
-        """
-        assert trial.state.is_final, trial.state
-        folders = [self.experiment.trial(trial.number).checkpoint]
-        if all(t.state.is_final for t in self.sweep.cohort(trial.number)):
-            folders.append(self.experiment.trial(trial.cohort).cohort)
-        for folder in folders:
-            if folder.exists():
-                self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
+
+def leftovers(experiment: Experiment, sweep: Sweep, trial: Trial) -> list[Path]:
+    """Return what there still is of a trial's checkpoints, of one that has ended.
+
+    What its cohort shares is left over when the last of it has ended.
+    """
+    assert trial.state.is_final, trial.state
+    folders = [experiment.trial(trial.number).checkpoint]
+    if all(t.state.is_final for t in sweep.cohort(trial.number)):
+        folders.append(experiment.trial(trial.cohort).cohort)
+    return [folder for folder in folders if folder.exists()]
 
 
 def _is_valid(job: Mapping[str, Any]) -> bool:

@@ -35,6 +35,7 @@ class Outcome:
         gpu_hours: GPU-hours over all sessions.
         resume_command: What goes on with the sweep, if anything is left.
         notice: What is to be known about the scores.
+        retry_command: What tries failed trials again, if there are any.
     """
 
     experiment: Path | None
@@ -54,6 +55,7 @@ class Outcome:
     gpu_hours: float = 0.0
     resume_command: str | None = None
     notice: str | None = None
+    retry_command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
     controls = [trial for trial in sweep.trials.values() if trial.is_control]
     num_too_costly = sum(trial.breaks_bound for trial in search)
     fates = Counter(trial.state for trial in search)
+    resume = resume_command(experiment, sweep.paused)
     outcome = Outcome(
         experiment=experiment.path,
         exit_code=exit_code(sweep),
@@ -92,8 +95,9 @@ def make_outcome(sweep: Sweep, experiment: Experiment, notice: str | None = None
         best_value=None if best is None else best.best,
         hours=sweep.hours(),
         gpu_hours=sweep.gpu_hours(),
-        resume_command=resume_command(experiment, sweep.paused) if sweep.has_work else None,
+        resume_command=resume if sweep.has_work else None,
         notice=notice,
+        retry_command=f"{resume} --retry-failed" if sweep.to_retry() else None,
     )
     if sweep.asked_hours is None:
         return outcome
@@ -161,6 +165,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     lines = [f"{ending}: {', '.join(counts)}  ({spent})"]
     if outcome.resume_command is not None:
         lines.append(f"to go on: {outcome.resume_command}")
+    if outcome.retry_command is not None:
+        lines.append(f"to try failed trials again: {outcome.retry_command}")
     return lines
 
 

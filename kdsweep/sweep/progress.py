@@ -19,6 +19,7 @@ from rich.text import Text
 from kdsweep.ledger import Event
 from kdsweep.ledger.events import FailEvent, TrialEvent, to_json
 from kdsweep.ledger.state import Sweep
+from kdsweep.plain_text import printable
 from kdsweep.sweep.display import event_line, render
 from kdsweep.sweep.outcome import Outcome, outcome_lines
 
@@ -89,7 +90,7 @@ class PlainProgress(Progress):
             self._print(line)
 
     def _print(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(printable(text)), soft_wrap=True)
 
 
 class LiveProgress(Progress):
@@ -102,7 +103,7 @@ class LiveProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print a line above the table."""
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(printable(text)), soft_wrap=True)
 
     def waiting(self, stage: str, seconds: float) -> None:
         """Draw the stage and its seconds in place."""
@@ -112,7 +113,7 @@ class LiveProgress(Progress):
         """Print failures and what a sampler cannot learn above the table; all else is in it."""
         line = event_line(sweep, event) if isinstance(event, FailEvent | TrialEvent) else None
         if line is not None:
-            self.console.print(Text(line, style="yellow"), soft_wrap=True)
+            self.console.print(Text(printable(line), style="yellow"), soft_wrap=True)
 
     def tick(self, sweep: Sweep) -> None:
         """Draw the table, at most four times a second."""
@@ -133,7 +134,7 @@ class LiveProgress(Progress):
         """Take the table away and print the summary."""
         self.abort()
         for line in outcome_lines(outcome):
-            self.console.print(Text(line), soft_wrap=True)
+            self.console.print(Text(printable(line)), soft_wrap=True)
 
     def abort(self) -> None:
         """Take the table away."""
@@ -176,12 +177,12 @@ class QuietProgress(Progress):
     def event(self, sweep: Sweep, event: Event) -> None:
         """Print failures that end a trial."""
         if isinstance(event, FailEvent) and not event.retry:
-            self.console.print(Text(event_line(sweep, event) or ""), soft_wrap=True)
+            self.console.print(Text(printable(event_line(sweep, event) or "")), soft_wrap=True)
 
     def close(self, outcome: Outcome) -> None:
         """Print the command that goes on, if something is left."""
         if outcome.resume_command is not None:
-            self.console.print(Text(outcome.resume_command), soft_wrap=True)
+            self.console.print(Text(printable(outcome.resume_command)), soft_wrap=True)
 
 
 class LastingProgress(Progress):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -12,12 +13,14 @@ from kdsweep.config import JobList, Space, dump_yaml
 from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.atomic import write_json, write_text
-from kdsweep.ledger.events import ExtendEvent
+from kdsweep.ledger.events import ExtendEvent, RetryEvent
 from kdsweep.ledger.layout import EXPERIMENTS
 from kdsweep.ledger.object_store import ObjectStoreCopy, check_writable, uri_of
 from kdsweep.ledger.provenance import environment
 from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import State
 from kdsweep.sweep.deadline import Hours
+from kdsweep.sweep.driver import leftovers
 from kdsweep.sweep.earlier import Earlier
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.machine import check_folder
@@ -155,8 +158,11 @@ def resume_sweep(
     make_summary: MakeSummary | None = None,
     more_trials: int = 0,
     accept_changed_data: bool = False,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Go on with a sweep that was interrupted, paused or killed, or extend one.
+
+    Where only the last line is missing, it is written without starting Ray.
 
     Args:
         experiment: Its folder, or the address of its copy in an object store.
@@ -172,6 +178,7 @@ def resume_sweep(
         more_trials: Trials to draw on top of those that were asked for.
         accept_changed_data: Whether to go on where the data are not those of the trials so far,
             none of which is then compared with those to come.
+        retry_failed: Whether to train failed trials again, from their first epoch.
 
     Raises:
         DataError: The data have changed.
@@ -191,11 +198,18 @@ def resume_sweep(
                 "epoch it was about is reported again by its checkpoint"
             )
         space = read_space(opened)
-        extension = extend(space, ledger, more_trials) if more_trials else None
         sweep = Sweep(ledger.replay())
-        if extension is not None:
-            sweep.apply(extension)
-        if not sweep.is_new and not sweep.has_work:
+        asked: ExtendEvent | RetryEvent | None = None
+        if more_trials:
+            asked = extend(space, ledger, more_trials)
+        elif retry_failed:
+            asked = retry(opened, sweep)
+            if asked is None:
+                shown.note(f"{opened.path}: no trial that has failed can be tried again now")
+        if asked is not None:
+            sweep.apply(asked)
+        is_over = not sweep.is_new and not sweep.has_work
+        if is_over and sweep.is_done:
             outcome = make_outcome(sweep, opened)
             if storage is not None:
                 storage.push(opened.path)
@@ -219,7 +233,9 @@ def resume_sweep(
             accept_changed_data=accept_changed_data,
             storage=storage,
         )
-        return session.run(lambda: opened, ledger, extension)
+        if is_over:
+            return session.finish(opened, ledger)
+        return session.run(lambda: opened, ledger, asked)
 
 
 def _with_copy(
@@ -290,6 +306,23 @@ def extend(space: Space | JobList, ledger: Ledger, more: int) -> ExtendEvent:
         trials=header.trials + more,
         num_controls=header.num_controls + more * space.sweep.num_paired,
     )
+
+
+def retry(experiment: Experiment, sweep: Sweep) -> RetryEvent | None:
+    """Return the event that asks for failed trials again; ``None`` if there are none.
+
+    Controls of their cohorts that ended with them go with them. Checkpoints that a killed driver
+    has left are deleted: all begin anew.
+    """
+    again = {trial.number: trial for trial in sweep.to_retry()}
+    for trial in list(again.values()):
+        for beside in sweep.cohort(trial.number):
+            if beside.number == trial.control and beside.state is State.STOPPED:
+                again[beside.number] = beside
+    for trial in again.values():
+        for folder in leftovers(experiment, sweep, trial):
+            shutil.rmtree(folder, ignore_errors=True)
+    return RetryEvent(trials=sorted(again)) if again else None
 
 
 def read_space(experiment: Experiment) -> Space | JobList:

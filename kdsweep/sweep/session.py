@@ -14,7 +14,14 @@ from kdsweep.config import Job, JobList, Space
 from kdsweep.errors import ConfigError, DataError, KdsweepError
 from kdsweep.labels import training_frames
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
-from kdsweep.ledger.events import ExtendEvent, SweepEvent, decode_progress, trial_of
+from kdsweep.ledger.events import (
+    ExtendEvent,
+    RetryEvent,
+    SessionEvent,
+    SweepEvent,
+    decode_progress,
+    trial_of,
+)
 from kdsweep.ledger.given_teachers import teacher_notes
 from kdsweep.ledger.object_store import ObjectStoreCopy
 from kdsweep.ledger.provenance import mask_secrets
@@ -36,6 +43,7 @@ from kdsweep.sweep.ray.delivery import Way, open_depot
 from kdsweep.sweep.ray.machines import Machines
 from kdsweep.sweep.ray.preflight import Preflight
 from kdsweep.sweep.ray.start import StartInterruptedError
+from kdsweep.sweep.resources import Plan
 from kdsweep.sweep.samplers import check_sampler
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
@@ -124,14 +132,14 @@ class SweepSession:
         self,
         open_experiment: Callable[[], Experiment],
         ledger: Ledger | None = None,
-        extension: ExtendEvent | None = None,
+        asked: ExtendEvent | RetryEvent | None = None,
     ) -> Outcome:
         """Start Ray, check everything, run trials, stop Ray.
 
         Args:
             open_experiment: Gives the experiment's folder; called when all checks have passed.
             ledger: The experiment's ledger, if it is open already.
-            extension: What to write into it when all checks have passed.
+            asked: What to write into it when all checks have passed.
         """
         check_sampler(self._space.sweep.sampler)
         self._space.tracking.check_packages()
@@ -140,7 +148,7 @@ class SweepSession:
             # What this stack closes outlives Ray: the ledger's lock is held while a worker may
             # still write.
             with ExitStack() as stack:
-                outcome = self._run(stack, open_experiment, ledger, extension)
+                outcome = self._run(stack, open_experiment, ledger, asked)
         finally:
             self._progress.abort()
             self._interruption.uninstall()
@@ -152,7 +160,7 @@ class SweepSession:
         stack: ExitStack,
         open_experiment: Callable[[], Experiment],
         ledger: Ledger | None,
-        extension: ExtendEvent | None,
+        asked: ExtendEvent | RetryEvent | None,
     ) -> Outcome:
         with ExitStack() as ray_stack:
             ray_stack.callback(self._start.stages.drop)
@@ -207,13 +215,12 @@ class SweepSession:
                 if self._earlier is not None:
                     self._space = self._earlier.decide(found, self._progress.note)
                 experiment = open_experiment()
-                stored = self._copy(experiment)
                 if machines.word is not None:
                     self._way = ray_stack.enter_context(open_depot(experiment, machines.word))
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
-                if extension is not None:
-                    ledger.append(extension)
+                if asked is not None:
+                    ledger.append(asked)
                 found.keep(experiment)
                 self._introduce(experiment, joined, found)
                 for note in data.get("weights", ()):
@@ -240,14 +247,7 @@ class SweepSession:
                     priors=kept_observations(experiment),
                     hours=self._hours,
                 )
-                driver.listeners.append(self._progress)
-                listeners: list[Any] = [*self._recorders(driver, experiment)]
-                if stored is not None:
-                    lost = partial(self._interruption.leave, "storage")
-                    listeners.append(StorageListener(stored, experiment, self._progress.note, lost))
-                for listener in listeners:
-                    driver.listeners.append(listener)
-                    stack.callback(listener.close)
+                self._listen(stack, driver)
                 driver.begin(self._command, data, changes)
                 self._tell_who_trains_alone(driver.sweep.header)
                 return driver
@@ -256,8 +256,45 @@ class SweepSession:
             if driver is None:
                 return Outcome(None, 130, self._interruption.reason or "sigint")
             driver.end()
-        notice = driver.sweep.header.data.get("notice")
-        return make_outcome(driver.sweep, driver.experiment, notice=notice)
+        return _outcome(driver)
+
+    def finish(self, experiment: Experiment, ledger: Ledger) -> Outcome:
+        """Write the last line of a sweep with nothing left to train, whose driver died before it.
+
+        Ray is not started, and the data are not looked at.
+        """
+        self._space.tracking.check_packages()
+        sessions = Sweep(ledger.replay()).sessions
+        last = sessions[-1].event if sessions else SessionEvent(session=0)
+        plan = Plan(last.slots, int(last.cpus_per_trial or 1), last.gpus_per_trial)
+        with ExitStack() as stack:
+            driver = Driver(
+                self._space,
+                experiment,
+                ledger,
+                plan,
+                max_hours=self._max_hours,
+                max_gpu_hours=self._max_gpu_hours,
+            )
+            self._listen(stack, driver)
+            driver.begin(self._command, {})
+            driver.end()
+        outcome = _outcome(driver)
+        self._progress.close(outcome)
+        return outcome
+
+    def _listen(self, stack: ExitStack, driver: Driver) -> None:
+        """Let everybody know of each event who wants to."""
+        driver.listeners.append(self._progress)
+        listeners: list[Any] = [*self._recorders(driver, driver.experiment)]
+        stored = self._copy(driver.experiment)
+        if stored is not None:
+            lost = partial(self._interruption.leave, "storage")
+            note = self._progress.note
+            listeners.append(StorageListener(stored, driver.experiment, note, lost))
+        for listener in listeners:
+            driver.listeners.append(listener)
+            stack.callback(listener.close)
 
     def _tell_who_trains_alone(self, header: SweepEvent) -> None:
         jobs = self._space.jobs_to_check()
@@ -408,3 +445,8 @@ class SweepSession:
                 note("            it asks for a token, which `ray get-auth-token` prints")
         elif joined.problem is not None:
             note(f"warning: Ray's dashboard could not be started: {joined.problem}")
+
+
+def _outcome(driver: Driver) -> Outcome:
+    notice = driver.sweep.header.data.get("notice")
+    return make_outcome(driver.sweep, driver.experiment, notice=notice)

@@ -36,6 +36,7 @@ from kdsweep.ledger.events import (
     PartEvent,
     PriorEvent,
     RejectedEvent,
+    RetryEvent,
     SettledEvent,
     Stop,
     SweepEvent,
@@ -225,6 +226,8 @@ class Study:
             self._reject(event)
         elif isinstance(event, PriorEvent):
             self._observe(event)
+        elif isinstance(event, RetryEvent):
+            self._retry(event)
         elif trial_of(event) not in self._ids:
             return
         elif isinstance(event, EpochEvent | EpochProgress):
@@ -293,7 +296,10 @@ class Study:
         return self._begin(recorder, {"trial": number}, notes if keeps_notes else {})
 
     def _begin(self, drawn: Recorder, user: dict[str, Any], system: dict[str, Any]) -> int:
-        self._study.add_trial(drawn.running(user, system))
+        return self._append(drawn.running(user, system))
+
+    def _append(self, trial: FrozenTrial) -> int:
+        self._study.add_trial(trial)
         return self._id(self._storage.get_n_trials(self._study_id) - 1)
 
     def _observe(self, event: PriorEvent) -> None:
@@ -343,6 +349,21 @@ class Study:
         else:
             self._storage.set_trial_system_attr(trial_id, REACHED, list(best))
             self._tell(trial_id, TrialState.PRUNED)
+
+    def _retry(self, event: RetryEvent) -> None:
+        """Begin failed trials once more; Optuna takes nothing of one that has ended."""
+        for number in event.trials:
+            if number in self._ids:
+                failed = self.trial(number)
+                again = create_trial(
+                    state=TrialState.RUNNING,
+                    params=failed.params,
+                    distributions=failed.distributions,
+                    user_attrs=failed.user_attrs,
+                    system_attrs=failed.system_attrs,
+                )
+                self._ids[number] = self._append(again)
+                self._values[number] = {}
 
     def _give_up(self) -> None:
         """Nothing that has not ended will say any more."""

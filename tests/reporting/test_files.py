@@ -44,6 +44,19 @@ def test_parameters_of_mixed_kinds_are_written_as_text(story, tmp_path):
     assert column.fillna("").tolist() == ["auto", "4", "", "True"]
 
 
+def test_a_spreadsheet_runs_no_cell_of_a_table(story, tmp_path):
+    call = '=HYPERLINK("http://x","y")'
+    story.sweep().session()
+    for number, value in enumerate([call, "-1.5", "@x", "plain"]):
+        story.trial(number, params={"train.precision": value}).run(number, [0.1])
+    write_tables(results_of(story.events), tmp_path)
+    name = "param:train.precision"
+    assert pd.read_csv(tmp_path / "trials.csv")[name].tolist() == [
+        f"'{call}", "-1.5", "'@x", "plain",
+    ]  # fmt: skip
+    assert pd.read_parquet(tmp_path / "trials.parquet")[name].tolist()[0] == call
+
+
 def test_files_of_an_empty_sweep_keep_their_columns(tmp_path):
     write_tables(results_of([]), tmp_path)
     for name in TABLES:

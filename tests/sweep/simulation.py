@@ -63,7 +63,7 @@ class Simulation:
 
     def driver(self, **options):
         """A new driver on the experiment's ledger."""
-        ledger = Ledger.open(self.experiment.ledger)
+        ledger = options.pop("ledger", None) or Ledger.open(self.experiment.ledger)
         plan = Plan(self.slots, 1, options.pop("gpus_per_trial", 0.0))
         if self.space.sweep.static_bounds:
             known = self.space.architectures()

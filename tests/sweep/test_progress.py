@@ -314,3 +314,10 @@ def test_what_costs_too_much_is_said(tmp_path):
     assert f", {outcome.num_too_costly} too costly" in outcome_lines(outcome)[0]
     assert outcome.num_complete + outcome.num_stopped + outcome.num_too_costly == 14
     assert all("  stopped at a rung (" in line for line in lines["halving"])
+
+
+def test_escape_sequences_in_a_name_reach_no_terminal():
+    console = Console(file=io.StringIO(), width=80)
+    shown = PlainProgress(console)
+    shown.note("weights: \x1b]0;title\x07\x1b[2Jmy\nfile")
+    assert console.file.getvalue() == "weights: ·]0;title··[2Jmy file\n"

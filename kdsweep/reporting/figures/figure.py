@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import printable
 
 Trace = dict[str, Any]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsweep.ledger import Experiment
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 
 

@@ -14,10 +14,11 @@ import jinja2
 from markupsafe import Markup
 
 from kdsweep.ledger.atomic import new_directory, write_text
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
 from kdsweep.reporting.caveats import warnings_of
-from kdsweep.reporting.columns import printable
 from kdsweep.reporting.figures import Figure, draw_figures, effort_totals
+from kdsweep.reporting.files import for_csv
 from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.page import answer, rows, sources
 from kdsweep.reporting.page.confirmed import Related, related
@@ -78,7 +79,7 @@ def write_page(results: Results, folder: Path) -> Path:
     with new_directory(folder / FIGURES) as temporary:
         for figure in (figure for part in figures.values() for figure in part):
             for name, frame in figure.tables.items():
-                frame.to_csv(temporary / f"{name}.csv", index=False)
+                for_csv(frame).to_csv(temporary / f"{name}.csv", index=False)
     write_text(folder / PAGE, _render(results, figures, folder))
     return folder / PAGE
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kdsweep.ledger.trials import title
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import plain
 from kdsweep.reporting.trial_files import control_of, trial_folder

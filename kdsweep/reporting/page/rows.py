@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.plain_text import printable
 from kdsweep.reporting import views
-from kdsweep.reporting.columns import printable
 from kdsweep.reporting.fields import Field, View
 from kdsweep.reporting.figures import FRONTS, class_ious, networks
 from kdsweep.reporting.lengths import pairs_with_epochs

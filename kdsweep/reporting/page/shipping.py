@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Best
 from kdsweep.reporting.tables import plain

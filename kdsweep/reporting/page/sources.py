@@ -10,8 +10,8 @@ from typing import Any
 
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.given_teachers import teacher_scores
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
-from kdsweep.reporting.columns import printable
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.trial_files import measured_on
 
