@@ -15,7 +15,8 @@ set -euo pipefail
 space=$1
 experiments=$2
 port=6379
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=${hosts%%$'\n'*}
 export RAY_worker_niceness=0
 
 srun --nodes=1 --ntasks=1 --nodelist="$first" \

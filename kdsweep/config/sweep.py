@@ -36,12 +36,13 @@ def _share_or_whole(gpus: float) -> float:
     return gpus
 
 
+ASHA: Final = "asha"
 PER_STUDENT: Final = "asha_per_student"
 SCHEDULERS: Registry[Any] = Registry("scheduler", "kdsweep.schedulers")
 """Rules that stop weak trials: classes that inherit from
 :class:`kdsweep.sweep.schedulers.base.Scheduler`, or where one is, as ``module:name``."""
 
-SCHEDULERS.register("asha")("kdsweep.sweep.schedulers.asha:Asha")
+SCHEDULERS.register(ASHA)("kdsweep.sweep.schedulers.asha:Asha")
 SCHEDULERS.register(PER_STUDENT)("kdsweep.sweep.schedulers.asha_per_student:AshaPerStudent")
 SCHEDULERS.register("none")("kdsweep.sweep.schedulers.none:RunToTheEnd")
 

@@ -9,6 +9,7 @@ from typing import Any
 from kdsweep.config.grammar import is_range
 from kdsweep.config.halving import grace_period
 from kdsweep.config.space import Space
+from kdsweep.config.sweep import ASHA, PER_STUDENT
 from kdsweep.config.template import find_ranges
 from kdsweep.errors import ConfigError, ConfigPath
 
@@ -35,7 +36,7 @@ def to_wandb(space: Space) -> dict[str, Any]:
         "run_cap": sweep.trials,
         "parameters": _parameters({k: v for k, v in space.tree.items() if k != "name"}, ()),
     }
-    if sweep.scheduler == "asha":
+    if sweep.scheduler in (ASHA, PER_STUDENT):
         config["early_terminate"] = {
             "type": "hyperband",
             "min_iter": grace_period(space),

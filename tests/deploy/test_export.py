@@ -315,9 +315,10 @@ def test_the_best_trial_may_be_a_control_and_has_a_student(tmp_path: Path) -> No
     (experiment.trial(2).best / "student.safetensors").unlink()
     assert best_trial(experiment) == 0
     (experiment.trial(0).best / "student.safetensors").unlink()
-    assert best_trial(experiment) == 1
-    assert choose_student(path).progress() == TrialProgress(epochs=3)
-    assert choose_student(path).provenance["experiment"] == path.name
+    with pytest.raises(ExperimentError, match="--trial 1 takes the best one that is here"):
+        best_trial(experiment)
+    assert choose_student(path, 1).progress() == TrialProgress(epochs=3)
+    assert choose_student(path, 1).provenance["experiment"] == path.name
     assert choose_student(path, 3).folder.path.name == "0003"
     assert choose_student(experiment.trial(3).best).experiment == experiment
     with pytest.raises(ExperimentError, match=r"there is no trial 7\n  there:   0000 to 0003"):
