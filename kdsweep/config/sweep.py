@@ -82,7 +82,7 @@ class SweepConfig(Config):
             NSGA-II).
         scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end.
             ``asha_per_student`` is ASHA, but the best trial of each student so far goes on, as
-            networks learn at different paces; with fewer than three trials for each student it is
+            networks learn at different paces; with fewer than eight trials for each student it is
             ``asha``. With several metrics a trial that no other beats in all of them goes on. Other
             packages may add rules.
         grace_period: First rung, in epochs. ``auto`` is a ninth of ``train.epochs``, and no earlier

@@ -197,7 +197,7 @@ def test_without_students_it_is_asha():
         own.record(trial, 1, (value,))
 
 
-@pytest.mark.parametrize(("trials", "spares"), [(5, 0), (6, 2), (40, 2)])
+@pytest.mark.parametrize(("trials", "spares"), [(15, 0), (16, 2), (40, 2)])
 def test_few_trials_for_each_student_are_compared_with_all(tmp_path, trials, spares):
     space = make_space(
         teacher={"encoder": "resnet34"},
