@@ -11,8 +11,8 @@ from kdsweep.config.sweep import AUTO, PER_STUDENT, SweepConfig
 
 # With a reduction factor of 3 two rungs then lie before the end (docs/decisions.md, 44).
 _SHARE = 9
-# In shorter sweeps what it takes to train each student to the end is missed elsewhere: simulated, five
-# students lost by it in 25 trials, and gained in 75 (docs/performance.md).
+# In shorter sweeps what it takes to train each student to the end is missed elsewhere: simulated,
+# five students lost by it in 25 trials, and gained in 75 (docs/performance.md).
 _TRIALS_PER_STUDENT = 8
 
 
