@@ -112,4 +112,5 @@ def test_a_machine_that_is_cut_off_loses_its_trial_to_another(
     log = (experiments / "latest" / "trials" / "0000" / "log.txt").read_text()
     assert "on host-2" in log
     assert "on host-3" in log
-    assert "has taken over this trial" in log
+    # It has found that out, or its own raylet has ended it meanwhile.
+    assert "has taken over this trial" in log or not Path(f"/proc/{worker}").exists()
