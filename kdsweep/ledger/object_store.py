@@ -20,7 +20,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,13 @@ _URI = re.compile(r"^([a-z][a-z0-9+.-]+):/{1,3}(.+)$")
 # Of the experiment itself. Pages and tables can be made again.
 _TOP = ("space.yaml", "spec.json", "environment.json", "priors.jsonl", "storage.json")
 _CHECKPOINTS = ("checkpoint/", "cohort/")
+_CREDENTIALS = (
+    "the store's credentials in the environment, such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
+    "and AWS_DEFAULT_REGION; and whether the bucket is there"
+)
 Part = Literal["all", "results", "ledger"]
+_Known = dict[str, tuple[int, int]]  # of each file its size and time
+_Manifest = dict[str, list[Any]]  # of each file its object and size
 
 
 class TakenOverError(ExperimentError):
@@ -73,15 +79,16 @@ class ObjectStoreCopy:
         self._token = uuid.uuid4().hex
         self._number = 0
         self._state: dict[str, Any] = {"ledger": [], "trials": {}, "files": {}}
-        self._known: dict[str, dict[str, tuple[int, int]]] = {}
-        self._manifests: dict[str, dict[str, list[Any]]] = {}
+        self._known: dict[str, _Known] = {}
+        self._manifests: dict[str, _Manifest] = {}
         self._pushed = 0
         self._garbage: list[str] = []
 
     @property
     def exists(self) -> bool:
         """Whether there is a copy."""
-        return bool(self._numbers("state"))
+        with _answering(self.uri):
+            return bool(self._numbers("state"))
 
     # -- who drives --------------------------------------------------------------------------------
 
@@ -95,10 +102,20 @@ class ObjectStoreCopy:
             ExperimentError: Another driver is alive.
             MachineError: The store cannot be written.
         """
+        with _answering(self.uri):
+            self._claim(wait)
+            self._read()
+
+    def _claim(self, wait: bool) -> None:
         first = None
         while True:
             numbers = self._numbers("lease")
             held = self._json(f"lease/{numbers[-1]:08d}") if numbers else None
+            is_alive = held is not None and held["until"] > time.time()
+            if held is not None and is_alive and held["token"] == self._token:
+                # Put a moment ago, by a request whose answer was lost.
+                self._lease = numbers[-1]
+                break
             if held is None or held["until"] < time.time() or _is_dead(held):
                 if self._create(f"lease/{(numbers or [0])[-1] + 1:08d}", self._holding()):
                     self._lease = (numbers or [0])[-1] + 1
@@ -111,7 +128,6 @@ class ObjectStoreCopy:
                     f"{held['host']}\n  try:     kdsweep status {self.uri}"
                 )
             time.sleep(0.5)
-        self._read()
 
     def renew(self) -> None:
         """Hold the lease for another while.
@@ -156,17 +172,18 @@ class ObjectStoreCopy:
         size = _whole_lines(folder / "ledger.jsonl") if ledger_bytes is None else ledger_bytes
         sent, replaced = 0, list[str]()
         state = json.loads(json.dumps(self._state))
+        # Taken over with the commit alone: what a failed one had put is put again.
+        known, manifests = dict(self._known), dict(self._manifests)
         names = trials
         if names is None:
             names = (p.name for p in sorted((folder / "trials").glob("[0-9]*")) if p.is_dir())
         for name in dict.fromkeys(names):
-            told = self._push_trial(folder / "trials" / name, name)
-            if told is not None:
-                num, old = told
+            changed = self._push_trial(folder / "trials" / name, name)
+            if changed is not None:
+                known[name], manifests[name], num, old = changed
                 sent, replaced = sent + num, [*replaced, *old]
-                manifest = self._new(json.dumps(self._manifests[name]).encode())
                 replaced += [state["trials"][name]] if name in state["trials"] else []
-                state["trials"][name] = manifest
+                state["trials"][name] = self._new(json.dumps(manifests[name]).encode())
         for name in (*_TOP, *(f"data/{inner}" for inner in files_in(folder / "data"))):
             if name not in state["files"] and (folder / name).is_file():
                 data = (folder / name).read_bytes()
@@ -177,17 +194,28 @@ class ObjectStoreCopy:
             replaced += self._push_ledger(folder / "ledger.jsonl", size, state)
         if state == self._state:
             return 0
-        if not self._create(f"state/{self._number + 1:08d}", json.dumps(state).encode()):
+        state["by"] = [self._token, self._number + 1]
+        key = f"state/{self._number + 1:08d}"
+        # One that is there may be our own, put by a request whose answer was lost.
+        if not self._create(key, json.dumps(state).encode()) and self._json(key) != state:
             raise TakenOverError(f"{self.uri}: another driver has taken over this sweep")
         old_state = self._number
+        self._known, self._manifests = known, manifests
         self._number, self._state, self._pushed = self._number + 1, state, size
         # Readers may still be at the last state but one.
         self._delete([*self._garbage, *([f"state/{old_state - 1:08d}"] if old_state > 1 else [])])
         self._garbage = replaced
         return sent
 
-    def _push_trial(self, folder: Path, name: str) -> tuple[int, list[str]] | None:
-        """Put what has changed of a trial; return bytes and objects that are needed no more."""
+    def _push_trial(
+        self, folder: Path, name: str
+    ) -> tuple[_Known, _Manifest, int, list[str]] | None:
+        """Put what has changed of a trial.
+
+        Returns:
+            What is known of it then, its manifest, bytes sent, and objects needed no more; ``None``
+            if nothing has changed.
+        """
         known, manifest = self._known.get(name, {}), self._manifests.get(name, {})
         for _ in range(_TRIES):
             before = _signature(folder)
@@ -209,8 +237,7 @@ class ObjectStoreCopy:
             key for inner, (key, _) in manifest.items() if inner not in before or inner in added
         ]
         kept = {inner: value for inner, value in manifest.items() if inner in before}
-        self._manifests[name], self._known[name] = {**kept, **added}, before
-        return sum(size for _, size in added.values()), gone
+        return before, {**kept, **added}, sum(size for _, size in added.values()), gone
 
     def _push_ledger(self, path: Path, size: int, state: dict[str, Any]) -> list[str]:
         begin, replaced = self._pushed, []
@@ -344,7 +371,7 @@ def open_store(uri: str) -> Any:
         return from_url(uri, **options)
     except (BaseError, ValueError, TypeError) as error:
         raise MachineError(
-            f"{uri}: not an address of an object store: {error}\n"
+            f"{uri}: not an address of an object store: {str(error).splitlines()[0]}\n"
             "  allowed: s3://BUCKET/PREFIX, gs://…, az://…, file:///FOLDER"
         ) from error
 
@@ -356,6 +383,20 @@ def names_in(store: Any, prefix: str) -> Iterator[str]:
     for batch in obstore.list(store, prefix):
         for found in batch:
             yield str(found["path"])
+
+
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """Turn what a store's client raises into an error in words."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise MachineError(
+            f"{uri}: the object store does not answer, or not as it should: "
+            f"{str(error).splitlines()[0]}\n  try:     {_CREDENTIALS}"
+        ) from error
 
 
 def check_writable(uri: str) -> None:
@@ -375,8 +416,7 @@ def check_writable(uri: str) -> None:
     except (BaseError, OSError) as error:
         raise MachineError(
             f"{uri}: nothing can be written there: {str(error).splitlines()[0]}\n"
-            "  try:     the store's credentials in the environment, such as AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION; and whether the bucket is there"
+            f"  try:     {_CREDENTIALS}"
         ) from error
     raise MachineError(
         f"{uri}: this store lets two writers create the same object, so two drivers could not be "
@@ -393,7 +433,8 @@ def fetched(uri: str, part: Part, parent: Path) -> Path:
         parent: Folder that gets the folder, named as the experiment.
     """
     folder = parent / uri.rpartition("/")[2]
-    ObjectStoreCopy(uri).fetch(folder, part)
+    with _answering(uri):
+        ObjectStoreCopy(uri).fetch(folder, part)
     return folder
 
 
@@ -404,7 +445,8 @@ def cache_of(uri: str) -> Path:
 
 def experiments_at(uri: str) -> list[str]:
     """Return the names of the experiments that have a copy at an address."""
-    names = (name.split("/") for name in names_in(open_store(uri), ""))
+    with _answering(uri):
+        names = [name.split("/") for name in names_in(open_store(uri), "")]
     return sorted({parts[0] for parts in names if len(parts) > 2 and parts[1] == "state"})
 
 

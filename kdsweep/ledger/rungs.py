@@ -24,12 +24,16 @@ class Rungs:
         self.reduction_factor = reduction_factor
         self.points: dict[int, dict[int, tuple[float, ...]]] = {}
 
+    def after(self, epoch: int) -> int:
+        """Return the first rung after ``epoch``."""
+        rung = self.grace_period
+        while rung <= epoch:
+            rung *= self.reduction_factor
+        return rung
+
     def is_rung(self, epoch: int) -> bool:
         """Return whether trials are compared at ``epoch``."""
-        rung = self.grace_period
-        while rung < epoch:
-            rung *= self.reduction_factor
-        return rung == epoch
+        return self.after(epoch - 1) == epoch
 
     def record(self, trial: int, epoch: int, point: Iterable[float]) -> None:
         """Remember what a trial has reached, if ``epoch`` is a rung.

@@ -257,10 +257,6 @@ class Deadline:
 
     def _next_rung(self, epoch: int, epochs: int) -> int:
         """The next epoch after one at which a trial is judged: a rung, or its end."""
-        header = self._sweep.header
-        if header.scheduler == "none":
+        if self._sweep.header.scheduler == "none":
             return epochs
-        rung = header.grace_period
-        while rung <= epoch:
-            rung *= header.reduction_factor
-        return min(rung, epochs)
+        return min(self._sweep.rungs.after(epoch), epochs)

@@ -245,16 +245,12 @@ class _Play:
                 return
 
     def _stops_at(self) -> Iterator[int]:
-        rung = self._work.grace_period
-        while self._stops and rung < self._work.epochs:
-            yield rung
-            rung *= self._work.reduction_factor
+        if self._stops:
+            yield from rungs(self._work)
         yield self._work.epochs
 
 
 def rungs(work: Workload) -> list[int]:
     """The epochs at which ASHA may stop a trial."""
-    if work.grace_period >= work.epochs:
-        return []
-    last = math.floor(math.log((work.epochs - 1) / work.grace_period, work.reduction_factor) + 1e-9)
-    return [work.grace_period * work.reduction_factor**step for step in range(last + 1)]
+    all_rungs = Rungs(work.grace_period, work.reduction_factor)
+    return [epoch for epoch in range(1, work.epochs) if all_rungs.is_rung(epoch)]

@@ -61,7 +61,6 @@ class StorageListener:
         self._is_lost = False
         self._failing_since: float | None = None
         self._renewed = clock()
-        self._num_bytes = 0
         self._thread = threading.Thread(target=self._work, name="storage", daemon=True)
         note(f"storage:    a copy at {copy.uri}")
         self._thread.start()
@@ -125,7 +124,7 @@ class StorageListener:
             if self._clock() - self._renewed > LEASE_SECONDS / 3:
                 self._copy.renew()
                 self._renewed = self._clock()
-            self._num_bytes += self._copy.push(self._experiment.path, changed, size)
+            self._copy.push(self._experiment.path, changed, size)
         except TakenOverError:
             self._is_lost = True
             self._on_lost()

@@ -11,10 +11,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
-
-pytest.importorskip("obstore")
 
 from kdsweep.errors import ExperimentError, MachineError
 from kdsweep.ledger.checkpoints import CheckpointFolder
@@ -190,6 +190,48 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(uri: str) -> None:
     ObjectStoreCopy(uri).claim(wait=False)
 
 
+@pytest.mark.parametrize("fails_at", range(1, 8))
+def test_what_a_broken_off_push_had_sent_is_in_the_next_one(
+    uri: str, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    copy = ObjectStoreCopy(uri)
+    copy.claim()
+    for trial in (0, 1):
+        train(experiment, trial, 1)
+    num, real = [0], obstore.put
+
+    def put(*given: Any, **options: Any) -> Any:
+        num[0] += 1
+        if num[0] == fails_at:
+            raise OSError("no route to host")
+        return real(*given, **options)
+
+    monkeypatch.setattr(obstore, "put", put)
+    with pytest.raises(OSError, match="no route"):
+        copy.push(experiment.path)
+    copy.push(experiment.path)
+    copy.fetch(tmp_path / "there")
+    assert content(tmp_path / "there") == content(experiment.path)
+
+
+def test_a_commit_whose_answer_was_lost_is_no_other_drivers(
+    uri: str, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = ObjectStoreCopy(uri)
+    real = obstore.put
+
+    def put(store: Any, key: str, data: bytes, **options: Any) -> Any:
+        if options:  # its answer is lost, and the client asks again
+            real(store, key, data, **options)
+        return real(store, key, data, **options)
+
+    monkeypatch.setattr(obstore, "put", put)
+    copy.claim(wait=False)
+    train(experiment, 0, 1)
+    assert copy.push(experiment.path) > 0
+    copy.renew()
+
+
 def test_objects_that_are_needed_no_more_are_removed(uri: str, experiment: Experiment) -> None:
     copy = ObjectStoreCopy(uri)
     copy.claim()
@@ -262,3 +304,7 @@ def test_a_place_that_cannot_be_written_is_said_at_once(server: str, tmp_path: P
         check_writable("ftp://host/prefix")
     with pytest.raises(ExperimentError, match="there is no such experiment"):
         Experiment.open(f"{server}/nothing/run")
+    for look in (Experiment.open, experiments_at, lambda uri: ObjectStoreCopy(uri).claim()):
+        with pytest.raises(MachineError, match="does not answer, or not as it should") as caught:
+            look("s3://no-such-bucket-here/run")
+        assert len(str(caught.value).splitlines()) == 2

@@ -53,7 +53,6 @@ class Machines:
     ) -> None:
         self._config, self._most = config, max_concurrent
         self._note, self._on_wait = note, on_wait
-        self._is_own = cluster.is_own
         self._usable: dict[str, Node] = {}
         self._next_look = 0.0
         self._none_since: float | None = None
@@ -72,11 +71,6 @@ class Machines:
         """Ids of machines that get no trial."""
         seen = [] if self._survey is None else self._survey.seen.values()
         return sorted(s.node.id for s in seen if s.problem is not None)
-
-    @property
-    def shares_folder(self) -> bool:
-        """Whether all machines see the experiment's folder."""
-        return all(seen.shares_folder for seen in self._seen_usable())
 
     def follow(self) -> bool:
         """Take note of machines that came or went; return whether the plan has changed.
@@ -126,7 +120,7 @@ class Machines:
         """Wait until a trial fits on a machine that has what it needs."""
         assert self._survey is not None
         began = time.monotonic()
-        is_told = False
+        waiting_since = None
         while True:
             there = nodes_there()
             self._survey.ask(there)
@@ -140,10 +134,12 @@ class Machines:
             usable = [n for n in there if seen[n.id].problem is None]
             try:
                 found_plan = plan(usable, self._config, self._most)
-            except ResourceError as error:
-                self._refuse_if_hopeless(there, error, began)
-                if not is_told:
-                    is_told = True
+            except ResourceError:
+                if waiting_since is not None and time.monotonic() - waiting_since > WAIT_SECONDS:
+                    raise
+                self._refuse_if_hopeless(there)
+                if waiting_since is None:
+                    waiting_since = time.monotonic()
                     self._note(
                         f"machines:   no room for a trial yet; waiting up to "
                         f"{WAIT_SECONDS / 60:.0f} minutes for machines"
@@ -154,14 +150,11 @@ class Machines:
             self._usable = {node.id: node for node in usable}
             return found_plan
 
-    def _refuse_if_hopeless(
-        self, there: Sequence[Node], error: ResourceError, began: float
-    ) -> None:
+    def _refuse_if_hopeless(self, there: Sequence[Node]) -> None:
         assert self._survey is not None
         problems = [
             s for s in self._survey.seen.values() if s.problem is not None and s.node in there
         ]
-        waited = time.monotonic() - began
         if problems and len(problems) == len([n for n in there if n.cpus > 0]):
             raise MachineError(
                 "no machine of the cluster can train a trial\n"
@@ -169,8 +162,6 @@ class Machines:
                 + "  try:     what is missing there; kdsweep, its packages and the data have to be "
                 "the same on all machines"
             )
-        if waited > WAIT_SECONDS:
-            raise error
 
     def _pause(self) -> None:
         if self._on_wait():
