@@ -1,6 +1,7 @@
 """kdsweep from Python: the command line's main verbs as functions.
 
-Everything heavy is imported when it is called, so that ``import kdsweep`` costs nothing.
+Everything heavy is imported when it is called, so that ``import kdsweep`` costs nothing. It is long
+because each verb says here what it takes, returns and raises, for who reads it from Python.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ keys is that of the fields here::
     {"event":"epoch","seq":12,"time":1763800000.1,"trial":3,...,"crc":"9ae0daaf"}
 
 Fields with a default are those that some version did not write. Keys and events of later versions
-are passed over; an event that is not known here is an :class:`UnknownEvent`.
+are passed over; an event that is not known here is an :class:`UnknownEvent`. It is long because the
+keys of all events are read, and kept apart, in this one place.
 
 Of an epoch there are three views, because its line is long and there are many: all of it
 (:class:`EpochEvent`), its numbers (:class:`EpochNumbers`), and what a sweep goes on from

@@ -78,8 +78,9 @@ def trial_table(sweep: Sweep, epochs: pd.DataFrame) -> pd.DataFrame:
             "last": at(last, "value").astype("float64"),
             "epochs": at(last, "epoch").fillna(0).astype("int64"),
             "planned_epochs": pd.Series([t.planned for t in records], dtype="Int64"),
-            "teacher_miou": at(best, TEACHER_MIOU).astype("float64"),
-            "agreement": at(best, "student/agreement").astype("float64"),
+            # A control that rides in a cohort is scored beside a teacher that is not its own.
+            "teacher_miou": at(best, TEACHER_MIOU).astype("float64").where(teachers.notna()),
+            "agreement": at(best, "student/agreement").astype("float64").where(teachers.notna()),
             "gain": np.nan,
             "lead": np.nan,
             "control": pd.Series([t.control for t in records], dtype="Int64"),

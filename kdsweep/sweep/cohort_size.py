@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.config import JobList, Space
+from kdsweep.config import Job, JobList, Space
+from kdsweep.config.sweep import ALL_LABELS
 from kdsweep.sweep.resources import Plan
 from kdsweep.training.step_cost import StepCost
 
@@ -111,6 +112,14 @@ def cohort_memory(machine: Machine, resources: Plan) -> int | None:
     if machine.memory_bytes is None:
         return None
     return machine.memory_bytes // num_processes(machine, resources)
+
+
+def num_with_all_labels(space: Space, jobs: Sequence[Job]) -> int:
+    """Return how many controls train apart, on the labels that the data of some jobs leave out."""
+    if ALL_LABELS not in space.sweep.further_controls:
+        return 0
+    apart = [job.as_all_labels() for job in jobs if job.data.leaves_labels_out]
+    return min(space.sweep.trials, len({job.model_dump_json() for job in apart}))
 
 
 def num_heads(space: Space | JobList, students: int) -> int:

@@ -20,6 +20,7 @@ from kdsweep.sweep.cohort_size import (
     most_students,
     num_heads,
     num_processes,
+    num_with_all_labels,
 )
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.forecast import Effort, Workload, foresee, rungs
@@ -239,7 +240,7 @@ def preview(
         num_controls = sum(map(feasibility.allows, controls))
         corners = feasibility.to_train(corners)
         if space.sweep.controls == "paired":  # of the others each rides with its pair
-            num_controls += _num_with_all_labels(space, corners)
+            num_controls += num_with_all_labels(space, corners)
     except ConfigError as error:
         raise space.locate(error) from None
     machine = this_machine()
@@ -444,13 +445,6 @@ def _estimates(
             )
         )
     return found
-
-
-def _num_with_all_labels(space: Space, corners: Sequence[Job]) -> int:
-    if ALL_LABELS not in space.sweep.further_controls:
-        return 0
-    jobs = [job.as_all_labels() for job in corners if job.data.leaves_labels_out]
-    return min(space.sweep.trials, len({job.model_dump_json() for job in jobs}))
 
 
 def _notes(

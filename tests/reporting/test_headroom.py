@@ -14,6 +14,7 @@ from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import Results, render, to_json
 from kdsweep.reporting.figures.cost import networks
 from kdsweep.reporting.figures.training import curves
+from kdsweep.reporting.page.answer import cards, sentences
 from kdsweep.reporting.verdict import verdict
 
 
@@ -82,3 +83,16 @@ def test_without_such_controls_nothing_speaks_of_headroom(mixed: Any) -> None:
     assert "headroom" not in results.gains
     assert "headroom" not in drawn(results)
     assert "headroom" not in to_json(results)["summary"].get("verdict", {})
+
+
+def test_a_control_that_rides_beside_a_teacher_has_none(story: Any) -> None:
+    story.sweep(num_controls=1, trials=1, controls="paired").session()
+    story.trial(0, control=1).trial(1, teacher=None, rides_with=0)
+    costs = {"teacher/params_m": 24.0, "student/agreement": 0.9, "student/params_m": 6.0}
+    for number, value in ((0, 0.30), (1, 0.40)):
+        story.run(number, [value - 0.1, value], teacher=0.5, costs=costs)
+    results = results_of(story.events)
+    row = results.trials.set_index("number").loc[1]
+    assert row[["teacher_miou", "agreement"]].isna().all()
+    assert not any("its teacher" in sentence for sentence in sentences(results, "mIoU"))
+    assert any(card.detail == "" for card in cards(results, "mIoU") if card.name == "teacher")

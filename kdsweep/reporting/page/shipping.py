@@ -34,7 +34,7 @@ def latency_detail(results: Results, best: Best) -> str:
 
 def _size(results: Results, best: Best) -> str:
     sentence = f"has {best.params_m:.1f} M parameters"
-    size = _size_of_teacher(results, best.number)
+    size = None if best.teacher is None else _size_of_teacher(results, best.number)
     if size and best.params_m:
         share = best.params_m / size
         sentence += (
