@@ -43,6 +43,7 @@ from kdsweep.ledger.events import (
     TrialEvent,
     trial_of,
 )
+from kdsweep.sweep import history
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.first import MAX_LISTED_POINTS, TriedFirst
 from kdsweep.sweep.recorder import Recorder
@@ -78,14 +79,10 @@ class Study:
 
     def _forget(self) -> None:
         """Know of no trial: scores on other data teach nothing, and its points are new again."""
-        self._storage = InMemoryStorage()
-        self._study = optuna.create_study(
-            storage=self._storage,
-            directions=self.directions,
-            sampler=optuna.samplers.RandomSampler(seed=0),
-        )
-        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._begin_study()
         self._ids: dict[int, int] = {}
+        # Ended trials that the sampler looks at no more.
+        self._past: dict[int, FrozenTrial] = {}
         self._num_told_rejected = 0
         # By trial and epoch: the score, then what else is optimised.
         self._values: dict[int, dict[int, tuple[float, ...]]] = {}
@@ -94,6 +91,15 @@ class Study:
         self._first.forget()
         # The sampler's notes on the trial that was asked for last.
         self._asked: tuple[int, dict[str, Any]] | None = None
+
+    def _begin_study(self) -> None:
+        self._storage = InMemoryStorage()
+        self._study = optuna.create_study(
+            storage=self._storage,
+            directions=self.directions,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+        )
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
 
     @property
     def directions(self) -> list[Direction]:
@@ -222,6 +228,7 @@ class Study:
         elif isinstance(event, TrialEvent) and event.kind == Kind.SEARCH:
             self._ids[event.trial] = self._add(event.trial, event)
             self._values[event.trial] = {}
+            self._thin()
         elif isinstance(event, RejectedEvent):
             self._reject(event)
         elif isinstance(event, PriorEvent):
@@ -237,11 +244,12 @@ class Study:
 
     def trial(self, number: int) -> FrozenTrial:
         """The Optuna trial of one search trial of the sweep."""
-        return self._storage.get_trial(self._ids[number])
+        past = self._past.get(number)
+        return self._storage.get_trial(self._ids[number]) if past is None else past
 
     def trials(self) -> dict[int, FrozenTrial]:
         """The Optuna trials of all search trials of the sweep, by the sweep's number."""
-        return {number: self.trial(number) for number in self._ids}
+        return {number: self.trial(number) for number in sorted({*self._past, *self._ids})}
 
     # -- drawing ---------------------------------------------------------------------------------
 
@@ -353,8 +361,9 @@ class Study:
     def _retry(self, event: RetryEvent) -> None:
         """Begin failed trials once more; Optuna takes nothing of one that has ended."""
         for number in event.trials:
-            if number in self._ids:
+            if number in self._ids or number in self._past:
                 failed = self.trial(number)
+                self._past.pop(number, None)
                 again = create_trial(
                     state=TrialState.RUNNING,
                     params=failed.params,
@@ -364,6 +373,28 @@ class Study:
                 )
                 self._ids[number] = self._append(again)
                 self._values[number] = {}
+
+    def _thin(self) -> None:
+        """Leave to the sampler what it learns most from, once there is more than enough."""
+        if (
+            self.space.sweep.sampler not in history.THINNED
+            or self._storage.get_n_trials(self._study_id) <= history.LIMIT
+        ):
+            return
+        kept = history.thinned(self._study.get_trials(deepcopy=False), self._study.directions)
+        trials = self.trials()
+        numbers = {trials[number].number: number for number in self._ids}
+        self._begin_study()
+        self._ids = {}
+        for trial in kept:
+            new_id = self._append(trial)
+            if trial.number in numbers:
+                self._ids[numbers[trial.number]] = new_id
+        self._past = {n: trial for n, trial in trials.items() if n not in self._ids}
+        # Drawn, but never trained.
+        self._num_told_rejected = sum(
+            t.state == TrialState.PRUNED and not t.intermediate_values for t in kept
+        )
 
     def _give_up(self) -> None:
         """Nothing that has not ended will say any more."""

@@ -8,7 +8,7 @@ from simulation import Simulation, essence, make_space
 from kdsweep.errors import ConfigError
 from kdsweep.ledger.events import TrialEvent
 from kdsweep.ledger.state import Sweep
-from kdsweep.sweep import samplers
+from kdsweep.sweep import history, samplers
 from kdsweep.sweep.display import event_line
 from kdsweep.sweep.samplers import check_sampler
 from kdsweep.sweep.study import Study
@@ -26,8 +26,13 @@ def facts(study):
     }
 
 
+@pytest.mark.parametrize("limit", [None, 30])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp"])
-def test_a_replayed_study_equals_the_live_one_and_draws_the_same(tmp_path, sampler):
+def test_a_replayed_study_equals_the_live_one_and_draws_the_same(
+    tmp_path, sampler, limit, monkeypatch
+):
+    if limit is not None:
+        few(monkeypatch, limit)
     # Enough trials for the sampler to leave its random start, some of them failed.
     teacher = {"encoder": {"values": ["resnet34", "resnet50"]}}
     teacher["options"] = {"values": [{}, {"behave": "nan", "at": 4}]}
@@ -50,6 +55,30 @@ def test_a_replayed_study_equals_the_live_one_and_draws_the_same(tmp_path, sampl
         event = TrialEvent(trial=number + ahead, params=ours.params, **named)
         for one in (live.study, replayed):
             one.apply(event)
+
+
+def few(monkeypatch, limit):
+    for name, number in {"LIMIT": limit, "NUM_BEST": 6, "NUM_NEWEST": 8}.items():
+        monkeypatch.setattr(history, name, number)
+
+
+def test_a_long_sweep_shows_its_sampler_the_best_and_the_newest(tmp_path, monkeypatch):
+    shown = []
+    original = optuna.samplers.TPESampler.sample_relative
+
+    def looking(self, study, trial, search_space):
+        shown.append([t for t in study.get_trials() if t.state.is_finished()])
+        return original(self, study, trial, search_space)
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "sample_relative", looking)
+    few(monkeypatch, 40)
+    driver = Simulation(tmp_path, make_space(sweep={"trials": 60}), slots=2).run()
+    assert max(map(len, shown)) <= 40
+    known = driver.study.trials()
+    assert sorted(known) == [n for n, t in driver.sweep.trials.items() if not t.is_control]
+    complete = [t for t in known.values() if t.state.name == "COMPLETE" and t.number < 30]
+    best = max(complete, key=lambda trial: trial.value)
+    assert best.params in [trial.params for trial in shown[-1]]
 
 
 def test_gp_leaves_its_random_start_in_a_sweep_that_halves(tmp_path, monkeypatch):
