@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 import re
@@ -10,10 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.layout import Experiment
 
 PACKAGES = (
     "kdsweep",
@@ -57,6 +61,22 @@ def environment(command: Sequence[str], seeds: dict[str, int]) -> dict[str, Any]
         "gpus": visible_gpus(),
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
+
+
+def note_machines(experiment: Experiment, gpus: Mapping[str, Sequence[str]]) -> None:
+    """Add machines of a cluster to ``environment.json``; those that have left stay there.
+
+    Args:
+        experiment: Where it lies.
+        gpus: What :func:`visible_gpus` tells on each of them.
+    """
+    try:
+        known = json.loads(experiment.environment_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # nothing depends on it
+        return
+    machines = {**known.get("machines", {}), **{name: list(found) for name, found in gpus.items()}}
+    if machines != known.get("machines", {}):
+        write_json(experiment.environment_json, {**known, "machines": machines})
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

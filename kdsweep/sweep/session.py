@@ -24,7 +24,7 @@ from kdsweep.ledger.events import (
 )
 from kdsweep.ledger.given_teachers import teacher_notes
 from kdsweep.ledger.object_store import ObjectStoreCopy
-from kdsweep.ledger.provenance import mask_secrets
+from kdsweep.ledger.provenance import mask_secrets, note_machines
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.cohort_size import (
     decide_students_per_teacher,
@@ -217,6 +217,7 @@ class SweepSession:
                 experiment = open_experiment()
                 if machines.word is not None:
                     self._way = ray_stack.enter_context(open_depot(experiment, machines.word))
+                    note_machines(experiment, machines.gpus)
                 if ledger is None:
                     ledger = stack.enter_context(Ledger.open(experiment.ledger))
                 if asked is not None:
@@ -379,6 +380,7 @@ class SweepSession:
         driver.check_budgets()
         if machines.follow():
             driver.plan = machines.plan
+            note_machines(driver.experiment, machines.gpus)
         self._progress.tick(driver.sweep)
         if driver.pausing is not None:
             now = time.monotonic()

@@ -7,6 +7,7 @@ from typing import Any
 from experiments_on_disk import results_of, shown, write
 from plain_events import typed_event
 
+from kdsweep.ledger.atomic import write_json
 from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import load, to_json, write_page
 from kdsweep.reporting.terminal import render
@@ -35,10 +36,13 @@ def test_the_last_machine_of_a_trial_and_those_of_its_failures(story: Any) -> No
 
 def test_they_stand_on_the_page_and_in_the_terminal(tmp_path: Any, story: Any) -> None:
     experiment = write(tmp_path, told(story))
+    machines = {"node-b": ["NVIDIA A10"], "node-c": ["NVIDIA L4", "NVIDIA L4"]}
+    write_json(experiment.environment_json, {"gpus": [], "machines": machines})
     results = load(experiment.path)
     page = write_page(results, experiment.report).read_text()
     assert "node-c, GPUs 0, 3" in page
     assert "node-b, GPU 1" in page
+    assert "node-b: NVIDIA A10; node-c: NVIDIA L4, NVIDIA L4" in page
     assert "node-c, GPUs 0, 3" in shown(lambda console: render(results, console), width=300)
     sweep = Sweep([typed_event(event) for event in story.events])
     line = event_line(sweep, sweep.failures[0])

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from simulation import make_space
 
+from kdsweep.ledger import Experiment
+from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.provenance import note_machines
 from kdsweep.sweep.ray import survey
 from kdsweep.sweep.ray.survey import Seen, Word, left_out, look, other_data, versions_here
 from kdsweep.sweep.resources import Node, plan, slots_of
@@ -29,9 +32,20 @@ def found(word: Word, versions: dict[str, str] | None = None, gpus: int = 0) -> 
 
 
 def test_a_machine_that_has_everything(word: Word) -> None:
-    assert found(word) == {"problem": None, "sees": True, "data": {}}
+    assert found(word) == {"problem": None, "sees": True, "data": {}, "gpus": []}
     assert word.is_answered("a")
     assert not word.is_answered("b")
+
+
+def test_gpus_of_each_machine_are_kept_though_it_leaves(tmp_path: Path) -> None:
+    experiment = Experiment.create(tmp_path, "pairs")
+    note_machines(experiment, {"node-a": ["NVIDIA A10, 23028 MiB, 560.1"]})
+    assert not experiment.environment_json.exists()
+    write_json(experiment.environment_json, {"gpus": []})
+    note_machines(experiment, {"node-a": ["NVIDIA A10, 23028 MiB, 560.1"]})
+    note_machines(experiment, {"node-b": []})
+    known = json.loads(experiment.environment_json.read_text())
+    assert known["machines"] == {"node-a": ["NVIDIA A10, 23028 MiB, 560.1"], "node-b": []}
 
 
 def test_a_folder_of_the_same_name_is_not_the_same_folder(tmp_path: Path, word: Word) -> None:

@@ -52,7 +52,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in packages.items())),
         ("system", environment.get("platform")),
         ("CPU cores", environment.get("num_cpus")),
-        ("GPUs", "; ".join(environment.get("gpus") or []) or ("none" if environment else None)),
+        ("GPUs", _gpus(environment)),
         ("latency measured on", None if best is None else measured_on(results, best.number)),
     ]
     return [(name, printable(str(value))) for name, value in found if value not in (None, "")]
@@ -72,6 +72,14 @@ def documents(results: Results) -> list[Document]:
         number = results.summary.best.number
         files.append((f"Job of the best trial ({number})", experiment.trial(number).job_yaml))
     return [Document(title, text) for title, path in files if (text := _read(path)) is not None]
+
+
+def _gpus(environment: dict[str, Any]) -> str | None:
+    machines = environment.get("machines")
+    if machines:
+        told = [f"{name}: {', '.join(gpus) or 'none'}" for name, gpus in machines.items()]
+        return "; ".join(told)
+    return "; ".join(environment.get("gpus") or []) or ("none" if environment else None)
 
 
 def _environment(results: Results) -> dict[str, Any]:

@@ -72,6 +72,12 @@ class Machines:
         seen = [] if self._survey is None else self._survey.seen.values()
         return sorted(s.node.id for s in seen if s.problem is not None)
 
+    @property
+    def gpus(self) -> dict[str, list[str]]:
+        """What GPUs there are on each machine that was looked at."""
+        seen = [] if self._survey is None else self._survey.seen.values()
+        return {s.node.name: list(s.gpus) for s in seen if s.problem is None}
+
     def follow(self) -> bool:
         """Take note of machines that came or went; return whether the plan has changed.
 

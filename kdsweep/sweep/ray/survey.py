@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.errors import KdsweepError
+from kdsweep.ledger.provenance import visible_gpus
 from kdsweep.sweep.resources import Node
 
 MIN_FREE_BYTES = 1 << 30
@@ -93,12 +94,14 @@ class Seen:
         problem: Why no trial can run there; ``None`` if one can.
         shares_folder: Whether it sees the experiment's folder.
         data: Fingerprints of the data there, by their section.
+        gpus: Name, memory and driver of each of its GPUs.
     """
 
     node: Node
     problem: str | None
     shares_folder: bool = False
     data: Mapping[str, str] = field(default_factory=dict)
+    gpus: Sequence[str] = ()
 
 
 class Survey:
@@ -175,7 +178,7 @@ class Survey:
         problem = told["problem"]
         if problem is None:
             problem = other_data(told["data"], self.seen.values())
-        return Seen(node, problem, shares, told["data"])
+        return Seen(node, problem, shares, told["data"], told["gpus"])
 
 
 def other_data(here: Mapping[str, str], seen: Iterable[Seen]) -> str | None:
@@ -208,9 +211,14 @@ def look(
         jobs: Jobs that together show all data, as JSON.
 
     Returns:
-        ``problem``, ``sees`` and ``data``, as :class:`Seen` has them.
+        ``problem``, ``sees``, ``data`` and ``gpus``, as :class:`Seen` has them.
     """
-    found: dict[str, Any] = {"problem": None, "sees": word.answer(name), "data": {}}
+    found: dict[str, Any] = {
+        "problem": None,
+        "sees": word.answer(name),
+        "data": {},
+        "gpus": visible_gpus(),
+    }
     try:
         found["problem"] = (
             _other_versions(versions)
