@@ -292,7 +292,15 @@ class SweepSession:
         if stored is not None:
             lost = partial(self._interruption.leave, "storage")
             note = self._progress.note
-            listeners.append(StorageListener(stored, driver.experiment, note, lost))
+            listeners.append(
+                StorageListener(
+                    stored,
+                    driver.experiment,
+                    note,
+                    lost,
+                    is_leaving=lambda: self._interruption.reason is not None,
+                )
+            )
         for listener in listeners:
             driver.listeners.append(listener)
             stack.callback(listener.close)

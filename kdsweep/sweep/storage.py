@@ -15,7 +15,8 @@ from kdsweep.ledger.object_store import LEASE_SECONDS, ObjectStoreCopy, TakenOve
 from kdsweep.ledger.state import Sweep
 
 PUSH_SECONDS = 5.0
-END_SECONDS = 600.0
+# How long the end waits for a store that does not answer, and how long if somebody wants to leave.
+END_SECONDS, LEAVING_SECONDS = 600.0, 20.0
 
 
 def copy_of(experiment: Experiment) -> str | None:
@@ -41,6 +42,7 @@ class StorageListener:
         experiment: The experiment.
         note: Told where the copy is, when the store does not answer, and how it ended.
         on_lost: Called from the thread if another driver has taken over.
+        is_leaving: Tells whether a signal asks the process to end.
         clock: Source of monotonic time.
     """
 
@@ -50,10 +52,12 @@ class StorageListener:
         experiment: Experiment,
         note: Callable[[str], None],
         on_lost: Callable[[], None],
+        is_leaving: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._copy, self._experiment = copy, experiment
         self._note, self._on_lost, self._clock = note, on_lost, clock
+        self._is_leaving = is_leaving
         self._changed: set[str] | None = None  # all trials
         self._ledger_bytes: int | None = None  # all of it
         self._lock = threading.Lock()
@@ -88,11 +92,18 @@ class StorageListener:
             return
         with self._lock:
             self._changed = self._ledger_bytes = None
-        deadline = self._clock() + END_SECONDS
+        began, is_told = self._clock(), False
         while True:
             problem = self._push()
-            if problem is None or self._is_lost or self._clock() > deadline:
+            patience = LEAVING_SECONDS if self._is_leaving() else END_SECONDS
+            if problem is None or self._is_lost or self._clock() - began >= patience:
                 break
+            if not is_told:
+                self._note(
+                    f"storage:    {self._copy.uri} does not answer; waiting up to "
+                    f"{patience / 60:.0f} minutes for it (Ctrl-C: {LEAVING_SECONDS:.0f} s)"
+                )
+                is_told = True
             time.sleep(min(PUSH_SECONDS, 1.0))
         with suppress(Exception):
             self._copy.release()

@@ -95,6 +95,35 @@ def test_what_could_not_be_sent_is_said(
     assert f"kdsweep resume {simulation.experiment.path} sends the rest" in said[-1]
 
 
+def test_the_end_waits_for_a_store_until_somebody_wants_to_leave(
+    simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PUSH_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 0.1)
+    said: list[str] = []
+    copy = claimed(tmp_path)
+    simulation.run()
+    pushes: list[Any] = []
+
+    def push(*given: Any) -> int:
+        pushes.append(given)
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(copy, "push", push)
+    note = said.append
+    listening = StorageListener(
+        copy,
+        simulation.experiment,
+        note,
+        lambda: None,
+        is_leaving=lambda: len(pushes) > 3,
+    )
+    listening.close()
+    waiting = [line for line in said if "waiting up to 10 minutes for it" in line]
+    assert len(waiting) == 1
+    assert "not all of this sweep is at" in said[-1]
+
+
 def test_who_was_taken_over_leaves(
     simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
