@@ -123,7 +123,11 @@ class _EpochLines:
 @app.command()
 def validate(
     files: Annotated[
-        list[Path], typer.Argument(help="Search spaces or jobs (YAML).", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="Search spaces or jobs (YAML), or names of spaces that come with kdsweep.",
+            show_default=False,
+        ),
     ],
     data: Data = None,
     set_: Set = None,

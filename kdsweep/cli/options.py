@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kdsweep.errors import ConfigError
+
 
 def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
     """Say which experiment is meant where none was named."""
@@ -19,11 +21,32 @@ def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: P
     return value
 
 
+def _need_space(context: typer.Context, value: Path) -> Path:
+    """Name the spaces that come with kdsweep where none was named."""
+    if value == NO_SPACE:
+        from kdsweep.config.shipped import shipped_files
+
+        raise ConfigError(
+            "no search space was named",
+            allowed=f"a file, or one that comes with kdsweep: {', '.join(shipped_files())}",
+            hint=f"`{context.command_path} backbones`; `kdsweep spaces` says what each is for",
+        )
+    return value
+
+
+NO_SPACE = Path("SPACE")
 # The ledger's layout spells it too; importing that would make `--help` read all of the schema.
 LATEST_EXPERIMENT = Path("experiments/latest")
 """What commands take that are not told an experiment."""
 
-SpaceFile = Annotated[Path, typer.Argument(help="A search space (YAML).", show_default=False)]
+SpaceFile = Annotated[
+    Path,
+    typer.Argument(
+        help="A search space: a file (YAML), or the name of one that comes with kdsweep.",
+        show_default=False,
+        callback=_need_space,
+    ),
+]
 Experiment = Annotated[
     Path,
     typer.Argument(help="An experiment.", callback=_say_latest),

@@ -12,6 +12,7 @@ import typer
 from kdsweep.cli.app import app
 from kdsweep.cli.options import (
     LATEST_EXPERIMENT,
+    NO_SPACE,
     AcceptData,
     Address,
     Data,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
-    space: SpaceFile,
+    space: SpaceFile = NO_SPACE,
     data: Data = None,
     set_: Set = None,
     hours: Hours = None,
@@ -94,7 +95,7 @@ def run(
 
 @app.command()
 def plan(
-    space: SpaceFile,
+    space: SpaceFile = NO_SPACE,
     data: Data = None,
     set_: Set = None,
     hours: Hours = None,
