@@ -229,3 +229,23 @@ def losses(
         show_all(entries, terminal())
     else:
         show_one(entries[0], terminal())
+
+
+@app.command()
+def encoders(
+    word: Annotated[
+        str | None,
+        typer.Argument(help="What is in their names; also searches timm's.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List encoders: parameters, and whether pretrained weights are on this machine."""
+    from kdsweep.models.encoders import encoders as find_encoders
+    from kdsweep.models.encoders_display import show_encoders
+
+    found = find_encoders(word or "")
+    if as_json:
+        for one in found:
+            print(json.dumps(vars(one)))
+    else:
+        show_encoders(found, terminal(), complete=word is not None)

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from kdsweep.errors import ConfigError
 from kdsweep.models.pretrained import are_here, has_weights
 from kdsweep.models.without_wandb import smp, timm
+
+# So many are counted where they are listed: each has to be built.
+MOST_COUNTED = 40
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,41 @@ class Encoder:
     Attributes:
         name: As ``encoder`` takes it.
         weights: Names of its published weights, and whether they can be had without a network.
-        params: Its parameters; ``None`` where they were not counted or it cannot be built.
+        params: Its parameters; ``None`` where they were not counted.
+        usable: Whether a network can be built on it; ``None`` where that was not tried.
     """
 
     name: str
     weights: dict[str, bool]
     params: int | None = None
+    usable: bool | None = None
+
+
+def encoders(word: str = "") -> list[Encoder]:
+    """Return what is known of encoders, without a network.
+
+    Args:
+        word: As for :func:`encoder_names`.
+
+    Raises:
+        ConfigError: None is called so.
+    """
+    names = encoder_names(word)
+    if not names:
+        raise ConfigError(
+            "no encoder has this in its name",
+            value=word,
+            allowed=encoder_names() + encoder_names("tu-"),
+        )
+    found = []
+    for name in names:
+        weights = published_weights(name)
+        if len(names) > MOST_COUNTED:
+            found.append(Encoder(name, weights))
+        else:
+            params = count_parameters(name)
+            found.append(Encoder(name, weights, params, params is not None))
+    return found
 
 
 def encoder_names(word: str = "") -> list[str]:
