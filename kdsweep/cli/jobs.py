@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import AcceptData, Data, Json, Quiet, Set
 from kdsweep.cli.output import INTERRUPTED, relative, say_error, say_warning, terminal
@@ -127,6 +128,7 @@ def validate(
         typer.Argument(
             help="Search spaces or jobs (YAML), or names of spaces that come with kdsweep.",
             show_default=False,
+            autocompletion=completion.spaces,
         ),
     ],
     data: Data = None,
@@ -213,7 +215,11 @@ def schema() -> None:
 def losses(
     name: Annotated[
         str | None,
-        typer.Argument(help="One loss, to read all about it.", show_default=False),
+        typer.Argument(
+            help="One loss, to read all about it.",
+            show_default=False,
+            autocompletion=completion.losses,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -235,7 +241,11 @@ def losses(
 def encoders(
     word: Annotated[
         str | None,
-        typer.Argument(help="What is in their names; also searches timm's.", show_default=False),
+        typer.Argument(
+            help="What is in their names; also searches timm's.",
+            show_default=False,
+            autocompletion=completion.encoders,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

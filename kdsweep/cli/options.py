@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.errors import ConfigError
 
 
@@ -15,6 +16,8 @@ def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: P
     """Say which experiment is meant where none was named."""
     source = context.get_parameter_source(str(parameter.name))
     is_default = source is not None and source.name == "DEFAULT"
+    if context.resilient_parsing:  # a shell asks what could follow
+        return value
     # Those that were given are known before those that were not.
     if is_default and value.is_symlink() and not context.params.get("quiet"):
         print(f"experiment: {value.parent / value.readlink().name}", file=sys.stderr)
@@ -36,7 +39,7 @@ def _need_space(context: typer.Context, value: Path) -> Path:
 
 NO_SPACE = Path("SPACE")
 # The ledger's layout spells it too; importing that would make `--help` read all of the schema.
-LATEST_EXPERIMENT = Path("experiments/latest")
+LATEST_EXPERIMENT = completion.EXPERIMENTS / "latest"
 """What commands take that are not told an experiment."""
 
 SpaceFile = Annotated[
@@ -45,11 +48,14 @@ SpaceFile = Annotated[
         help="A search space: a file (YAML), or the name of one that comes with kdsweep.",
         show_default=False,
         callback=_need_space,
+        autocompletion=completion.spaces,
     ),
 ]
 Experiment = Annotated[
     Path,
-    typer.Argument(help="An experiment.", callback=_say_latest),
+    typer.Argument(
+        help="An experiment.", callback=_say_latest, autocompletion=completion.experiments
+    ),
 ]
 Student = Annotated[
     Path,
@@ -57,6 +63,7 @@ Student = Annotated[
         help="An experiment (its best trial), a trial's folder, or its `best` folder.",
         metavar="EXPERIMENT|CHECKPOINT",
         callback=_say_latest,
+        autocompletion=completion.experiments,
     ),
 ]
 TrialNumber = Annotated[

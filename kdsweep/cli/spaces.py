@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import Json
 from kdsweep.cli.output import terminal
@@ -18,7 +19,12 @@ from kdsweep.errors import ConfigError
 def spaces(
     copy: Annotated[
         str | None,
-        typer.Option("--copy", metavar="NAME", help="Copy this one here, to change it."),
+        typer.Option(
+            "--copy",
+            metavar="NAME",
+            help="Copy this one here, to change it.",
+            autocompletion=completion.shipped,
+        ),
     ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", help="With --copy: another file, or a folder.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import (
     LATEST_EXPERIMENT,
@@ -46,7 +47,11 @@ def run(
     storage: Storage = None,
     best_of: Annotated[
         list[Path] | None,
-        typer.Option(help="Try the 3 best settings of this experiment first.", metavar="EXP"),
+        typer.Option(
+            help="Try the 3 best settings of this experiment first.",
+            metavar="EXP",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     prior: Annotated[
         list[Path] | None,
@@ -54,6 +59,7 @@ def run(
             help="Let the sampler begin with this experiment's trials, where jobs and data match; "
             "else as --best-of.",
             metavar="EXP",
+            autocompletion=completion.experiments,
         ),
     ] = None,
     dry_run: Annotated[
