@@ -1,10 +1,17 @@
-.PHONY: check test test-all mutants bench-check bench-mutants format constraints
+.PHONY: check package test test-all mutants bench-check bench-mutants format constraints
 
 check:
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+	$(MAKE) --no-print-directory package
+
+# Whether sdist and wheel can be built and described; what was built is not kept.
+package:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	{ python -m build --no-isolation --outdir "$$dir/dist" . > "$$dir/log" 2>&1 || \
+	{ cat "$$dir/log"; exit 1; }; } && twine check --strict "$$dir"/dist/*
 
 # Two processes: most tests wait for processes of their own, or use one core.
 test:

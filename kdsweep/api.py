@@ -70,7 +70,8 @@ def run(
     """Run a sweep to its end, quietly.
 
     Args:
-        space: A search space: a file, a mapping, or one that is loaded already.
+        space: A search space: a file, the name of one that comes with kdsweep, a mapping, or one
+            that is loaded already.
         data: Where data sets lie, as ``"camvid=PATH"``.
         overrides: Leaves to change, as ``"train.epochs=3"``.
         experiments: Folder that gets the experiment's folder.
@@ -125,7 +126,8 @@ def plan(
     Trains nothing, starts no Ray and makes no experiment.
 
     Args:
-        space: A search space: a file, a mapping, or one that is loaded already.
+        space: A search space: a file, the name of one that comes with kdsweep, a mapping, or one
+            that is loaded already.
         data: Where data sets lie, as ``"camvid=PATH"``.
         overrides: Leaves to change, as ``"train.epochs=3"``.
         measure: Whether to time a few steps of the smallest and the largest job, which takes about

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli_run import Done, Run
 
 # Set before anything imports them: no version check over the network, no usage reports.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -48,3 +50,22 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_job import write_data
 
     return write_data(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def kdsweep(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    """Runs a command in an empty folder, in this process: importing torch anew takes seconds."""
+    from kdsweep.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path | int) -> Done:
+        monkeypatch.setattr(sys, "argv", ["kdsweep", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return Done(0 if code is None else int(code), *capsys.readouterr())
+
+    return run

@@ -13,46 +13,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cli_run import Done, Run
 from plain_events import write_plain
 from tiny_job import make_job
 
-from kdsweep.cli import main
 from kdsweep.config import dump_yaml
 from kdsweep.ledger import Experiment
-
-
-@dataclass
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def kdsweep(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Run:
-    """Runs a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path | int) -> Done:
-        monkeypatch.setattr(sys, "argv", ["kdsweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        return Done(0 if code is None else int(code), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -229,8 +198,8 @@ def test_shipped_search_spaces_are_valid_without_network(
     header = space.read_text().split("\nname:")[0]
     assert header.startswith("# ")
     assert "?" in header.partition("\n#\n")[0]
-    assert re.search(r"CPU cores|Not measured|not measured", header)
-    assert f"kdsweep run search_spaces/{space.name} --data" in header
+    assert re.search(r"\n#\n# Cost: .*(CPU cores|not measured)", header)
+    assert f"kdsweep run {space.stem} --data" in header
 
 
 @pytest.mark.parametrize("space", SHIPPED, ids=lambda path: path.stem)
@@ -242,7 +211,7 @@ def test_the_commands_in_search_spaces_fit_them(space: Path) -> None:
     assert commands
     for command in commands:
         words = shlex.split(command, comments=True)
-        assert words[:3] == ["kdsweep", "run", f"search_spaces/{space.name}"]
+        assert words[:3] == ["kdsweep", "run", space.stem]
         options = list(zip(words[3::2], words[4::2], strict=True))
         assert {name for name, _ in options} <= {"--data", "--set", "--address"}
         changes = [value for name, value in options if name == "--set"]

@@ -47,7 +47,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Find small, accurate road-scene segmentation networks by online knowledge distillation.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     epilog="Exit codes: 0 done, 1 error, 2 bad input, 3 done but trials failed, "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import AcceptData, Data, Json, Quiet, Set
 from kdsweep.cli.output import INTERRUPTED, relative, say_error, say_warning, terminal
@@ -123,7 +124,12 @@ class _EpochLines:
 @app.command()
 def validate(
     files: Annotated[
-        list[Path], typer.Argument(help="Search spaces or jobs (YAML).", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="Search spaces or jobs (YAML), or names of spaces that come with kdsweep.",
+            show_default=False,
+            autocompletion=completion.spaces,
+        ),
     ],
     data: Data = None,
     set_: Set = None,
@@ -209,7 +215,11 @@ def schema() -> None:
 def losses(
     name: Annotated[
         str | None,
-        typer.Argument(help="One loss, to read all about it.", show_default=False),
+        typer.Argument(
+            help="One loss, to read all about it.",
+            show_default=False,
+            autocompletion=completion.losses,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -225,3 +235,27 @@ def losses(
         show_all(entries, terminal())
     else:
         show_one(entries[0], terminal())
+
+
+@app.command()
+def encoders(
+    word: Annotated[
+        str | None,
+        typer.Argument(
+            help="What is in their names; also searches timm's.",
+            show_default=False,
+            autocompletion=completion.encoders,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List encoders: parameters, and whether pretrained weights are on this machine."""
+    from kdsweep.models.encoders import encoders as find_encoders
+    from kdsweep.models.encoders_display import show_encoders
+
+    found = find_encoders(word or "")
+    if as_json:
+        for one in found:
+            print(json.dumps(vars(one)))
+    else:
+        show_encoders(found, terminal(), complete=word is not None)

@@ -8,25 +8,54 @@ from typing import Annotated
 
 import typer
 
+from kdsweep.cli import completion
+from kdsweep.errors import ConfigError
+
 
 def _say_latest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
     """Say which experiment is meant where none was named."""
     source = context.get_parameter_source(str(parameter.name))
     is_default = source is not None and source.name == "DEFAULT"
+    if context.resilient_parsing:  # a shell asks what could follow
+        return value
     # Those that were given are known before those that were not.
     if is_default and value.is_symlink() and not context.params.get("quiet"):
         print(f"experiment: {value.parent / value.readlink().name}", file=sys.stderr)
     return value
 
 
+def _need_space(context: typer.Context, value: Path) -> Path:
+    """Name the spaces that come with kdsweep where none was named."""
+    if value == NO_SPACE:
+        from kdsweep.config.shipped import shipped_files
+
+        raise ConfigError(
+            "no search space was named",
+            allowed=f"a file, or one that comes with kdsweep: {', '.join(shipped_files())}",
+            hint=f"`{context.command_path} backbones`; `kdsweep spaces` says what each is for",
+        )
+    return value
+
+
+NO_SPACE = Path("SPACE")
 # The ledger's layout spells it too; importing that would make `--help` read all of the schema.
-LATEST_EXPERIMENT = Path("experiments/latest")
+LATEST_EXPERIMENT = completion.EXPERIMENTS / "latest"
 """What commands take that are not told an experiment."""
 
-SpaceFile = Annotated[Path, typer.Argument(help="A search space (YAML).", show_default=False)]
+SpaceFile = Annotated[
+    Path,
+    typer.Argument(
+        help="A search space: a file (YAML), or the name of one that comes with kdsweep.",
+        show_default=False,
+        callback=_need_space,
+        autocompletion=completion.spaces,
+    ),
+]
 Experiment = Annotated[
     Path,
-    typer.Argument(help="An experiment.", callback=_say_latest),
+    typer.Argument(
+        help="An experiment.", callback=_say_latest, autocompletion=completion.experiments
+    ),
 ]
 Student = Annotated[
     Path,
@@ -34,6 +63,7 @@ Student = Annotated[
         help="An experiment (its best trial), a trial's folder, or its `best` folder.",
         metavar="EXPERIMENT|CHECKPOINT",
         callback=_say_latest,
+        autocompletion=completion.experiments,
     ),
 ]
 TrialNumber = Annotated[

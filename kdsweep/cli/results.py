@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import LATEST_EXPERIMENT, Experiment, Json
 from kdsweep.cli.output import relative, terminal
@@ -51,7 +52,11 @@ def report(
 @app.command()
 def compare(
     experiments: Annotated[
-        list[Path], typer.Argument(help="Experiments with one metric on one data set.")
+        list[Path],
+        typer.Argument(
+            help="Experiments with one metric on one data set.",
+            autocompletion=completion.experiments,
+        ),
     ],
     as_json: Json = False,
 ) -> None:

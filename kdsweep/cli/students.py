@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import (
     LATEST_EXPERIMENT,
@@ -169,6 +170,7 @@ def predict(
         typer.Argument(
             help="An exported student (ONNX file or folder), a trial, or an experiment.",
             show_default=False,
+            autocompletion=completion.experiments,
         ),
     ],
     inputs: Annotated[

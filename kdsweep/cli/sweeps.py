@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import (
     LATEST_EXPERIMENT,
+    NO_SPACE,
     AcceptData,
     Address,
     Data,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
-    space: SpaceFile,
+    space: SpaceFile = NO_SPACE,
     data: Data = None,
     set_: Set = None,
     hours: Hours = None,
@@ -45,7 +47,11 @@ def run(
     storage: Storage = None,
     best_of: Annotated[
         list[Path] | None,
-        typer.Option(help="Try the 3 best settings of this experiment first.", metavar="EXP"),
+        typer.Option(
+            help="Try the 3 best settings of this experiment first.",
+            metavar="EXP",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     prior: Annotated[
         list[Path] | None,
@@ -53,6 +59,7 @@ def run(
             help="Let the sampler begin with this experiment's trials, where jobs and data match; "
             "else as --best-of.",
             metavar="EXP",
+            autocompletion=completion.experiments,
         ),
     ] = None,
     dry_run: Annotated[
@@ -94,7 +101,7 @@ def run(
 
 @app.command()
 def plan(
-    space: SpaceFile,
+    space: SpaceFile = NO_SPACE,
     data: Data = None,
     set_: Set = None,
     hours: Hours = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import LATEST_EXPERIMENT, Data, Experiment, Quiet, Set, SpaceFile
+from kdsweep.cli.options import LATEST_EXPERIMENT, NO_SPACE, Data, Experiment, Quiet, Set, SpaceFile
 from kdsweep.errors import ConfigError, shown
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ app.add_typer(wandb_app)
 
 
 @wandb_app.command("export")
-def wandb_export(space: SpaceFile, data: Data = None, set_: Set = None) -> None:
+def wandb_export(space: SpaceFile = NO_SPACE, data: Data = None, set_: Set = None) -> None:
     """Print a space as a W&B sweep, for `wandb sweep` and `wandb agent`.
 
     What W&B's agents cannot do (controls, cohorts, budgets) is named in comments at its head.

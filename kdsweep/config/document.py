@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from kdsweep.config.shipped import file_meant, shipped_files
 from kdsweep.config.yaml_reader import TAG, Mark, Reader
 from kdsweep.errors import ConfigError, ConfigPath, close_names, dotted
 
@@ -75,14 +76,14 @@ class Document:
 
 
 def read_document(source: str | Path | Mapping[str, Any]) -> Document:
-    """Read a YAML file, or take a mapping from Python.
+    """Read a YAML file or a space that comes with kdsweep, or take a mapping from Python.
 
     Raises:
         ConfigError: There is no such file, it is not valid YAML, or it holds no mapping.
     """
     if isinstance(source, Mapping):
         return Document(_plain_tree(source, ()))
-    path = Path(source).expanduser()
+    path = file_meant(Path(source).expanduser())
     text = _read_text(path)
     return parse_document(text, str(path))
 
@@ -182,11 +183,10 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = _nearest_files(path)
-        raise ConfigError(
-            "there is no such file",
-            file=path,
-            hint=f"did you mean {' or '.join(near)}?" if near else "check the path",
-        ) from None
+        hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
+        if not near and str(path) == path.stem:
+            hint = f"a file, or a space that comes with kdsweep: {', '.join(shipped_files())}"
+        raise ConfigError("there is no such file", file=path, hint=hint) from None
     except UnicodeDecodeError:
         raise ConfigError("the file is not UTF-8 text", file=path) from None
     except OSError as error:
@@ -197,7 +197,8 @@ def _nearest_files(path: Path) -> list[str]:
     folders = dict.fromkeys((path.parent, Path("search_spaces")))
     there = [file for folder in folders for file in sorted(folder.glob("*.y*ml"))]
     stems = close_names(path.stem, dict.fromkeys(file.stem for file in there), num=2)
-    return [str(file) for stem in stems for file in there if file.stem == stem]
+    near = [str(file) for stem in stems for file in there if file.stem == stem]
+    return near or close_names(path.stem, shipped_files(), num=2)
 
 
 def _stands_in(tree: Any, path: ConfigPath) -> bool:

@@ -290,7 +290,8 @@ def load_space(source: Source, overrides: Sequence[str] = (), data: Sequence[str
     """Read and check a search space; a plain job is a space of one point.
 
     Args:
-        source: A YAML file, or a mapping of the same form.
+        source: A YAML file, the name of a space that comes with kdsweep, or a mapping of the same
+            form.
         overrides: Changes as ``path=value``, where ``value`` is YAML and may be a range.
         data: Data sets as ``SOURCE=PATH``.
 

@@ -80,7 +80,12 @@ def note_machines(experiment: Experiment, gpus: Mapping[str, Sequence[str]]) -> 
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and dirty flag of the work tree around ``folder``; ``None`` if there is none."""
+    """Commit and dirty flag of the work tree that ``folder`` belongs to; ``None`` if there is none.
+
+    A folder of installed packages below somebody's repository is none of its files.
+    """
+    if not _output("git", "-C", str(folder), "ls-files", "."):
+        return None
     commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
     if commit is None:
         return None

@@ -181,7 +181,8 @@ def test_a_missing_file_names_near_ones(tmp_path: Path, monkeypatch: pytest.Monk
     Path("losses.yaml").touch()
     for wrong, right in [
         ("backbone.yaml", "search_spaces/backbones.yaml"),
-        ("backbones", "search_spaces/backbones.yaml"),
+        ("backbone", "search_spaces/backbones.yaml"),
+        ("teacher_modes", "teacher_mode"),
         ("loses.yml", "losses.yaml"),
     ]:
         with pytest.raises(ConfigError) as caught:

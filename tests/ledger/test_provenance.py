@@ -49,6 +49,18 @@ def test_git_state_tells_commit_and_dirty_flag(tmp_path):
     assert provenance.git_state(tmp_path) == {"commit": clean["commit"], "dirty": True}
 
 
+def test_a_package_installed_below_somebodys_repository_has_no_commit(tmp_path):
+    installed = tmp_path / ".venv" / "lib" / "kdsweep"
+    installed.mkdir(parents=True)
+    (installed / "a.py").touch()
+    (tmp_path / "theirs.py").touch()
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["init", "-q"], ["add", "theirs.py"], [*identity, "commit", "-qm", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    assert provenance.git_state(tmp_path) is not None
+    assert provenance.git_state(installed) is None
+
+
 def test_the_store_loads_nothing_heavy():
     code = (
         "import sys, kdsweep.ledger, kdsweep.ledger.provenance\n"

@@ -73,6 +73,13 @@ def test_key_value_store():
             check(False, f"the key-value store ({name}: {error})")
 
 
+def test_gpus():
+    try:
+        check(bridge.num_gpus_here() >= 0, "the number of GPUs")
+    except (ImportError, AttributeError) as error:
+        check(False, f"the number of GPUs ({error})")
+
+
 def test_process_title():
     script = (
         "from kdsweep.sweep.ray import bridge\n"

@@ -225,6 +225,15 @@ def own_gpus() -> list[str]:
     return [str(gpu) for gpu in ray.get_gpu_ids()]
 
 
+def num_gpus_here() -> int:
+    """Return how many GPUs of this machine Ray would hand out, without starting it."""
+    accelerators: Any = import_module("ray._private.accelerators")
+    manager = accelerators.get_accelerator_manager_for_resource("GPU")
+    count = int(manager.get_current_node_num_accelerators())
+    visible = manager.get_current_process_visible_accelerator_ids()
+    return count if visible is None else min(count, len(visible))
+
+
 def name_process(title: str) -> None:
     """Name this worker in process lists, in nvidia-smi and in the dashboard's list of workers."""
     import ray
