@@ -379,6 +379,7 @@ class SweepSession:
         driver.check_budgets()
         if machines.follow():
             driver.plan = machines.plan
+        link.look()
         self._progress.tick(driver.sweep)
         if driver.pausing is not None:
             now = time.monotonic()

@@ -29,7 +29,8 @@ from kdsweep.config import Job
 from kdsweep.errors import NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
-from kdsweep.sweep.ray import bridge, stop_signal
+from kdsweep.pulse import Pulse
+from kdsweep.sweep.ray import bridge, heartbeat, stop_signal
 from kdsweep.sweep.ray.delivery import Way, Workplace, workplace
 from kdsweep.sweep.ray.preflight import load_runner, run_task
 from kdsweep.training.failures import is_out_of_memory
@@ -123,10 +124,15 @@ class KdsweepTrial(Trainable):
         """Yield the results of one attempt."""
         way = None if payload["way"] is None else Way.from_json(payload["way"])
         places = payload["folders"], payload["cohort_dir"], payload["fence"]
-        with workplace(*places, way) as here:
-            yield from self._train_there(payload, here)
+        pulse = Pulse()
+        with heartbeat.telling(payload["heartbeat"], pulse):
+            pulse("fetching the trial")
+            with workplace(*places, way) as here:
+                yield from self._train_there(payload, here, pulse)
 
-    def _train_there(self, payload: dict[str, Any], here: Workplace) -> Iterator[dict[str, Any]]:
+    def _train_there(
+        self, payload: dict[str, Any], here: Workplace, pulse: Pulse
+    ) -> Iterator[dict[str, Any]]:
         folders, cohort_dir = here.folders, here.cohort_dir
         self._redirect(cohort_dir.log)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -161,6 +167,7 @@ class KdsweepTrial(Trainable):
                 score_test=payload["score_test"],
                 miou_over=payload["miou_over"],
                 leaving=leaving,
+                pulse=pulse,
             )
             with contextlib.closing(cohort):
                 for outcomes in cohort:
