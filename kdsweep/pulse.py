@@ -11,6 +11,9 @@ T = TypeVar("T")
 
 TRAINING = "training"
 VALIDATING = "validating"
+SAVING = "saving"
+# In this order, each epoch.
+EPOCH = (TRAINING, VALIDATING, SAVING)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kdsweep.pulse import TRAINING, Beat
+from kdsweep.pulse import EPOCH, TRAINING, Beat
 
 HangMinutes = float | Literal["auto", "none"]
 
@@ -54,11 +54,13 @@ class Pace:
 
     Attributes:
         beat: Where it is.
-        frames_per_s: Frames a second of what it does; ``None`` before that is known.
-        left_s: Seconds until this is done; likewise.
+        silence: Seconds since it was last heard of.
+        frames_per_s: Frames that it trains on a second; ``None`` where that is not known.
+        left_s: Seconds until the epoch, or what else it does, is done; likewise.
     """
 
     beat: Beat
+    silence: float = 0.0
     frames_per_s: float | None = None
     left_s: float | None = None
 
@@ -73,6 +75,7 @@ class _Watched:
     usual: dict[str, deque[float]] = field(default_factory=dict)
     # When what it does now was first heard of, and how far it was then.
     began: tuple[float, Beat] | None = None
+    took: dict[str, float] = field(default_factory=dict)
 
     @property
     def doing(self) -> str:
@@ -120,6 +123,8 @@ class Watch:
             self._learn(watched)
         beat = sign.beat
         if watched.sign is None or _work(watched.sign.beat) != _work(beat):
+            if watched.began is not None:
+                watched.took[watched.doing] = now - watched.began[0]
             watched.began = now, beat
         watched.sign, watched.silence, watched.heard_at = sign, 0.0, now
 
@@ -142,11 +147,8 @@ class Watch:
 
     def paces(self) -> dict[int, Pace]:
         """How the attempts get on that have told, by cohort."""
-        return {
-            cohort: _pace(watched.sign.beat, watched.began, watched.heard_at)
-            for cohort, watched in self._watched.items()
-            if watched.sign is not None and watched.began is not None
-        }
+        found = {cohort: _pace(watched) for cohort, watched in self._watched.items()}
+        return {cohort: pace for cohort, pace in found.items() if pace is not None}
 
     def _learn(self, watched: _Watched) -> None:
         own = watched.usual.setdefault(watched.doing, deque(maxlen=_KEPT))
@@ -178,14 +180,17 @@ def _work(beat: Beat) -> tuple[str, int]:
     return beat.doing, beat.epoch
 
 
-def _pace(beat: Beat, began: tuple[float, Beat], now: float) -> Pace:
-    since, first = began
-    seconds, done = now - since, beat.done - first.done
+def _pace(watched: _Watched) -> Pace | None:
+    if watched.sign is None or watched.began is None:
+        return None
+    beat, (since, first) = watched.sign.beat, watched.began
+    seconds, done = watched.heard_at - since, beat.done - first.done
     if seconds <= 0 or done <= 0:
-        return Pace(beat)
+        return Pace(beat, watched.silence)
+    left = (beat.total - beat.done) * seconds / done
+    if beat.doing in EPOCH:
+        to_come = EPOCH[EPOCH.index(beat.doing) + 1 :]
+        left += sum(watched.took.get(doing, 0.0) for doing in to_come)
     frames = beat.frames - first.frames
-    return Pace(
-        beat,
-        frames / seconds if frames and beat.doing == TRAINING else None,
-        (beat.total - beat.done) * seconds / done,
-    )
+    is_known = frames > 0 and beat.doing == TRAINING
+    return Pace(beat, watched.silence, frames / seconds if is_known else None, left)

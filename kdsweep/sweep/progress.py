@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import IO, Any, Literal
 
@@ -21,12 +21,14 @@ from kdsweep.ledger.events import FailEvent, TrialEvent, to_json
 from kdsweep.ledger.state import Sweep
 from kdsweep.plain_text import printable
 from kdsweep.sweep.display import event_line, render
+from kdsweep.sweep.heartbeat import Pace
 from kdsweep.sweep.outcome import Outcome, outcome_lines
 
 Mode = Literal["auto", "live", "plain", "quiet", "json"]
 
 _REFRESH_SECONDS = 0.25
 _STILL_WAITING_SECONDS = 30.0
+_NO_PACES: Mapping[int, Pace] = {}
 
 
 class Progress:
@@ -49,8 +51,13 @@ class Progress:
     def event(self, sweep: Sweep, event: Event) -> None:
         """Show an event that was just taken into the state."""
 
-    def tick(self, sweep: Sweep) -> None:
-        """Called about ten times a second."""
+    def tick(self, sweep: Sweep, paces: Mapping[int, Pace] = _NO_PACES) -> None:
+        """Called about ten times a second.
+
+        Args:
+            sweep: The state.
+            paces: How the attempts get on that have told, by cohort.
+        """
 
     def close(self, outcome: Outcome) -> None:
         """Show how it ended."""
@@ -115,9 +122,9 @@ class LiveProgress(Progress):
         if line is not None:
             self.console.print(Text(printable(line), style="yellow"), soft_wrap=True)
 
-    def tick(self, sweep: Sweep) -> None:
+    def tick(self, sweep: Sweep, paces: Mapping[int, Pace] = _NO_PACES) -> None:
         """Draw the table, at most four times a second."""
-        self._draw(lambda: render(sweep, time.time(), self.console.width))
+        self._draw(lambda: render(sweep, time.time(), self.console.width, paces))
 
     def _draw(self, make: Callable[[], RenderableType]) -> None:
         now = time.monotonic()
@@ -215,9 +222,9 @@ class LastingProgress(Progress):
         """Show it if that is possible."""
         self._try(lambda: self.shown.event(sweep, event))
 
-    def tick(self, sweep: Sweep) -> None:
+    def tick(self, sweep: Sweep, paces: Mapping[int, Pace] = _NO_PACES) -> None:
         """Show it if that is possible."""
-        self._try(lambda: self.shown.tick(sweep))
+        self._try(lambda: self.shown.tick(sweep, paces))
 
     def close(self, outcome: Outcome) -> None:
         """Show it if that is possible."""

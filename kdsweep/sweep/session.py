@@ -380,7 +380,7 @@ class SweepSession:
         if machines.follow():
             driver.plan = machines.plan
         link.look()
-        self._progress.tick(driver.sweep)
+        self._progress.tick(driver.sweep, link.paces())
         if driver.pausing is not None:
             now = time.monotonic()
             if self._deadline is None:

@@ -14,7 +14,7 @@ from kdsweep.config.metrics import LABELLED, MIOU, MiouOver
 from kdsweep.data import open_data
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import choose_device
-from kdsweep.pulse import Pulse
+from kdsweep.pulse import SAVING, Pulse
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
@@ -30,7 +30,6 @@ _LOGGER = logging.getLogger(__name__)
 EpochOutcome = EpochReport | TrainingError
 """What an epoch gave a student: its report, or why it cannot go on."""
 
-SAVING = "saving"
 _ERRORS = {cls.__name__: cls for cls in (NonFiniteLossError, StepError)}
 
 

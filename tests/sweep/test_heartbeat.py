@@ -116,6 +116,25 @@ def test_a_standstill_says_where_and_at_what():
     assert (silent.machine, "it has not said yet" in silent.message) == (None, True)
 
 
+def test_the_pace_is_that_of_this_epoch_and_what_comes_after_is_as_long_as_last_time():
+    clock = Clock()
+    assert clock.watch.paces() == {}
+    for epoch in (1, 2):
+        clock.say(TRAINING, 0, 4, epoch)
+        assert clock.watch.paces()[7].left_s is None
+        for step in range(1, 5 if epoch == 1 else 2):
+            clock.silent(10)
+            clock.say(TRAINING, step, 4, epoch, frames=8 * step)
+        pace = clock.watch.paces()[7]
+        if epoch == 1:
+            clock.say(VALIDATING, 0, 2, epoch)
+            clock.silent(6)
+    assert (pace.frames_per_s, pace.left_s) == (0.8, 3 * 10 + 6)
+    clock.silent(90)
+    assert clock.watch.paces()[7].silence == 90
+    assert clock.watch.paces()[7].left_s == pace.left_s
+
+
 def test_a_pulse_tells_of_each_batch_when_it_is_done():
     pulse, seen = Pulse(), []
     for images, _ in pulse.through(VALIDATING, [("abc", 0), ("de", 0)], epoch=4):

@@ -19,7 +19,7 @@ from ray.util.placement_group import (
 from kdsweep.ledger.events import Failure
 from kdsweep.sweep.attempt import Attempt
 from kdsweep.sweep.driver import Driver
-from kdsweep.sweep.heartbeat import Watch
+from kdsweep.sweep.heartbeat import Pace, Watch
 from kdsweep.sweep.ray import bridge, heartbeat, stop_signal
 from kdsweep.sweep.ray.preflight import Preflight, PreflightTask
 from kdsweep.sweep.resources import Plan
@@ -231,6 +231,10 @@ class Link:
             self._take_sign_down(trial_id)
             # Tune hears of its end as of any other worker's.
             bridge.kill_worker(self._trials[trial_id])
+
+    def paces(self) -> dict[int, Pace]:
+        """How the attempts get on that have told, by cohort."""
+        return {} if self.watch is None else self.watch.paces()
 
     def forget(self, trial: TuneTrial) -> None:
         """Let go of what is kept of a Tune trial that has ended."""

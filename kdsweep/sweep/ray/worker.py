@@ -7,7 +7,6 @@ leave it as it found it: memory freed, output streams back where they were.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import gc
 import json
@@ -29,6 +28,7 @@ from kdsweep.config import Job
 from kdsweep.errors import NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
+from kdsweep.parent import die_with_parent
 from kdsweep.pulse import Pulse
 from kdsweep.sweep.ray import bridge, heartbeat, stop_signal
 from kdsweep.sweep.ray.delivery import Way, Workplace, workplace
@@ -37,7 +37,6 @@ from kdsweep.training.failures import is_out_of_memory
 
 _LOCK_SECONDS = 10.0
 _LOGGER = logging.getLogger("kdsweep")
-_PR_SET_PDEATHSIG = 1
 _LOADER_DIED = re.compile(r"DataLoader worker .*(killed|exited unexpectedly)", re.DOTALL)
 
 
@@ -60,6 +59,8 @@ class KdsweepTrial(Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Prepare the process, then take the first attempt."""
+        # Without this a worker may go on writing for seconds after a killed driver, while the
+        # resumed sweep trains the same trial.
         die_with_parent()
         # The driver blocks signals while it starts Ray, and everything started then inherits that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -244,16 +245,6 @@ def _log_to_stdout() -> None:
         _LOGGER.addHandler(handler)
         _LOGGER.setLevel(logging.INFO)
         _LOGGER.propagate = False
-
-
-def die_with_parent() -> None:
-    """Ask the system to kill this process when its parent dies (Linux only).
-
-    Without this a worker may go on writing for seconds after a killed driver, while the resumed
-    sweep trains the same trial.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager
