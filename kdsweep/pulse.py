@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from operator import length_hint
 from typing import Any, TypeVar
@@ -68,6 +68,13 @@ class Pulse:
     ) -> None:
         """Say where the work is; see :class:`Beat`."""
         self.now = Beat(self.now.count + 1, doing, done, total, epoch, frames)
+
+    def along(self, doing: str, things: Sequence[T]) -> Iterator[T]:
+        """Pass things on, and say after each that it is done."""
+        self(doing, 0, len(things))
+        for done, thing in enumerate(things, 1):
+            yield thing
+            self(doing, done, len(things))
 
     def through(self, doing: str, batches: Iterable[T], epoch: int = 0) -> Iterator[T]:
         """Pass batches on, and say after each that it is done.

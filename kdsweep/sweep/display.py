@@ -24,7 +24,7 @@ from kdsweep.ledger.events import (
 )
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
-from kdsweep.pulse import EPOCH, TRAINING, VALIDATING
+from kdsweep.pulse import EPOCH, TRAINING, VALIDATING, Beat
 from kdsweep.sweep.heartbeat import Pace
 from kdsweep.sweep.outcome import duration
 
@@ -131,6 +131,20 @@ def render(sweep: Sweep, now: float, width: int, paces: Mapping[int, Pace] | Non
     if not sweep.running():
         return Group(overview)
     return Group(overview, _running_table(sweep, now, width, paces or {}))
+
+
+def stage_line(stage: str, seconds: float, words: str, beat: Beat | None) -> RenderableType:
+    """A stage of the start that goes on, with a bar where it can be counted."""
+    begin = f"{stage:<10} {seconds:4.0f} s"
+    if beat is None or not beat.total:
+        return Text(f"{begin}  {words} …", no_wrap=True, overflow="ellipsis")
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(no_wrap=True)
+    line.add_column(width=20)
+    line.add_column(no_wrap=True, overflow="ellipsis")
+    bar = ProgressBar(total=beat.total, completed=beat.done)
+    line.add_row(begin, bar, f"{beat.done}/{beat.total} {beat.doing}")
+    return line
 
 
 def _overview(sweep: Sweep, now: float, width: int) -> Text:

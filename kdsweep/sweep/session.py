@@ -372,7 +372,7 @@ class SweepSession:
         if driver is None:
             if reason is not None:
                 raise LeaveSweepError
-            self._start.tick()
+            self._start.tick(link.preparing())
             return
         if reason is not None:
             driver.pause(reason)

@@ -40,7 +40,7 @@ def check_job(job):
         raise ConfigError("unknown encoder", path=("student", "encoder"), value="unheard-of")
 
 
-def prepare(jobs):
+def prepare(jobs, progress=None):
     time.sleep(float(os.environ.get("FAKE_PREPARE_SECONDS", "0")))
     if lacking := os.environ.get("FAKE_NO_DATA"):
         raise DataError(lacking)

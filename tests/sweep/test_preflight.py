@@ -174,7 +174,7 @@ def test_what_is_refused_reaches_the_driver_as_it_was_raised(preflight):
 
 
 def test_what_is_a_bug_reaches_the_driver_in_words(monkeypatch):
-    def broken(jobs):
+    def broken(jobs, progress):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(fake_training, "prepare", broken)

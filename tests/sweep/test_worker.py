@@ -79,7 +79,8 @@ def step(trial):
     return kind, result.get("failed", {}).get("class")
 
 task = {"payload": json.dumps({
-    "kind": "preflight", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": [],
+    "kind": "preflight", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w",
+    "heartbeat": "heartbeat w", "jobs": [],
     "measure": None, "students": [], "num_heads": 1, "teachers": None})}
 seen = []
 trial = KdsweepTrial(task)

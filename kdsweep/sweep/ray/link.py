@@ -17,6 +17,7 @@ from ray.util.placement_group import (
 )
 
 from kdsweep.ledger.events import Failure
+from kdsweep.pulse import Beat
 from kdsweep.sweep.attempt import Attempt
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.heartbeat import Pace, Watch
@@ -83,6 +84,7 @@ class Link:
         self._trials: dict[str, TuneTrial] = {}
         self._heartbeats: dict[str, str] = {}
         self._next_look = 0.0
+        self._preparing: Beat | None = None
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -107,10 +109,12 @@ class Link:
         task = self.preflight.next_task()
         if task is not None:
             self.running[trial_id] = task
+            self._heartbeats[trial_id] = f"heartbeat {secrets.token_hex(8)}"
             return {
                 **payload,
                 "kind": "preflight",
                 "title": f"kdsweep worker {task.slot}",
+                "heartbeat": self._heartbeats[trial_id],
                 "jobs": task.jobs,
                 "measure": None
                 if task.measure is None
@@ -231,6 +235,17 @@ class Link:
             self._take_sign_down(trial_id)
             # Tune hears of its end as of any other worker's.
             bridge.kill_worker(self._trials[trial_id])
+
+    def preparing(self) -> Beat | None:
+        """How far the worker is that checks and prepares; ``None`` before it has told."""
+        now = time.monotonic()
+        if self.driver is None and now >= self._next_look:
+            self._next_look = now + heartbeat.SECONDS
+            for trial_id, what in self.running.items():
+                if isinstance(what, PreflightTask) and what.jobs:
+                    sign = heartbeat.read(self._heartbeats[trial_id])
+                    self._preparing = None if sign is None else sign.beat
+        return self._preparing
 
     def paces(self) -> dict[int, Pace]:
         """How the attempts get on that have told, by cohort."""

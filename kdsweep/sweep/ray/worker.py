@@ -108,7 +108,16 @@ class KdsweepTrial(Trainable):
         self._title = str(payload["title"])
         self._failed = False
         if payload["kind"] == "preflight":
-            self._results = run_task(
+            self._results = self._prepare(payload)
+        else:
+            # Nothing happens before the first step: Tune may give the attempt to another worker.
+            self._results = self._train(payload)
+
+    def _prepare(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the results of a preflight task."""
+        pulse = Pulse()
+        with heartbeat.telling(payload["heartbeat"], pulse):
+            yield from run_task(
                 payload["runner"],
                 payload["jobs"],
                 payload["measure"],
@@ -116,10 +125,8 @@ class KdsweepTrial(Trainable):
                 payload["gpus"],
                 payload["num_heads"],
                 payload["teachers"],
+                pulse,
             )
-        else:
-            # Nothing happens before the first step: Tune may give the attempt to another worker.
-            self._results = self._train(payload)
 
     def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the results of one attempt."""
