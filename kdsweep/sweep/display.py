@@ -183,7 +183,7 @@ def _running_table(sweep: Sweep, now: float, width: int, paces: Mapping[int, Pac
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     shows_steps, in_words = bool(paces) and width >= _STEPS, bool(paces) and width >= _WIDE
     bar = 12 if in_words else 6 if shows_steps else 10 if width < 100 else 24
-    rest = 95 if in_words else 52 if shows_steps else 50
+    rest = 91 if in_words else 52 if shows_steps else 50
     table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=max(20, width - rest))
     table.add_column("epoch", justify="right", no_wrap=True)
     table.add_column("", width=bar)

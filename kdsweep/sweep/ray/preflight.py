@@ -210,12 +210,15 @@ def run_task(
             yield {"stage": "networks"}
             check_all(module.check_job, pulse.along("jobs", checked))
             yield {"stage": "data"}
+            pulse("")  # the jobs are no part of it
             data = module.prepare(checked, pulse)
             if teachers is not None:
                 yield {"stage": "teachers"}
+                pulse("")
                 data["teachers"] = module.score_teachers(checked, **teachers)
             if gpus or measure is not None or students:
                 yield {"stage": "costs"}
+                pulse("")
             # Before steps are measured, which would run out of memory without saying as much.
             warning = module.check_memory(checked, gpus, num_heads) if gpus else None
             measured = None if measure is None else module.measure(checked, **measure)
