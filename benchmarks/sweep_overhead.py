@@ -52,7 +52,7 @@ def check_memory(jobs, gpus_per_trial):
     """Sleeping takes none."""
 
 
-def prepare(jobs):
+def prepare(jobs, progress=None):
     return {"source": "none", "embedded": False, "notice": None, "classes": [], "palette": []}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -168,6 +169,7 @@ def validate(
                 print(f"  weights: {note}")
             for note in coming_notes(jobs):
                 print(f"  teacher: {note}")
+            sys.stdout.flush()  # the next one may take long, and a pipe waits for more
     raise typer.Exit(ConfigError.exit_code if num_bad else 0)
 
 

@@ -107,6 +107,10 @@ class SweepConfig(Config):
         max_gpu_hours: Budget of GPU-hours; likewise.
         max_concurrent: Trials at a time; as many as fit if left out.
         crash_retries: How often a crashed trial starts again from its checkpoint.
+        hang_minutes: How long a trial may do nothing before its worker is ended and it is tried
+            again from its checkpoint, once. Three times that where it does something for the first
+            time. ``auto`` is 10 minutes, or 20 times what a step usually takes if that is more;
+            ``none`` waits for ever.
     """
 
     trials: PositiveInt = 20
@@ -125,6 +129,7 @@ class SweepConfig(Config):
     max_gpu_hours: PositiveFloat | None = None
     max_concurrent: PositiveInt | None = None
     crash_retries: NonNegativeInt = 2
+    hang_minutes: PositiveFloat | Literal["auto", "none"] = AUTO
 
     @property
     def num_paired(self) -> int:

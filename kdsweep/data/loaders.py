@@ -22,6 +22,7 @@ from kdsweep.data.augment.on_cpu import Augmenter
 from kdsweep.data.augment.on_device import DeviceAugmenter
 from kdsweep.data.augment.pipeline import PipelineAugmenter
 from kdsweep.data.split import Split
+from kdsweep.parent import die_with_parent
 
 _ORDER_STREAM = 0x6F72646572
 """Keeps the stream that orders frames apart from those that augment them."""
@@ -170,6 +171,8 @@ class Loader(Generic[M]):
             pin_memory=self._pin_memory,
             persistent_workers=True,
             multiprocessing_context=context,
+            # One that is stopped, or waits for ever, would outlive a killed parent.
+            worker_init_fn=die_with_parent,
             **options,
         )
 

@@ -58,6 +58,7 @@ class Failure(StrEnum):
     OOM = "oom"
     NAN = "nan"
     ERROR = "error"
+    HANG = "hang"
 
 
 class Event(Struct, tag_field="event", kw_only=True, frozen=True):

@@ -75,6 +75,7 @@ class Trial:
         is_outdated: Whether the sweep's data have changed since.
         num_crashes: Crashes so far.
         num_ooms: Times it ran out of memory.
+        num_hangs: Times it came to a standstill.
         changes: What a retry after running out of memory changes in ``train``.
         failure: The event that ended it.
         seconds: Time since the start of attempts that have ended, up to their end.
@@ -108,6 +109,7 @@ class Trial:
     is_outdated: bool = False
     num_crashes: int = 0
     num_ooms: int = 0
+    num_hangs: int = 0
     changes: dict[str, Any] = field(default_factory=dict)
     failure: FailEvent | None = None
     seconds: float = 0.0

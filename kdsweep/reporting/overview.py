@@ -16,8 +16,10 @@ from kdsweep.reporting.columns import declared, print_state, print_table, print_
 from kdsweep.reporting.constraints import bound_sentences, nothing_within
 from kdsweep.reporting.next_steps import what_now
 from kdsweep.reporting.pareto import front_sentence
-from kdsweep.reporting.status import BestSoFar, Damaged, RunningTrial, Status
+from kdsweep.reporting.status import BestSoFar, Damaged, RunningTrial, Standstill, Status
 from kdsweep.reporting.views import EXPERIMENTS, RUNNING, rows_of
+
+_HANGS_SHOWN = 5
 
 
 def render_list(found: Sequence[Status | Damaged], folder: Path, console: Console) -> None:
@@ -114,6 +116,7 @@ def _status_lines(seen: Status) -> list[str]:
     lines += [f"data: {short}" for short in seen.data]
     if seen.num_failures:
         lines[0] += f" · {formats.counted(seen.num_failures, 'failure')}, retried ones counted"
+    lines += map(_standstill, seen.hangs[-_HANGS_SHOWN:])
     if seen.best is None:
         none = "none" if seen.num_too_costly else "no trial has finished an epoch yet"
         lines.append(f"best: {none}")
@@ -131,6 +134,12 @@ def _status_lines(seen: Status) -> list[str]:
     if seen.silent_s is not None:
         lines.append(f"last word: {ago(seen.silent_s)} ago")
     return lines
+
+
+def _standstill(hang: Standstill) -> str:
+    there = "" if hang.machine is None else f" on {hang.machine}"
+    then = "tried again" if hang.retried else "given up"
+    return f"hung: {hang.number:04d} {hang.label}{there}, {then}: {hang.message}"
 
 
 def _used(seen: Status) -> list[str]:

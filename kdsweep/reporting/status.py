@@ -18,7 +18,7 @@ from msgspec import UNSET
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger import Experiment, iter_ledger
 from kdsweep.ledger.driven import is_driven, successor
-from kdsweep.ledger.events import decode_progress
+from kdsweep.ledger.events import Failure, decode_progress
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
 from kdsweep.reporting.confirmations import confirmed_source, confirming, sources_of
@@ -50,6 +50,26 @@ class RunningTrial(Record):
     best: float | None
     attempt: int
     silent_s: float
+
+
+@dataclass(frozen=True)
+class Standstill(Record):
+    """A worker that came to a standstill and was ended.
+
+    Attributes:
+        number, label: Of the trial.
+        machine: Where, as far as it was told.
+        message: Since when, and what it was at.
+        time: Unix time at which it was ended.
+        retried: Whether the trial was tried again.
+    """
+
+    number: int
+    label: str
+    machine: str | None
+    message: str
+    time: float
+    retried: bool
 
 
 @dataclass(frozen=True)
@@ -113,6 +133,7 @@ class Status(Record):
         asked_hours: In how many hours it is to end, if it was told.
         used_hours: Those of them that went by, measuring and starting among them.
         num_to_retry: Failed trials that can be asked for again, controls included.
+        hangs: Workers that came to a standstill, oldest first.
         hours, gpu_hours: Used so far, of all sessions.
         max_hours, max_gpu_hours: Budgets of the last session, or else the search space's.
         session: The process of the last session, or of one that is about to begin.
@@ -153,9 +174,10 @@ class Status(Record):
     asked_hours: float | None = None
     used_hours: float | None = None
     num_to_retry: int = 0
+    hangs: tuple[Standstill, ...] = ()
 
     left_out_if_empty = frozenset(
-        {"data", "num_outdated", "asked_hours", "used_hours", "num_to_retry"}
+        {"data", "num_outdated", "asked_hours", "used_hours", "num_to_retry", "hangs"}
     )
 
     @property
@@ -274,6 +296,27 @@ def _seen(sweep: Sweep, experiment: Experiment, now: float) -> Status:
         asked_hours=sweep.asked_hours,
         used_hours=None if sweep.asked_hours is None else sweep.used_hours(until),
         num_to_retry=len(sweep.to_retry()),
+        hangs=_hangs(sweep),
+    )
+
+
+def _hangs(sweep: Sweep) -> tuple[Standstill, ...]:
+    """Return the standstills; of a cohort its first trial speaks for all."""
+    first = {
+        (sweep.trials[event.trial].cohort, event.attempt): event
+        for event in reversed(sweep.failures)
+        if event.failure == Failure.HANG
+    }
+    return tuple(
+        Standstill(
+            number=event.trial,
+            label=sweep.trials[event.trial].label,
+            machine=event.machine,
+            message=event.message,
+            time=event.time,
+            retried=event.retry,
+        )
+        for event in reversed(first.values())
     )
 
 

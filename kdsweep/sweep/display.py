@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Group
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +24,8 @@ from kdsweep.ledger.events import (
 )
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State, Trial
+from kdsweep.pulse import EPOCH, TRAINING, VALIDATING, Beat
+from kdsweep.sweep.heartbeat import Pace
 from kdsweep.sweep.outcome import duration
 
 _ENDINGS: dict[str, str] = {
@@ -30,6 +34,10 @@ _ENDINGS: dict[str, str] = {
     Stop.UNNEEDED: "no longer needed",
     Stop.HOURS: "ended: too few hours are left for its next rung",
 }
+
+# Columns from which on steps are told at all, and in words.
+_STEPS, _WIDE = 70, 120
+_SILENT_SECONDS = 60.0
 
 
 def event_line(sweep: Sweep, event: Event) -> str | None:
@@ -110,12 +118,33 @@ def time_left(sweep: Sweep, now: float) -> float | None:
     return left * seconds_per_epoch / sweep.sessions[-1].slots
 
 
-def render(sweep: Sweep, now: float, width: int) -> Group:
-    """The live table: one line on the whole, one line per running trial."""
+def render(sweep: Sweep, now: float, width: int, paces: Mapping[int, Pace] | None = None) -> Group:
+    """The live table: one line on the whole, one line per running trial.
+
+    Args:
+        sweep: The state.
+        now: Unix time.
+        width: Columns.
+        paces: How those get on that have told, by cohort.
+    """
     overview = _overview(sweep, now, width)
-    return (
-        Group(overview, _running_table(sweep, now, width)) if sweep.running() else Group(overview)
-    )
+    if not sweep.running():
+        return Group(overview)
+    return Group(overview, _running_table(sweep, now, width, paces or {}))
+
+
+def stage_line(stage: str, seconds: float, words: str, beat: Beat | None) -> RenderableType:
+    """A stage of the start that goes on, with a bar where it can be counted."""
+    begin = f"{stage:<10} {seconds:4.0f} s"
+    if beat is None or not beat.total:
+        return Text(f"{begin}  {words} …", no_wrap=True, overflow="ellipsis")
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(no_wrap=True)
+    line.add_column(width=20)
+    line.add_column(no_wrap=True, overflow="ellipsis")
+    bar = ProgressBar(total=beat.total, completed=beat.done)
+    line.add_row(begin, bar, f"{beat.done}/{beat.total} {beat.doing}")
+    return line
 
 
 def _overview(sweep: Sweep, now: float, width: int) -> Text:
@@ -150,25 +179,62 @@ def _overview(sweep: Sweep, now: float, width: int) -> Text:
     return Text.assemble(text, separator, facts, no_wrap=True, overflow="ellipsis")
 
 
-def _running_table(sweep: Sweep, now: float, width: int) -> Table:
+def _running_table(sweep: Sweep, now: float, width: int, paces: Mapping[int, Pace]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=max(20, width - 50))
+    shows_steps, in_words = bool(paces) and width >= _STEPS, bool(paces) and width >= _WIDE
+    bar = 12 if in_words else 6 if shows_steps else 10 if width < 100 else 24
+    rest = 91 if in_words else 52 if shows_steps else 50
+    table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=max(20, width - rest))
     table.add_column("epoch", justify="right", no_wrap=True)
-    table.add_column("", width=10 if width < 100 else 24)
+    table.add_column("", width=bar)
     table.add_column(metric_name(sweep), justify="right", no_wrap=True)
     table.add_column("best", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
+    if shows_steps:
+        most = None if in_words else 12
+        table.add_column("now", no_wrap=True, overflow="ellipsis", max_width=most)
     for trial in sweep.running():
         seconds = trial.seconds + (now - trial.started if trial.started is not None else 0.0)
-        table.add_row(
+        pace = paces.get(trial.cohort)
+        row: list[RenderableType] = [
             _name(trial),
             f"{trial.epoch}/{trial.epochs}",
-            ProgressBar(total=trial.epochs, completed=trial.epoch),
+            ProgressBar(total=trial.epochs, completed=trial.epoch + _part(trial, pace)),
             _number(trial.last),
             _number(trial.best),
             duration(seconds),
-        )
+        ]
+        if shows_steps:
+            row.append(Text("") if pace is None else _now(pace, in_words))
+        table.add_row(*row)
     return table
+
+
+def _part(trial: Trial, pace: Pace | None) -> float:
+    """Which part of the epoch after the last one is trained."""
+    if pace is None or pace.beat.epoch != trial.epoch + 1 or pace.beat.doing not in EPOCH:
+        return 0.0
+    beat = pace.beat
+    if beat.doing != TRAINING:
+        return 1.0
+    return beat.done / beat.total if beat.total else 0.0
+
+
+def _now(pace: Pace, in_words: bool) -> Text:
+    """What an attempt does: ``training 12/40 · 85 frames/s · 23 s left``, or ``12/40``."""
+    beat = pace.beat
+    count = f"{beat.done}/{beat.total}" if beat.total else ""
+    if pace.silence >= _SILENT_SECONDS:
+        return Text(f"silent {duration(pace.silence)}", "yellow")
+    if not in_words:
+        word = {TRAINING: "", VALIDATING: "val"}.get(beat.doing, "" if count else beat.doing)
+        return Text(f"{word} {count}".strip())
+    parts = [f"{beat.doing} {count}".strip()]
+    if pace.frames_per_s is not None:
+        parts.append(f"{pace.frames_per_s:.3g} frames/s")
+    if pace.left_s is not None:
+        parts.append(f"{duration(pace.left_s)} left")
+    return Text(" · ".join(parts))
 
 
 def _name(trial: Trial) -> str:

@@ -327,8 +327,15 @@ class Driver:
         self._active.pop(attempt.cohort, None)
         return True
 
-    def crashed(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
-        """A worker died, or failed outside of the training.
+    def crashed(
+        self,
+        attempt: Attempt,
+        failure: str,
+        message: str,
+        traceback: str = "",
+        machine: str | None = None,
+    ) -> None:
+        """A worker died, came to a standstill, or failed outside of the training.
 
         While the sweep pauses this is no failure: the trial goes on after the pause.
         """
@@ -337,7 +344,7 @@ class Driver:
         if self.pausing is not None:
             del self._active[attempt.cohort]
             return
-        self._fail(attempt, failure, message, traceback)
+        self._fail(attempt, failure, message, traceback, machine)
 
     # -- decisions -------------------------------------------------------------------------------
 
@@ -434,7 +441,14 @@ class Driver:
     def _student_of(self, trial: int) -> str:
         return self.sweep.trials[trial].student
 
-    def _fail(self, attempt: Attempt, failure: str, message: str, traceback: str = "") -> None:
+    def _fail(
+        self,
+        attempt: Attempt,
+        failure: str,
+        message: str,
+        traceback: str = "",
+        machine: str | None = None,
+    ) -> None:
         """The whole attempt has failed, whoever's fault it was."""
         failed = self.remaining(attempt)
         cohort = self.sweep.cohort(attempt.cohort)
@@ -442,6 +456,8 @@ class Driver:
         train = self.sweep.job_to_run(failed[0].number)["train"]
         if failure == Failure.CRASH:
             retry = max(t.num_crashes for t in cohort) < self.space.sweep.crash_retries
+        elif failure == Failure.HANG:
+            retry = not any(t.num_hangs for t in cohort)
         elif (
             failure == Failure.OOM
             and not any(t.num_ooms for t in cohort)
@@ -456,7 +472,8 @@ class Driver:
         # The first line says it whole; the log is one and the same.
         for trial in failed:
             said = failure, message, traceback
-            self._emit(self._failure(attempt, trial.number, *said, retry=retry, changes=changes))
+            more: dict[str, Any] = {"retry": retry, "changes": changes, "machine": machine}
+            self._emit(self._failure(attempt, trial.number, *said, **more))
             traceback = ""
         for trial in failed:
             if trial.state.is_final:
@@ -472,6 +489,7 @@ class Driver:
         *,
         retry: bool = False,
         changes: Mapping[str, Any] | None = None,
+        machine: str | None = None,
     ) -> FailEvent:
         return FailEvent(
             trial=number,
@@ -481,7 +499,7 @@ class Driver:
             traceback=traceback,
             retry=retry,
             job=dict(changes or {}),
-            machine=self.sweep.trials[number].machine,
+            machine=machine or self.sweep.trials[number].machine,
         )
 
     # -- writing ---------------------------------------------------------------------------------

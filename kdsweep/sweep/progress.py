@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import IO, Any, Literal
 
@@ -20,13 +20,16 @@ from kdsweep.ledger import Event
 from kdsweep.ledger.events import FailEvent, TrialEvent, to_json
 from kdsweep.ledger.state import Sweep
 from kdsweep.plain_text import printable
-from kdsweep.sweep.display import event_line, render
+from kdsweep.pulse import Beat
+from kdsweep.sweep.display import event_line, render, stage_line
+from kdsweep.sweep.heartbeat import Pace
 from kdsweep.sweep.outcome import Outcome, outcome_lines
 
 Mode = Literal["auto", "live", "plain", "quiet", "json"]
 
 _REFRESH_SECONDS = 0.25
 _STILL_WAITING_SECONDS = 30.0
+_NO_PACES: Mapping[int, Pace] = {}
 
 
 class Progress:
@@ -38,19 +41,33 @@ class Progress:
     def note(self, text: str) -> None:
         """Say one thing that is not in the ledger, for example the dashboard's address."""
 
-    def waiting(self, stage: str, seconds: float) -> None:
+    def begins(self, stage: str, words: str) -> None:
+        """Show that a stage of the start begins.
+
+        Args:
+            stage: Its name.
+            words: What is done in it; empty where the name says it all.
+        """
+
+    def waiting(self, stage: str, seconds: float, beat: Beat | None = None) -> None:
         """Show that a stage of the start goes on; called often.
 
         Args:
             stage: Its name.
             seconds: How long it has taken so far.
+            beat: How far it is, where that is told.
         """
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Show an event that was just taken into the state."""
 
-    def tick(self, sweep: Sweep) -> None:
-        """Called about ten times a second."""
+    def tick(self, sweep: Sweep, paces: Mapping[int, Pace] = _NO_PACES) -> None:
+        """Called about ten times a second.
+
+        Args:
+            sweep: The state.
+            paces: How the attempts get on that have told, by cohort.
+        """
 
     def close(self, outcome: Outcome) -> None:
         """Show how it ended."""
@@ -66,13 +83,18 @@ class PlainProgress(Progress):
         self.console = console
         self._next_line = _STILL_WAITING_SECONDS
 
-    def waiting(self, stage: str, seconds: float) -> None:
+    def begins(self, stage: str, words: str) -> None:
+        """Print a line."""
+        self._print(f"{stage:<10} {f'{words} ' if words else ''}…")
+
+    def waiting(self, stage: str, seconds: float, beat: Beat | None = None) -> None:
         """Print a line every half minute."""
         if seconds < 1.0:
             self._next_line = _STILL_WAITING_SECONDS
         if seconds >= self._next_line:
             self._next_line += _STILL_WAITING_SECONDS
-            self._print(f"{stage}: {seconds:.0f} s so far")
+            told = f", {beat.words}" if beat is not None and beat.doing else ""
+            self._print(f"{stage}: {seconds:.0f} s so far{told}")
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -99,15 +121,21 @@ class LiveProgress(Progress):
     def __init__(self, console: Console) -> None:
         self.console = console
         self._live: Live | None = None
+        self._words = ""
         self._next = 0.0
 
     def note(self, text: str) -> None:
         """Print a line above the table."""
         self.console.print(Text(printable(text)), soft_wrap=True)
 
-    def waiting(self, stage: str, seconds: float) -> None:
-        """Draw the stage and its seconds in place."""
-        self._draw(lambda: Text(f"{stage:<10} {seconds:4.0f} s …"))
+    def begins(self, stage: str, words: str) -> None:
+        """Remember what is done; it is drawn in place."""
+        self._words = words
+        self._next = 0.0
+
+    def waiting(self, stage: str, seconds: float, beat: Beat | None = None) -> None:
+        """Draw the stage and its seconds in place, with a bar where it can be counted."""
+        self._draw(lambda: stage_line(stage, seconds, self._words, beat))
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Print failures and what a sampler cannot learn above the table; all else is in it."""
@@ -115,9 +143,9 @@ class LiveProgress(Progress):
         if line is not None:
             self.console.print(Text(printable(line), style="yellow"), soft_wrap=True)
 
-    def tick(self, sweep: Sweep) -> None:
+    def tick(self, sweep: Sweep, paces: Mapping[int, Pace] = _NO_PACES) -> None:
         """Draw the table, at most four times a second."""
-        self._draw(lambda: render(sweep, time.time(), self.console.width))
+        self._draw(lambda: render(sweep, time.time(), self.console.width, paces))
 
     def _draw(self, make: Callable[[], RenderableType]) -> None:
         now = time.monotonic()
@@ -207,17 +235,21 @@ class LastingProgress(Progress):
         """Say it if that is possible."""
         self._try(lambda: self.shown.note(text))
 
-    def waiting(self, stage: str, seconds: float) -> None:
+    def begins(self, stage: str, words: str) -> None:
         """Show it if that is possible."""
-        self._try(lambda: self.shown.waiting(stage, seconds))
+        self._try(lambda: self.shown.begins(stage, words))
+
+    def waiting(self, stage: str, seconds: float, beat: Beat | None = None) -> None:
+        """Show it if that is possible."""
+        self._try(lambda: self.shown.waiting(stage, seconds, beat))
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Show it if that is possible."""
         self._try(lambda: self.shown.event(sweep, event))
 
-    def tick(self, sweep: Sweep) -> None:
+    def tick(self, sweep: Sweep, paces: Mapping[int, Pace] = _NO_PACES) -> None:
         """Show it if that is possible."""
-        self._try(lambda: self.shown.tick(sweep))
+        self._try(lambda: self.shown.tick(sweep, paces))
 
     def close(self, outcome: Outcome) -> None:
         """Show it if that is possible."""

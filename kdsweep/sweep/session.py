@@ -381,7 +381,7 @@ class SweepSession:
         if driver is None:
             if reason is not None:
                 raise LeaveSweepError
-            self._start.tick()
+            self._start.tick(link.preparing())
             return
         if reason is not None:
             driver.pause(reason)
@@ -389,7 +389,8 @@ class SweepSession:
         if machines.follow():
             driver.plan = machines.plan
             note_machines(driver.experiment, machines.gpus)
-        self._progress.tick(driver.sweep)
+        link.look()
+        self._progress.tick(driver.sweep, link.paces())
         if driver.pausing is not None:
             now = time.monotonic()
             if self._deadline is None:

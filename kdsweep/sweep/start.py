@@ -11,6 +11,7 @@ from threading import Thread
 
 from kdsweep.config import JobList, Space, distinct_data
 from kdsweep.errors import ConfigError, MachineError
+from kdsweep.pulse import Beat
 from kdsweep.sweep.machine import check_folder, check_machine
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import bridge, cluster
@@ -109,13 +110,16 @@ class Start:
                 "  try:     RAY_worker_niceness=0 ray start …, on each machine of the cluster"
             )
 
-    def tick(self) -> None:
+    def tick(self, beat: Beat | None = None) -> None:
         """Show that the start goes on; called about ten times a second.
+
+        Args:
+            beat: How far the worker is that checks and prepares.
 
         Raises:
             MachineError: Ray is up, but does not start a worker.
         """
-        self.stages.tick()
+        self.stages.tick(beat)
         if self._no_worker_since is not None:
             waited = time.monotonic() - self._no_worker_since
             if waited > cluster.START_SECONDS:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kdsweep.ledger import Event, Experiment
-from kdsweep.ledger.events import EpochEvent, StartEvent, trial_of
+from kdsweep.ledger.events import EpochEvent, FailEvent, Failure, StartEvent, trial_of
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import Trial
 from kdsweep.tracking import DATA_FINGERPRINT, SweepSummary, Tracker, TrialDetails
@@ -66,6 +66,8 @@ class TrackerListener:
         elif isinstance(event, EpochEvent):
             numbers = {k: v for k, v in event.metrics.items() if v is not None}
             self._tracker.epoch(number, event.epoch, numbers)
+        elif isinstance(event, FailEvent) and event.failure == Failure.HANG:
+            self._tracker.alert(number, event.message)
         if trial.state.is_final and number in self._known:
             # A resumed session's tracker has not seen the epochs before it; the ledger has.
             best = {} if trial.best is None else {f"best/{sweep.header.metric}": trial.best}

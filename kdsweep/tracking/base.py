@@ -97,6 +97,9 @@ class Tracker(Protocol):
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
         """A trial finished its epoch number ``epoch``, counted from 1."""
 
+    def alert(self, number: int, text: str) -> None:
+        """Something about a trial that somebody may have to look at."""
+
     def trial_end(
         self,
         number: int,
@@ -152,6 +155,11 @@ class Trackers:
         """Do nothing."""
         for member in self.members:
             member.epoch(number, epoch, metrics)
+
+    def alert(self, number: int, text: str) -> None:
+        """Do nothing."""
+        for member in self.members:
+            member.alert(number, text)
 
     def trial_end(
         self,
@@ -249,6 +257,9 @@ class RunWriter(ABC):
     @abstractmethod
     def summary(self, name: str, summary: SweepSummary) -> None:
         """Write what the sweep of this name has found; later sessions replace it."""
+
+    def alert(self, number: int, text: str) -> None:  # noqa: B027
+        """Tell people of something about an open run; left out where a tracker cannot."""
 
     def forget(self, number: int) -> None:  # noqa: B027
         """Drop what is held of a run that a method has failed on."""

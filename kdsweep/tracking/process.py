@@ -106,6 +106,12 @@ class Runs:
             numbers = {key: value for key, value in metrics.items() if value is not None}
             self._writer.epoch(number, epoch, numbers)
 
+    def _alert(self, number: int, text: str) -> None:
+        if number in self._open:
+            # No alert is worth a run.
+            with contextlib.suppress(Exception):
+                self._writer.alert(number, text)
+
     def _end(
         self, number: int, state: str, summary: Message, details: Message | None = None
     ) -> None:

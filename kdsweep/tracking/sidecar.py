@@ -100,6 +100,10 @@ class Sidecar(Tracker):
         self._put(do="epoch", number=number, epoch=epoch, metrics=dict(metrics))
 
     @override
+    def alert(self, number: int, text: str) -> None:
+        self._put(do="alert", number=number, text=text)
+
+    @override
     def trial_end(
         self,
         number: int,

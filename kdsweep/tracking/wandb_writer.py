@@ -88,6 +88,11 @@ class WandbWriter(RunWriter):
             run.summary.update({f"best/{MIOU}": value, "best/epoch": epoch})
 
     @override
+    def alert(self, number: int, text: str) -> None:
+        run, opened = self._open[number]
+        run.alert(title=opened.name, text=text, level="WARN")
+
+    @override
     def trial_end(
         self, number: int, state: str, summary: Mapping[str, Any], details: TrialDetails | None
     ) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from kdsweep.config.metrics import LABELLED, SEEN, MiouOver
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import SegmentationNetwork
+from kdsweep.pulse import TRAINING, VALIDATING, Pulse
 from kdsweep.training.evaluation import Evaluation, Predictions, evaluate
 from kdsweep.training.learner import Learner
 from kdsweep.training.metrics import Scores
@@ -76,6 +77,7 @@ class Engine:
         unlabelled: Training frames without labels, for students that learn from them.
         native: Labels of the validation frames at their own size, which are scored against where
             they are given (see :func:`~kdsweep.training.evaluation.evaluate`).
+        pulse: Told of each step.
 
     Attributes:
         confusions: Confusion matrix of each network's latest validation, by the names that
@@ -98,6 +100,7 @@ class Engine:
         over: MiouOver = LABELLED,
         native: Iterable[np.ndarray] | None = None,
         unlabelled: UnlabelledSource | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.teacher = teacher
         self.students = list(students)
@@ -115,6 +118,7 @@ class Engine:
         self._over = over
         self._native = native
         self._unlabelled = unlabelled
+        self._pulse = pulse or Pulse()
         for learner in self._all():
             learner.to(self._device)
         settings.supervised.to(self._device)
@@ -232,6 +236,8 @@ class Engine:
         errors: dict[int, TrainingError] = {}
         self._num_images = 0
         batches = self._with_unlabelled(stream, students)
+        doing = TRAINING if students else "head start of the teacher"
+        self._pulse(doing, 0, num_batches, epoch=start + 1)
         for index, ((images_BHWC, labels_BHW, _), unlabelled) in enumerate(batches):
             self._num_images += len(images_BHWC)
             # The last group of an epoch may be smaller; its batches then count for more.
@@ -260,6 +266,7 @@ class Engine:
             if (index + 1) % STEPS_BETWEEN_CHECKS == 0:
                 errors = {**totals.errors(start), **errors}
             training = [place for place in training if place not in errors]
+            self._pulse(doing, index + 1, num_batches, epoch=start + 1, frames=self._num_images)
             if students and not training:
                 break
         errors = {**totals.errors(start), **errors}
@@ -288,7 +295,7 @@ class Engine:
             networks[TEACHER] = self.teacher.network
         found = evaluate(
             networks,
-            self._validation,
+            self._pulse.through(VALIDATING, self._validation, self.epochs_done + 1),
             num_classes=self._num_classes,
             device=self._device,
             settings=self._settings,
@@ -321,7 +328,7 @@ class Engine:
         """
         found = evaluate(
             {"network": network},
-            frames,
+            self._pulse.through("scoring", frames),
             num_classes=self._num_classes,
             device=self._device,
             settings=self._settings,

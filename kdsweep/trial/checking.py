@@ -12,6 +12,7 @@ import torch
 from kdsweep.config.architectures import architecture_key
 from kdsweep.config.job import data_section
 from kdsweep.data import (
+    Progress,
     SegmentationData,
     listed_classes,
     open_data,
@@ -238,11 +239,12 @@ def _weights_note(job: Job, model: ModelConfig, files_alone: bool) -> str | None
     return None if files_alone else told
 
 
-def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
+def prepare(jobs: Sequence[Job], progress: Progress | None = None) -> dict[str, Any]:
     """Do once what all trials would do: build decode caches, fetch pretrained weights.
 
     Args:
         jobs: Jobs that together show every data set and encoder of a sweep; at least one.
+        progress: Called with what is being done, how many are done and how many there are.
 
     Returns:
         What the ledger keeps of the first job's data: source, classes, palette, sizes; of all
@@ -260,7 +262,7 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
     for job in jobs:
         key = job.data.model_dump_json()
         if key not in opened:
-            opened[key] = open_data(job.data)
+            opened[key] = open_data(job.data, progress)
         data = opened[key]
         if data.identity is not None:
             section = data_section(job.data.model_dump(mode="json"))
@@ -277,8 +279,10 @@ def prepare(jobs: Sequence[Job]) -> dict[str, Any]:
         for model in (job.teacher, job.student)
         if model is not None and model.encoder_weights is not None
     }
-    for encoder, weights in sorted(wanted):
+    for done, (encoder, weights) in enumerate(sorted(wanted)):
         assert weights is not None
+        if progress is not None:
+            progress("weights of encoders", done, len(wanted))
         fetch_weights(encoder, weights)
     notes = weights_notes(jobs, files_alone=True)
     first = opened[jobs[0].data.model_dump_json()]

@@ -26,6 +26,7 @@ from kdsweep.models import (
     SegmentationNetwork,
     build_network,
 )
+from kdsweep.pulse import Pulse
 from kdsweep.training.average import RunningAverage
 from kdsweep.training.engine import Engine
 from kdsweep.training.learner import Learner
@@ -93,6 +94,7 @@ def build_cohort(
     *,
     device: torch.device | str = "cpu",
     over: MiouOver = LABELLED,
+    pulse: Pulse | None = None,
 ) -> Cohort:
     """Build the networks of jobs that share a teacher, and the engine that trains them together.
 
@@ -104,6 +106,7 @@ def build_cohort(
         data: Opened from the jobs' data section.
         device: Where to train.
         over: The classes that count in mIoU.
+        pulse: Told of each step.
 
     Raises:
         ConfigError: The jobs do not agree, or ask for what the networks do not have.
@@ -147,6 +150,7 @@ def build_cohort(
         over=over,
         native=data.native["val"].labels if is_native else None,
         unlabelled=unlabelled,
+        pulse=pulse,
     )
     return Cohort(engine, data, sample_frames, loader, unlabelled, served, compilation, is_native)
 

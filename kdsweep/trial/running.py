@@ -14,6 +14,7 @@ from kdsweep.config.metrics import LABELLED, MIOU, MiouOver
 from kdsweep.data import open_data
 from kdsweep.errors import NonFiniteLossError, StepError, TrainingError
 from kdsweep.models import choose_device
+from kdsweep.pulse import SAVING, Pulse
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
@@ -75,6 +76,7 @@ def run_jobs(
     score_test: bool = False,
     miou_over: MiouOver = LABELLED,
     leaving: Callable[[], Collection[int]] = tuple,
+    pulse: Pulse | None = None,
 ) -> Generator[dict[int, EpochOutcome]]:
     """Train jobs that share a teacher in one cohort, going on from its last checkpoint.
 
@@ -97,6 +99,7 @@ def run_jobs(
         miou_over: The classes that count in mIoU, in a cohort that begins; one that goes on keeps
             to those it began with, so that all its epochs compare.
         leaving: Asked after each epoch which jobs end there, by their place in ``jobs``.
+        pulse: Told of each step, and of what else takes time.
 
     Yields:
         After each epoch what it gave each job that still trains, by its place in ``jobs``. One
@@ -108,6 +111,7 @@ def run_jobs(
         ConfigError: There is no such device.
     """
     cohort_dir = cohort_dir or folders[0]
+    pulse = pulse or Pulse()
     students = {
         place: StudentFolder(job, folder, cohort_dir)
         for place, (job, folder) in enumerate(zip(jobs, folders, strict=True))
@@ -117,6 +121,7 @@ def run_jobs(
     chosen = choose_device(device)
     checkpoint = CohortCheckpoint(cohort_dir, keep_checkpoints)
     num_epochs = jobs[0].train.epochs
+    pulse("reading the checkpoint")
     saved = checkpoint.load([(s.job, s.folder) for s in students.values()])
     if saved is not None:
         shared, states = saved
@@ -137,15 +142,16 @@ def run_jobs(
             if not students:
                 return
     places = list(students)
+    pulse("opening the data")
+    data = open_data(jobs[0].data, pulse)
+    pulse("building the networks")
     cohort = build_cohort(
-        [jobs[place] for place in places],
-        open_data(jobs[0].data),
-        device=chosen,
-        over=miou_over,
+        [jobs[place] for place in places], data, device=chosen, over=miou_over, pulse=pulse
     )
     for student in students.values():
         student.judge_anew(cohort.data)
     try:
+        pulse("measuring the networks")
         measure_costs(cohort, [jobs[p] for p in places], [folders[p] for p in places])
         if saved is not None:
             cohort.engine.load_state_dict(
@@ -154,15 +160,18 @@ def run_jobs(
             saved = None
             del shared, states
         for values in cohort.engine.head_start():
+            pulse(SAVING)
             _save(checkpoint, cohort, students, {})
             _LOGGER.info(_head_start_line(cohort, values))
         for found in cohort.engine.epochs():
             outcomes: dict[int, EpochOutcome] = dict(zip(students, found, strict=True))
+            pulse(SAVING, epoch=cohort.engine.epochs_done)
             for index, (place, outcome) in enumerate(outcomes.items()):
                 if isinstance(outcome, EpochReport):
                     students[place].take(outcome, metric, cohort, index)
                     if score_test and outcome.epoch == num_epochs:
                         outcomes[place] = students[place].with_test_scores(outcome, cohort, index)
+            pulse(SAVING, epoch=cohort.engine.epochs_done)
             _log_and_save(checkpoint, cohort, students, outcomes)
             yield outcomes
             left = {place for place, o in outcomes.items() if not isinstance(o, EpochReport)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,3 +233,39 @@ def test_what_goes_to_a_device_is_pinned_too(
     (made, *_) = loader.host_batches(0)
     assert made.draws is not None
     assert made.draws.numbers.is_pinned() == torch.cuda.is_available()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from kdsweep.data import Split, TrainLoader
+
+if __name__ == "__main__":
+    split = Split.create(Path(sys.argv[1]), ["a", "b"], (8, 8))
+    batches = TrainLoader(split, 1, "none", seed=0, workers=1).epoch(0)
+    next(batches)
+    (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    os.kill(int(child), signal.SIGSTOP)
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_a_stopped_process_goes_with_its_killed_parent(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    folder = tmp_path / "split"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        child = process.stdout.readline().strip()
+    assert process.wait() == -signal.SIGKILL
+    stat = Path(f"/proc/{child}/stat")
+    deadline = time.monotonic() + 20
+    while stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.1)

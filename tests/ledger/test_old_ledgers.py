@@ -166,6 +166,7 @@ def test_the_same_jobs_would_be_confirmed(sweeps, name):
             assert now["tracking"].pop(tracker) is None
         assert now["sweep"].pop("further_controls") == []
         assert now["sweep"].pop("try_first") == []
+        assert now["sweep"].pop("hang_minutes") == "auto"
         for job in now["jobs"].values():
             assert [job["data"].pop(key) for key in NEW_DATA_KEYS] == list(NEW_DATA_KEYS.values())
             assert job["train"].pop("validate_at") == "resized"

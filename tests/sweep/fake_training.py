@@ -1,9 +1,9 @@
 """A stand-in for ``kdsweep.trial``: trials without torch that do as their job's options say.
 
 ``teacher.options`` of a job may hold ``behave`` (``oom``, ``nan``, ``error``, ``exit``, ``kill``,
-``loader``), ``at`` (the epoch in which it happens, default 2), ``times`` (how often, default
-always), ``seconds`` (length of an epoch), ``noise`` (how far seeds lie apart), ``gain`` (what the
-teacher brings on top) and ``drop`` (how much of that is lost in the last epoch). Each
+``loader``, ``stop``), ``at`` (the epoch in which it happens, default 2), ``times`` (how often,
+default always), ``seconds`` (length of an epoch), ``noise`` (how far seeds lie apart), ``gain``
+(what the teacher brings on top) and ``drop`` (how much of that is lost in the last epoch). Each
 epoch that is trained adds a line to ``trained.txt`` in the trial's folder.
 """
 
@@ -19,6 +19,7 @@ from kdsweep.config.job import data_section
 from kdsweep.data import open_data
 from kdsweep.errors import ConfigError, DataError, NonFiniteLossError, StepError, TrainingError
 from kdsweep.ledger.atomic import write_text
+from kdsweep.pulse import Pulse
 from kdsweep.training.report import EpochReport
 
 DATA = {
@@ -39,7 +40,7 @@ def check_job(job):
         raise ConfigError("unknown encoder", path=("student", "encoder"), value="unheard-of")
 
 
-def prepare(jobs):
+def prepare(jobs, progress=None):
     time.sleep(float(os.environ.get("FAKE_PREPARE_SECONDS", "0")))
     if lacking := os.environ.get("FAKE_NO_DATA"):
         raise DataError(lacking)
@@ -113,7 +114,7 @@ def value_of(job, epoch):
     return value
 
 
-def run_job(job, folder, *, device, num_threads, metric):
+def run_job(job, folder, *, device, num_threads, metric, pulse):
     options = {} if job.teacher is None else {**job.teacher.options, **job.student.options}
     saved = folder.checkpoint / "state.json"
     first = 1
@@ -124,6 +125,7 @@ def run_job(job, folder, *, device, num_threads, metric):
         yield report
     for epoch in range(first, job.train.epochs + 1):
         print(f"epoch {epoch} begins", flush=True)
+        pulse("training", 1, 4, epoch=epoch)
         seconds = options.get("seconds", 0.0)
         if job.teacher is None:
             seconds = job.student.options.get("seconds", 0.0)
@@ -155,9 +157,11 @@ def run_jobs(
     score_test=False,
     miou_over="labelled",
     leaving=tuple,
+    pulse=None,
 ):
     """Jobs in step; one that diverges or whose step fails leaves, any other fault ends all."""
-    options = {"device": device, "num_threads": num_threads, "metric": metric}
+    pulse = pulse or Pulse()
+    options = {"device": device, "num_threads": num_threads, "metric": metric, "pulse": pulse}
     cohort = {
         place: run_job(job, folder, **options)
         for place, (job, folder) in enumerate(zip(jobs, folders, strict=True))
@@ -204,6 +208,10 @@ def misbehave(options, folder):
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
     if behave == "exit":
         os._exit(7)
+    if behave == "stop":
+        time.sleep(2)  # until what it does has been told
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
     if behave == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError(behave)

@@ -101,6 +101,11 @@ def test_error_file(tmp_path):
     assert isinstance(bridge.error_of(Failed), RayActorError)
 
 
+def test_workers_of_trials():
+    state = getattr(Trial("none", stub=True), "temporary_state", None)
+    check(hasattr(state, "ray_actor"), "the actor of a trial")
+
+
 def test_statistics():
     trial = Trial("none", stub=True)
     trial.update_last_result({"training_iteration": 1, "loss": 0.5})

@@ -157,6 +157,9 @@ class Hearer:
     def epoch(self, number, epoch, metrics):
         pass
 
+    def alert(self, number, text):
+        pass
+
     def trial_end(self, number, state, summary=None, details=None):
         pass
 

@@ -10,6 +10,7 @@ import pytest
 from simulation import make_space
 
 from kdsweep.errors import ConfigError, DataError, KdsweepError, ResourceError
+from kdsweep.pulse import Pulse
 from kdsweep.sweep.ray.preflight import (
     PATIENCE_SECONDS,
     Preflight,
@@ -151,6 +152,26 @@ def test_the_task_checks_prepares_and_then_waits():
     assert outcome("fake_training", []) == {"ready": True}
 
 
+def test_the_task_says_how_many_jobs_are_checked_and_frames_prepared(monkeypatch):
+    jobs = [job.model_dump(mode="json") for job in make_space().jobs_to_check()]
+    seen, pulse = [], Pulse()
+
+    def check_job(job):
+        seen.append((pulse.now.doing, pulse.now.done, pulse.now.total))
+
+    def prepare(jobs, progress):
+        assert pulse.now.total == 0  # what is told of jobs has ended
+        progress("decoding", 3, 9)
+        return fake_training.DATA
+
+    monkeypatch.setattr(fake_training, "check_job", check_job)
+    monkeypatch.setattr(fake_training, "prepare", prepare)
+    results = run_task("fake_training", jobs, pulse=pulse)
+    assert [list(next(results)) for _ in range(4)][-1][0] == "prepared"
+    assert seen == [("jobs", done, len(jobs)) for done in range(len(jobs))]
+    assert (pulse.now.doing, pulse.now.done, pulse.now.total) == ("decoding", 3, 9)
+
+
 def test_static_costs_are_those_of_the_students_that_were_asked_for():
     students = [architecture.job for architecture in make_space().architectures()]
     preflight = Preflight(make_space().jobs_to_check(), slots=1, students=students)
@@ -174,7 +195,7 @@ def test_what_is_refused_reaches_the_driver_as_it_was_raised(preflight):
 
 
 def test_what_is_a_bug_reaches_the_driver_in_words(monkeypatch):
-    def broken(jobs):
+    def broken(jobs, progress):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(fake_training, "prepare", broken)

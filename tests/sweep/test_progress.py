@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -20,7 +21,9 @@ from kdsweep.ledger.events import (
 )
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
+from kdsweep.pulse import Beat
 from kdsweep.sweep.display import event_line, render, time_left
+from kdsweep.sweep.heartbeat import Pace
 from kdsweep.sweep.outcome import Outcome, make_outcome, outcome_lines
 from kdsweep.sweep.progress import (
     JsonProgress,
@@ -70,6 +73,39 @@ def test_the_live_table_fits_and_names_what_runs_at_every_moment(events, width):
         assert "GPU-hours" in text
     assert seen == set(range(16))
     assert len(drawn(sweep, 200).splitlines()) < len(drawn(sweep, 60).splitlines())
+
+
+@pytest.mark.parametrize(("width", "in_words"), [(80, False), (120, True), (200, True)])
+def test_the_live_table_tells_how_far_an_epoch_is(events, width, in_words):
+    sweep = Sweep()
+    for event in events:
+        sweep.apply(event)
+        if len(sweep.running()) == 3 and all(trial.epoch == 1 for trial in sweep.running()):
+            break
+    first, second, third = (trial.cohort for trial in sweep.running())
+    paces = {
+        first: Pace(Beat(9, "training", 12, 40, 2, 96), 1.0, 85.31, 130.0),
+        second: Pace(Beat(9, "validating", 3, 9, 2), 1.0, None, 4.0),
+        third: Pace(Beat(2, "training", 1, 40, 2), 200.0),
+    }
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render(sweep, sweep.sessions[-1].end + 90, width, paces))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if re.match(r"\d{4} ", line)]
+    assert len(rows) == 3
+    told = [re.split(r"\d min  |\d s  ", row.rstrip())[-1] for row in rows]
+    if in_words:
+        assert told == [
+            "training 12/40 · 85.3 frames/s · 2 min left",
+            "validating 3/9 · 4 s left",
+            "silent 3 min",
+        ]
+    else:
+        assert told == ["12/40", "val 3/9", "silent 3 min"]
+    for row, trial in zip(rows, sweep.running(), strict=True):
+        assert "  1/9  " in row
+        assert f"{trial.last:.3f}  {trial.best:.3f}" in row
 
 
 def test_time_left_falls_to_nothing(events):

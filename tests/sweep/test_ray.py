@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from kdsweep.errors import ConfigError, DataError, ExperimentError, ResourceErro
 from kdsweep.ledger import Experiment, Ledger
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
+from kdsweep.reporting import read_status
 from kdsweep.sweep import jobs_to_confirm, resume_sweep, run_sweep
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import cluster
@@ -406,6 +408,48 @@ def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
     study = optuna.load_study(storage=f"sqlite:///{experiment.study_db}", study_name=None)
     assert len(study.trials) == len(sweep.trials) - 1
     assert sum(t.state.name == "FAIL" for t in study.trials) == 4
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_is_named_ended_and_tried_again(tmp_path):
+    options = [{"behave": "stop", "times": times} for times in (1, 9)]
+    space = make_space(
+        teacher={"encoder": "resnet34", "options": {"values": [{}, *options]}},
+        student={"encoder": "resnet18"},
+        distill={"pixel_kl": {"weight": 1.0}},
+        train={"epochs": 3, "lr": 1e-3},
+        sweep={
+            **{"sampler": "grid", "trials": 99, "scheduler": "none", "controls": "none"},
+            "hang_minutes": 0.1,
+        },
+    )
+    watcher = Watcher()
+    outcome = run_sweep(
+        space, experiments=tmp_path, progress=watcher, runner="fake_training", dashboard=False
+    )
+    assert (outcome.exit_code, outcome.num_complete, outcome.num_failed) == (3, 2, 1)
+    experiment = Experiment.open(outcome.experiment)
+    events = read_plain(experiment.ledger)
+    trials = Sweep(typed(events)).trials
+    number_of = {t.job["teacher"]["options"].get("times", 0): n for n, t in trials.items()}
+    fails = {}
+    for event in events:
+        if event["event"] == "fail":
+            fails.setdefault(event["trial"], []).append((event["class"], event["retry"]))
+            assert event["machine"] == socket.gethostname()
+            said, process = event["message"].removesuffix(")").split(" (process ")
+            assert said.endswith("training, epoch 2, step 1 of 4")
+            # Stopped as it was, it is gone when the sweep is.
+            assert not Path(f"/proc/{process}").exists()
+    hang = ("hang", True)
+    assert fails == {number_of[1]: [hang], number_of[9]: [hang, ("hang", False)]}
+    seen = read_status(experiment.path).hangs
+    assert sorted((h.number, h.retried) for h in seen) == sorted(
+        (number, retried) for number, found in fails.items() for _, retried in found
+    )
+    for times, num in ((0, 3), (1, 3), (9, 1)):
+        lines = (experiment.trial(number_of[times]).path / "trained.txt").read_text().splitlines()
+        assert [int(line.split()[0]) for line in lines] == list(range(1, num + 1))
 
 
 @pytest.mark.slow

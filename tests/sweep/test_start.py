@@ -1,12 +1,16 @@
 """The stages of a start, and what is said of workers; without Ray."""
 
+import io
 import os
 from contextlib import ExitStack
 
 import pytest
+from rich.console import Console
 from simulation import make_space
 
 from kdsweep.errors import MachineError
+from kdsweep.pulse import Beat
+from kdsweep.sweep.display import stage_line
 from kdsweep.sweep.progress import PlainProgress, Progress
 from kdsweep.sweep.ray import cluster
 from kdsweep.sweep.signals import Interruption
@@ -46,8 +50,6 @@ def test_each_stage_is_a_line_with_its_seconds():
 
 
 def test_a_long_stage_is_told_every_half_minute(capsys):
-    from rich.console import Console
-
     stages = Stages(PlainProgress(Console()), clock := Clock())
     for name in ("Ray", "data"):
         stages.begin(name)
@@ -56,13 +58,59 @@ def test_a_long_stage_is_told_every_half_minute(capsys):
             stages.tick()
     stages.end()
     assert capsys.readouterr().out.splitlines() == [
+        "Ray        starting or joining it …",
         "Ray: 30 s so far",
         "Ray: 60 s so far",
         "Ray        70.0 s",
+        "data       preparing frames and weights …",
         "data: 30 s so far",
         "data: 60 s so far",
         "data       70.0 s",
     ]
+
+
+def test_what_a_worker_prepares_is_counted_from_its_stage_on():
+    told = []
+
+    class Shown(Notes):
+        def waiting(self, stage, seconds, beat=None):
+            told.append((stage, beat))
+
+    stages = Stages(Shown(), Clock())
+    stages.begin("networks")
+    stages.tick(jobs := Beat(3, "jobs", 2, 2))
+    stages.begin("data")
+    stages.tick(jobs)
+    stages.tick(frames := Beat(4, "decoding folder train", 30, 900))
+    assert told == [
+        *[("networks", None), ("networks", jobs)],
+        *[("data", None), ("data", None), ("data", frames)],
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_on_a_terminal_a_stage_is_one_line_with_a_bar(width):
+    def line(beat):
+        console = Console(width=width, file=io.StringIO(), color_system=None)
+        console.print(stage_line("data", 12.4, "preparing frames and weights", beat))
+        (text,) = console.file.getvalue().splitlines()
+        return text.rstrip()
+
+    assert line(None) == "data         12 s  preparing frames and weights …"
+    assert line(Beat(1, "weights of encoders")) == line(None)
+    counted = line(Beat(2, "decoding folder train", 450, 900))
+    assert counted.startswith("data         12 s  ━━━━━━━━━━")
+    assert counted.endswith("  450/900 decoding folder train")
+
+
+def test_a_long_stage_says_in_plain_lines_how_far_it_is(capsys):
+    stages = Stages(PlainProgress(Console()), clock := Clock())
+    stages.begin("data")
+    clock.now += 31.0
+    stages.tick(Beat(2, "decoding folder train", 450, 900))
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "data: 31 s so far, decoding folder train, 450 of 900"
+    )
 
 
 def make_start(tmp_path, shown, **options):

@@ -16,6 +16,7 @@ class Recorder:
 
     def __init__(self):
         self.begun, self.epochs, self.ended, self.summaries = [], [], {}, []
+        self.alerts = []
         self.num_closed = 0
 
     def trial(self, number, label, job, kind, params=None):
@@ -23,6 +24,9 @@ class Recorder:
 
     def epoch(self, number, epoch, metrics):
         self.epochs.append((number, epoch, metrics["student/miou"]))
+
+    def alert(self, number, text):
+        self.alerts.append((number, text))
 
     def trial_end(self, number, state, summary=None, details=None):
         assert number not in self.ended
@@ -94,6 +98,19 @@ def test_killed_and_resumed_each_epoch_and_end_is_told_once(tmp_path):
     (summary,) = tracker.summaries
     assert summary.session == 4
     assert tracker.num_closed == 4
+
+
+def test_only_a_standstill_is_an_alert(tmp_path):
+    tracker = Recorder()
+    simulation = TrackedSimulation(tmp_path, make_space(sweep={"trials": 1}), tracker)
+    driver = simulation.driver()
+    driver.begin("test", {"classes": ["road"], "palette": [[0, 0, 0]]})
+    for failure in ("crash", "hang"):
+        attempt = driver.next_attempt()
+        driver.started(attempt)
+        driver.crashed(attempt, failure, f"a {failure}")
+    driver.ledger.close()
+    assert tracker.alerts == [(0, "a hang")]
 
 
 def test_pictures_are_those_in_the_trials_folder(tmp_path):

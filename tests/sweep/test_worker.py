@@ -69,7 +69,7 @@ def payload(number, **options):
         "kind": "trial", "runner": "fake_training", "cpus": 1, "gpus": 0, "device": "cpu",
         "title": f"{number:04d} a trial", "attempt": 1, "folders": [str(parent / str(number))],
         "cohort_dir": str(parent / str(number)), "trials": [number], "stop_signal": "",
-        "fence": f"1-{number}", "way": None, "avoided": [],
+        "fence": f"1-{number}", "heartbeat": f"heartbeat {number}", "way": None, "avoided": [],
         "jobs": [job], "metric": "student/miou", "score_test": False,
         "miou_over": "labelled"})}
 
@@ -79,7 +79,8 @@ def step(trial):
     return kind, result.get("failed", {}).get("class")
 
 task = {"payload": json.dumps({
-    "kind": "preflight", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w", "jobs": [],
+    "kind": "preflight", "runner": "fake_training", "cpus": 1, "gpus": 0, "title": "w",
+    "heartbeat": "heartbeat w", "jobs": [],
     "measure": None, "students": [], "num_heads": 1, "teachers": None})}
 seen = []
 trial = KdsweepTrial(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from toy_task import ALL, KL, NUM_CLASSES, Memory, engine, same, timeless, weights
 
 from kdsweep.errors import NonFiniteLossError
+from kdsweep.pulse import TRAINING, VALIDATING, Beat, Pulse
 from kdsweep.training.engine import Engine
 from kdsweep.training.evaluation import evaluate
 
@@ -36,6 +38,31 @@ def test_reports_carry_what_people_ask_for_and_training_learns() -> None:
     assert last["student/params_m"] == pytest.approx(
         sum(p.numel() for p in made.students[0].network.parameters()) / 1e6
     )
+
+
+class Seen(Pulse):
+    def __init__(self) -> None:
+        super().__init__()
+        self.beats: list[Beat] = []
+
+    def __call__(self, *args: Any, **options: Any) -> None:
+        super().__call__(*args, **options)
+        self.beats.append(self.now)
+
+
+def test_each_step_is_told_with_its_epoch_and_its_frames() -> None:
+    seen, batches = Seen(), Memory()
+    made = engine([KL], teacher={"head_start_epochs": 1}, batches=batches, pulse=seen)
+    next(made.epochs())
+    num, frames = len(batches), sum(len(batch[0]) for batch in batches)
+    steps = list(range(num + 1))
+    told = [(b.doing, b.epoch, b.done, b.total) for b in seen.beats]
+    assert told == [
+        (doing, 1, done, num)
+        for doing in ("head start of the teacher", TRAINING, VALIDATING)
+        for done in steps
+    ]
+    assert [b.frames for b in seen.beats if b.done == num] == [frames] * 3
 
 
 def test_a_cohort_trains_each_student_exactly_as_it_would_train_alone() -> None:

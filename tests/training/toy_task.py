@@ -11,6 +11,7 @@ import torch
 
 from kdsweep.distill import DistillationObjective, Ramp, TapChannels, build_objective
 from kdsweep.models import build_network, inspect_network
+from kdsweep.pulse import Pulse
 from kdsweep.training.average import RunningAverage
 from kdsweep.training.engine import Engine, UnlabelledSource
 from kdsweep.training.learner import Learner
@@ -114,6 +115,7 @@ def engine(
     lr: float = 1e-3,
     keep: tuple[int, ...] = (),
     unlabelled: UnlabelledSource | None = None,
+    pulse: Pulse | None = None,
     **objective_of: Any,
 ) -> Engine:
     batches = batches or Memory()
@@ -135,6 +137,7 @@ def engine(
         accumulate=accumulate,
         keep=keep,
         unlabelled=unlabelled,
+        pulse=pulse,
     )
 
 

@@ -242,6 +242,18 @@ def name_process(title: str) -> None:
         ray._raylet.setproctitle(f"ray::{title}")
 
 
+def kill_worker(trial: Trial) -> None:
+    """End the process in which a trial runs, one that is stopped (SIGSTOP) too.
+
+    Its machine's raylet asks it to end, and sends SIGKILL five seconds later.
+    """
+    import ray
+
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
+
+
 def error_of(trial: Trial) -> Exception | None:
     """Return what ended a trial; ``None`` if Tune does not say.
 

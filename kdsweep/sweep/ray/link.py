@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,11 @@ from ray.util.placement_group import (
 )
 
 from kdsweep.ledger.events import Failure
+from kdsweep.pulse import Beat
 from kdsweep.sweep.attempt import Attempt
 from kdsweep.sweep.driver import Driver
-from kdsweep.sweep.ray import bridge, stop_signal
+from kdsweep.sweep.heartbeat import Pace, Watch
+from kdsweep.sweep.ray import bridge, heartbeat, stop_signal
 from kdsweep.sweep.ray.preflight import Preflight, PreflightTask
 from kdsweep.sweep.resources import Plan
 
@@ -52,6 +55,7 @@ class Link:
     Attributes:
         driver: The driver; ``None`` before there is one.
         running: What each Tune trial runs.
+        watch: Follows how far attempts are; ``None`` before there is a driver.
         error: What went wrong in this process.
     """
 
@@ -73,9 +77,14 @@ class Link:
         self._way = way
         self._avoided = avoided
         self.driver: Driver | None = None
+        self.watch: Watch | None = None
         self.running: dict[str, Attempt | PreflightTask] = {}
         self.error: Exception | None = None
         self._signs: dict[str, PlacementGroup] = {}
+        self._trials: dict[str, TuneTrial] = {}
+        self._heartbeats: dict[str, str] = {}
+        self._next_look = 0.0
+        self._preparing: Beat | None = None
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -100,10 +109,12 @@ class Link:
         task = self.preflight.next_task()
         if task is not None:
             self.running[trial_id] = task
+            self._heartbeats[trial_id] = f"heartbeat {secrets.token_hex(8)}"
             return {
                 **payload,
                 "kind": "preflight",
                 "title": f"kdsweep worker {task.slot}",
+                "heartbeat": self._heartbeats[trial_id],
                 "jobs": task.jobs,
                 "measure": None
                 if task.measure is None
@@ -119,14 +130,17 @@ class Link:
             return None
         assert self.driver is not None
         self.running[trial_id] = attempt
+        # Nobody else's: a killed driver may have handed out an attempt of this number.
+        fence = f"{attempt.attempt}-{secrets.token_hex(4)}"
+        self._heartbeats[trial_id] = f"{attempt.cohort_dir} heartbeat {fence}"
         return {
             **payload,
             "kind": "trial",
             "title": attempt.title,
             "attempt": attempt.attempt,
             "stop_signal": _signal_key(attempt),
-            # Nobody else's: a killed driver may have handed out an attempt of this number.
-            "fence": f"{attempt.attempt}-{secrets.token_hex(4)}",
+            "fence": fence,
+            "heartbeat": self._heartbeats[trial_id],
             "way": None if (way := self._way()) is None else way.to_json(),
             "cohort_dir": attempt.cohort_dir,
             "trials": [task.trial for task in attempt.tasks],
@@ -148,14 +162,19 @@ class Link:
             "share": min(1.0, gpus) if gpus else 1.0 / self.plan.slots,
         }
 
-    def started(self, trial_id: str) -> None:
+    def started(self, trial: TuneTrial) -> None:
         """Take note that a worker begins with a Tune trial."""
+        trial_id = trial.trial_id
         what = self.running[trial_id]
         if isinstance(what, PreflightTask):
             self.preflight.started(what)
         else:
             assert self.driver is not None
             self.driver.started(what)
+            self._trials[trial_id] = trial
+            if self.watch is None:
+                self.watch = Watch(self.driver.space.sweep.hang_minutes)
+            self.watch.begin(what.cohort)
             self._signs[trial_id] = put_up_sign(what.title)
 
     def reported(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -163,6 +182,8 @@ class Link:
         what = self.running[trial_id]
         if isinstance(what, Attempt):
             assert self.driver is not None
+            assert self.watch is not None
+            self.watch.reported(what.cohort)
             if "machine" in result:
                 self.driver.placed(what, result["machine"], result["gpus"])
                 return False
@@ -193,9 +214,49 @@ class Link:
             if self.preflight.error is not None:
                 raise self.preflight.error
 
+    def look(self) -> None:
+        """End the attempts that have come to a standstill; looks at most once a second."""
+        driver, watch, now = self.driver, self.watch, time.monotonic()
+        if driver is None or watch is None or now < self._next_look:
+            return
+        self._next_look = now + heartbeat.SECONDS
+        active = {
+            what.cohort: trial_id
+            for trial_id, what in self.running.items()
+            if isinstance(what, Attempt) and driver.is_active(what) and trial_id in self._trials
+        }
+        for cohort, trial_id in active.items():
+            watch.heard(cohort, heartbeat.read(self._heartbeats[trial_id]))
+        for hang in watch.look(active):
+            trial_id = active[hang.cohort]
+            attempt = self.running[trial_id]
+            assert isinstance(attempt, Attempt)
+            driver.crashed(attempt, Failure.HANG, hang.message, machine=hang.machine)
+            self._take_sign_down(trial_id)
+            # Tune hears of its end as of any other worker's.
+            bridge.kill_worker(self._trials[trial_id])
+
+    def preparing(self) -> Beat | None:
+        """How far the worker is that checks and prepares; ``None`` before it has told."""
+        now = time.monotonic()
+        if self.driver is None and now >= self._next_look:
+            self._next_look = now + heartbeat.SECONDS
+            for trial_id, what in self.running.items():
+                if isinstance(what, PreflightTask) and what.jobs:
+                    sign = heartbeat.read(self._heartbeats[trial_id])
+                    self._preparing = None if sign is None else sign.beat
+        return self._preparing
+
+    def paces(self) -> dict[int, Pace]:
+        """How the attempts get on that have told, by cohort."""
+        return {} if self.watch is None else self.watch.paces()
+
     def forget(self, trial: TuneTrial) -> None:
         """Let go of what is kept of a Tune trial that has ended."""
         self.running.pop(trial.trial_id, None)
+        self._trials.pop(trial.trial_id, None)
+        if (key := self._heartbeats.pop(trial.trial_id, None)) is not None:
+            heartbeat.forget(key)
         bridge.drop_statistics(trial)
 
     def _take_sign_down(self, trial_id: str) -> None:

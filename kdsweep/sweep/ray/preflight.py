@@ -37,6 +37,7 @@ from typing import Any, Literal
 
 from kdsweep.config import Job
 from kdsweep.errors import KdsweepError, check_all
+from kdsweep.pulse import Pulse
 
 # A worker may never come up (a cluster that others use too); trials then start without it.
 PATIENCE_SECONDS = 10.0
@@ -182,6 +183,7 @@ def run_task(
     gpus: float = 0.0,
     num_heads: int = 1,
     teachers: Mapping[str, Any] | None = None,
+    pulse: Pulse | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Import the runner, check and prepare jobs if there are any, then wait to be relieved.
 
@@ -194,24 +196,29 @@ def run_task(
         gpus: A trial's share of a GPU; 0 where there is none.
         num_heads: Students and controls that a teacher has at once.
         teachers: What to tell ``score_teachers``; it is not called if left out.
+        pulse: Told of each job that is checked, and of each frame that is prepared.
 
     Yields:
         What :meth:`Preflight.reported` takes.
     """
+    pulse = pulse or Pulse()
     yield {"host": socket.gethostname(), "niceness": os.nice(0)}
     try:
         module = load_runner(runner)
         if jobs:
             checked = _as_jobs(jobs)
             yield {"stage": "networks"}
-            check_all(module.check_job, checked)
+            check_all(module.check_job, pulse.along("jobs", checked))
             yield {"stage": "data"}
-            data = module.prepare(checked)
+            pulse("")  # the jobs are no part of it
+            data = module.prepare(checked, pulse)
             if teachers is not None:
                 yield {"stage": "teachers"}
+                pulse("")
                 data["teachers"] = module.score_teachers(checked, **teachers)
             if gpus or measure is not None or students:
                 yield {"stage": "costs"}
+                pulse("")
             # Before steps are measured, which would run out of memory without saying as much.
             warning = module.check_memory(checked, gpus, num_heads) if gpus else None
             measured = None if measure is None else module.measure(checked, **measure)

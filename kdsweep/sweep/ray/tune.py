@@ -103,7 +103,7 @@ class SweepCallback(Callback):
     ) -> None:
         """Take note that a worker begins with a Tune trial."""
         with self._link.guarded():
-            self._link.started(trial.trial_id)
+            self._link.started(trial)
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any

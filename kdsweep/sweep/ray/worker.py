@@ -7,7 +7,6 @@ leave it as it found it: memory freed, output streams back where they were.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import gc
 import json
@@ -29,14 +28,15 @@ from kdsweep.config import Job
 from kdsweep.errors import NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
-from kdsweep.sweep.ray import bridge, stop_signal
+from kdsweep.parent import die_with_parent
+from kdsweep.pulse import Pulse
+from kdsweep.sweep.ray import bridge, heartbeat, stop_signal
 from kdsweep.sweep.ray.delivery import Way, Workplace, workplace
 from kdsweep.sweep.ray.preflight import load_runner, run_task
 from kdsweep.training.failures import is_out_of_memory
 
 _LOCK_SECONDS = 10.0
 _LOGGER = logging.getLogger("kdsweep")
-_PR_SET_PDEATHSIG = 1
 _LOADER_DIED = re.compile(r"DataLoader worker .*(killed|exited unexpectedly)", re.DOTALL)
 
 
@@ -59,6 +59,8 @@ class KdsweepTrial(Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Prepare the process, then take the first attempt."""
+        # Without this a worker may go on writing for seconds after a killed driver, while the
+        # resumed sweep trains the same trial.
         die_with_parent()
         # The driver blocks signals while it starts Ray, and everything started then inherits that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -106,7 +108,16 @@ class KdsweepTrial(Trainable):
         self._title = str(payload["title"])
         self._failed = False
         if payload["kind"] == "preflight":
-            self._results = run_task(
+            self._results = self._prepare(payload)
+        else:
+            # Nothing happens before the first step: Tune may give the attempt to another worker.
+            self._results = self._train(payload)
+
+    def _prepare(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the results of a preflight task."""
+        pulse = Pulse()
+        with heartbeat.telling(payload["heartbeat"], pulse):
+            yield from run_task(
                 payload["runner"],
                 payload["jobs"],
                 payload["measure"],
@@ -114,19 +125,22 @@ class KdsweepTrial(Trainable):
                 payload["gpus"],
                 payload["num_heads"],
                 payload["teachers"],
+                pulse,
             )
-        else:
-            # Nothing happens before the first step: Tune may give the attempt to another worker.
-            self._results = self._train(payload)
 
     def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the results of one attempt."""
         way = None if payload["way"] is None else Way.from_json(payload["way"])
         places = payload["folders"], payload["cohort_dir"], payload["fence"]
-        with workplace(*places, way) as here:
-            yield from self._train_there(payload, here)
+        pulse = Pulse()
+        with heartbeat.telling(payload["heartbeat"], pulse):
+            pulse("fetching the trial")
+            with workplace(*places, way) as here:
+                yield from self._train_there(payload, here, pulse)
 
-    def _train_there(self, payload: dict[str, Any], here: Workplace) -> Iterator[dict[str, Any]]:
+    def _train_there(
+        self, payload: dict[str, Any], here: Workplace, pulse: Pulse
+    ) -> Iterator[dict[str, Any]]:
         folders, cohort_dir = here.folders, here.cohort_dir
         self._redirect(cohort_dir.log)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -161,6 +175,7 @@ class KdsweepTrial(Trainable):
                 score_test=payload["score_test"],
                 miou_over=payload["miou_over"],
                 leaving=leaving,
+                pulse=pulse,
             )
             with contextlib.closing(cohort):
                 for outcomes in cohort:
@@ -237,16 +252,6 @@ def _log_to_stdout() -> None:
         _LOGGER.addHandler(handler)
         _LOGGER.setLevel(logging.INFO)
         _LOGGER.propagate = False
-
-
-def die_with_parent() -> None:
-    """Ask the system to kill this process when its parent dies (Linux only).
-
-    Without this a worker may go on writing for seconds after a killed driver, while the resumed
-    sweep trains the same trial.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager
