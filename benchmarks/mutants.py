@@ -102,6 +102,14 @@ def mutants() -> list[Mutant]:
             "awake / all of a report",
         ),
         Mutant(
+            "the best of each student stopped as any other",
+            "sweep/schedulers/asha_per_student.py",
+            "        return bool(rivals) and value <= max(rivals)\n",
+            "        return True\n",
+            "search",
+            "random / kdsweep, regret",
+        ),
+        Mutant(
             "the results of a sweep loaded twice",
             "reporting/results.py",
             read,
