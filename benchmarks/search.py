@@ -33,13 +33,14 @@ from search_ways import Kdsweep, OneEpoch, OptunaHyperband, Random, RayTune, Way
 
 WORKERS = 4
 BUDGETS = (270, 810)
-NEW, OLD = "kdsweep", "kdsweep, ASHA, first rung at epoch 1"
+NEW, OLD = "kdsweep", "kdsweep, TPE, ASHA, first rung at epoch 1"
 # Each is made of a seed and of the epochs that there are.
 WAYS: dict[str, Callable[[int, int], Way]] = {
     NEW: lambda seed, budget: Kdsweep(seed),
-    "kdsweep, ASHA": lambda seed, budget: Kdsweep(seed, scheduler="asha"),
-    OLD: lambda seed, budget: Kdsweep(seed, scheduler="asha", grace_period=1),
-    "kdsweep, sampler gp": lambda seed, budget: Kdsweep(seed, sampler="gp"),
+    "kdsweep, TPE": lambda seed, budget: Kdsweep(seed, sampler="tpe"),
+    "kdsweep, random": lambda seed, budget: Kdsweep(seed, sampler="random"),
+    "kdsweep, TPE, ASHA": lambda seed, budget: Kdsweep(seed, sampler="tpe", scheduler="asha"),
+    OLD: lambda seed, budget: Kdsweep(seed, sampler="tpe", scheduler="asha", grace_period=1),
     "Optuna's TPE + Hyperband": lambda seed, budget: OptunaHyperband(seed),
     "Ray's OptunaSearch + ASHA": lambda seed, budget: RayTune(seed),
     "random + ASHA": lambda seed, budget: Kdsweep(

@@ -37,6 +37,7 @@ class JobList:
 
     score_test: ClassVar[bool] = True
     first: ClassVar[tuple[dict[str, Scalar], ...]] = ()
+    is_conditional: ClassVar[bool] = False
 
     name: str
     jobs: Mapping[str, Job]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +61,11 @@ def file_meant(path: Path) -> Path:
     one means the copy.
     """
     name = str(path)
-    if path.exists() or name != path.stem:
+    # os.path answers for texts that are no names of files, too.
+    if os.path.exists(path) or name != path.stem:
         return path
     beside = Path(f"{name}.yaml")
-    return beside if beside.is_file() else shipped_files().get(name, path)
+    return beside if os.path.isfile(beside) else shipped_files().get(name, path)
 
 
 def _read(name: str, path: Path) -> ShippedSpace:

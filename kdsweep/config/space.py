@@ -148,6 +148,11 @@ class Space:
         for range_, _ in ranges(self.root):
             yield range_, range_.name in self._shared
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether there are ranges that only some of the trials have."""
+        return any(given for _, given in ranges(self.root))
+
     def num_points_with(self, params: Mapping[str, Scalar]) -> int | None:
         """Return how many different jobs have these parameters; ``None`` if infinitely many."""
         return num_combinations(self._pinned(params), lambda range_: range_.num_options())

@@ -78,8 +78,10 @@ class SweepConfig(Config):
         constraints: Most that a student may cost, as in ``student/params_m: "<= 8"``. A student
             with more parameters or MACs is never trained; one that is too slow or too large when
             it is measured ends with its first epoch.
-        sampler: Optuna sampler that draws the trials (``grid`` walks all combinations, ``nsga2`` is
-            NSGA-II).
+        sampler: Optuna sampler that draws the trials (``gp`` is a Gaussian process, ``grid`` walks
+            all combinations, ``nsga2`` is NSGA-II). ``auto`` is ``gp`` for the first 200 trials of
+            a space of infinitely many jobs whose trials all have the same ranges, with one metric
+            and no constraints; else ``tpe``.
         scheduler: ``asha`` stops weak trials at rungs, ``none`` lets all run to the end.
             ``asha_per_student`` is ASHA, but the best trial of each student so far goes on, as
             networks learn at different paces; with fewer than eight trials for each student it is
@@ -116,7 +118,7 @@ class SweepConfig(Config):
     trials: PositiveInt = 20
     metric: ScoreName | Objectives = MIOU
     constraints: Bounds = Field(default_factory=dict)
-    sampler: Literal["tpe", "random", "grid", "cmaes", "gp", "nsga2"] = "tpe"
+    sampler: Literal["auto", "tpe", "random", "grid", "cmaes", "gp", "nsga2"] = AUTO
     scheduler: SchedulerName = PER_STUDENT
     grace_period: PositiveInt | Literal["auto"] = AUTO
     reduction_factor: int = Field(default=3, ge=2)

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 LIMIT = 2000
 NUM_BEST, NUM_NEWEST = 200, 400
 # Those that keep no notes of their own on the trials.
-THINNED = ("tpe", "gp")
+THINNED = ("auto", "tpe", "gp")
 
 
 def thinned(

@@ -8,6 +8,7 @@ from typing import Any
 from kdsweep.config import JobList, Space
 from kdsweep.config.halving import grace_period
 from kdsweep.config.metrics import BEST, LABELLED
+from kdsweep.config.sampling import sampler_of
 from kdsweep.ledger.events import PartEvent, SweepEvent
 from kdsweep.ledger.state import Sweep
 from kdsweep.sweep.equal_time import EqualTime
@@ -46,7 +47,7 @@ def first_line(
         metrics=[objective.key for objective in sweep.objectives],
         constraints=sweep.bounds,
         static_costs={key: dict(costs) for key, costs in static_costs.items()},
-        sampler=sweep.sampler,
+        sampler=sampler_of(space),
         scheduler=sweep.scheduler,
         grace_period=grace_period(space),
         reduction_factor=sweep.reduction_factor,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.halving import grace_period, num_spared
+from kdsweep.config.sampling import sampler_of
 from kdsweep.config.sweep import ALL_LABELS
 from kdsweep.errors import ConfigError
 from kdsweep.sweep.cohort_size import (
@@ -153,7 +154,7 @@ class Preview:
             "epochs": list(self.epochs),
             "metric": sweep.metric,
             "constraints": sweep.constraints,
-            "sampler": sweep.sampler,
+            "sampler": sampler_of(self.space),
             "scheduler": sweep.scheduler,
             "rungs": list(self.rungs),
             "reduction_factor": sweep.reduction_factor,

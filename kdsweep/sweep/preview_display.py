@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsweep.config.halving import num_spared
+from kdsweep.config.sampling import sampler_of
 from kdsweep.labels import training_frames
 from kdsweep.sweep.forecast import Effort
 from kdsweep.sweep.outcome import duration
@@ -49,7 +50,7 @@ def _show_sweep(preview: Preview, console: Console) -> None:
         parts[0] += f" and {'up to ' if shares else ''}{number} ({sweep.controls})"
     fewest, most = preview.epochs
     parts.append(_counted(most, "epoch") if fewest == most else f"{fewest} to {most} epochs")
-    parts.append(f"sampler {sweep.sampler}")
+    parts.append(f"sampler {sampler_of(preview.space)}")
     metrics = [objective.key for objective in sweep.objectives]
     parts.append(f"metric{'' if len(metrics) == 1 else 's'} {', '.join(metrics)}")
     parts += [f"{metric} {bound}" for metric, bound in sweep.constraints.items()]

@@ -16,6 +16,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.config import JobList, Space
+from kdsweep.config.sampling import sampler_of
 from kdsweep.errors import ConfigError
 
 _STARTUP = 10  # trials before tpe and gp begin to learn; also Optuna's default
@@ -23,7 +24,9 @@ _STARTUP = 10  # trials before tpe and gp begin to learn; also Optuna's default
 REACHED = "kdsweep:reached"
 
 
-def make_sampler(space: Space | JobList, seed: int, num_rejected: int = 0) -> BaseSampler:
+def make_sampler(
+    space: Space | JobList, seed: int, num_rejected: int = 0, number: int = 0
+) -> BaseSampler:
     """A new sampler of the kind that the space asks for.
 
     Args:
@@ -31,12 +34,13 @@ def make_sampler(space: Space | JobList, seed: int, num_rejected: int = 0) -> Ba
         seed: Of its random numbers.
         num_rejected: Draws in its study that were never trained. TPE counts them as trials, though
             they tell nothing of a score, and would begin to learn that much earlier.
+        number: Of the trial that it is to draw.
 
     Raises:
         ConfigError: It needs a package that is not installed.
     """
     samplers = optuna.samplers
-    name = space.sweep.sampler
+    name = sampler_of(space, number)
     check_sampler(name)
     with warnings.catch_warnings():
         # Optuna calls the options below experimental; each has been in place for years.
@@ -120,9 +124,17 @@ class _Gp(optuna.samplers.GPSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """Draw what all trials have."""
+        import torch
+
         whole = _with_pruned(study)
         trial = whole.get_trials(deepcopy=False)[trial.number]
-        return super().sample_relative(whole, trial, search_space)
+        # The other cores train; and a resumed sweep draws the same only with as many threads.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return super().sample_relative(whole, trial, search_space)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _with_pruned(study: optuna.Study) -> optuna.Study:

@@ -261,7 +261,9 @@ class Study:
         That trial is thrown away (as failed, which no sampler looks at): the one that stays is
         made from the ledger's event, like in a resumed sweep.
         """
-        self._study.sampler = make_sampler(self.space, self._seed(number), self._num_told_rejected)
+        self._study.sampler = make_sampler(
+            self.space, self._seed(number), self._num_told_rejected, number
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             if fixed:

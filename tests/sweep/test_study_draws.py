@@ -63,7 +63,7 @@ def bounded(space):
 
 
 def test_tpe_draws_parameters_jointly():
-    study = Study(space_of(UNIT, UNIT))
+    study = Study(space_of(UNIT, UNIT, sweep={"sampler": "tpe"}))
     options = [0.01 * n for n in range(1, 100)]
     for number in range(60):
         one, other = options[number], options[number * 7 % len(options)]
