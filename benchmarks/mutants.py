@@ -102,6 +102,14 @@ def mutants() -> list[Mutant]:
             "awake / all of a report",
         ),
         Mutant(
+            "a sampler that never learns",
+            "sweep/samplers.py",
+            "_STARTUP = 10 ",
+            "_STARTUP = 10_000 ",
+            "search",
+            "random / kdsweep, regret",
+        ),
+        Mutant(
             "the best of each student stopped as any other",
             "sweep/schedulers/asha_per_student.py",
             "        return bool(rivals) and value <= max(rivals)\n",
