@@ -59,6 +59,7 @@ class Failure(StrEnum):
     NAN = "nan"
     ERROR = "error"
     HANG = "hang"
+    LOST = "lost"  # its machine is gone
 
 
 class Event(Struct, tag_field="event", kw_only=True, frozen=True):

@@ -525,6 +525,7 @@ class Sweep:
         trial.num_crashes += event.failure == Failure.CRASH
         trial.num_ooms += event.failure == Failure.OOM
         trial.num_hangs += event.failure == Failure.HANG
+        trial.num_lost += event.failure == Failure.LOST
         trial.changes = {**trial.changes, **event.job}
         if event.retry:
             trial.state = State.WAITING
@@ -539,7 +540,7 @@ class Sweep:
             self.trials[number].begin_anew()
             self._open[number] = self.trials[number]
             for trial in self.cohort(number):
-                trial.num_crashes = trial.num_hangs = 0
+                trial.num_crashes = trial.num_hangs = trial.num_lost = 0
 
     def _end_attempts(self, now: float) -> None:
         for trial in self.running():

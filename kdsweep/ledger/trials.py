@@ -76,6 +76,7 @@ class Trial:
         num_crashes: Crashes so far.
         num_ooms: Times it ran out of memory.
         num_hangs: Times it came to a standstill.
+        num_lost: Times its machine was gone.
         changes: What a retry after running out of memory changes in ``train``.
         failure: The event that ended it.
         seconds: Time since the start of attempts that have ended, up to their end.
@@ -110,6 +111,7 @@ class Trial:
     num_crashes: int = 0
     num_ooms: int = 0
     num_hangs: int = 0
+    num_lost: int = 0
     changes: dict[str, Any] = field(default_factory=dict)
     failure: FailEvent | None = None
     seconds: float = 0.0

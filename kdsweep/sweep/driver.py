@@ -56,6 +56,8 @@ from kdsweep.training.report import EpochReport
 
 # An error leaves the process in a state that nobody knows, so the next trial gets a new one.
 CLEAN_FAILURES = (Failure.OOM, Failure.NAN)
+# Trials of machines that went away; not without end, as a trial may be what brings them down.
+LOST_RETRIES = 20
 
 
 class Listener(Protocol):
@@ -456,6 +458,8 @@ class Driver:
         train = self.sweep.job_to_run(failed[0].number)["train"]
         if failure == Failure.CRASH:
             retry = max(t.num_crashes for t in cohort) < self.space.sweep.crash_retries
+        elif failure == Failure.LOST:
+            retry = max(t.num_lost for t in cohort) < LOST_RETRIES
         elif failure == Failure.HANG:
             retry = not any(t.num_hangs for t in cohort)
         elif (

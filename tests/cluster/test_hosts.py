@@ -111,7 +111,8 @@ def test_a_machine_that_is_cut_off_loses_its_trial_to_another(
     epochs = [e["epoch"] for e in told if e["event"] == "epoch"]
     assert sorted(set(epochs)) == epochs == list(range(1, 15))
     assert [e["machine"] for e in told if e["event"] == "placed"] == ["host-2", "host-3"]
-    assert [e["machine"] for e in told if e["event"] == "fail"] == ["host-2"]
+    fails = [(e["machine"], e["class"]) for e in told if e["event"] == "fail"]
+    assert fails == [("host-2", "lost")]
     assert "on host-2" in log.read_text()
     # It has found that out, or its own raylet has ended it meanwhile.
     told_itself = "has taken over this trial" in log.read_text()

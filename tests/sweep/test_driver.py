@@ -14,6 +14,7 @@ from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger import Ledger
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State
+from kdsweep.sweep.driver import LOST_RETRIES
 from kdsweep.sweep.outcome import exit_code
 from kdsweep.sweep.run import extend
 from kdsweep.sweep.schedulers.asha import Asha
@@ -258,6 +259,19 @@ def test_a_training_that_ends_early_is_an_error(tmp_path):
     driver.started(attempt)
     assert driver.reported(attempt, {"ended": True})
     assert "after 0 of 9 epochs" in driver.sweep.trials[0].failure.message
+    driver.ledger.close()
+
+
+def test_a_machine_that_is_gone_is_no_crash(tmp_path):
+    space = make_space(sweep={"controls": "none", "trials": 1, "crash_retries": 0})
+    simulation = Simulation(tmp_path, space)
+    driver = simulation.driver()
+    driver.begin("test", {})
+    for times in range(1, LOST_RETRIES + 2):
+        attempt = driver.next_attempt()
+        driver.crashed(attempt, "lost", "its node has died")
+        assert read_plain(driver.ledger.path)[-1]["retry"] is (times <= LOST_RETRIES)
+    assert driver.sweep.trials[0].failure.failure == "lost"
     driver.ledger.close()
 
 

@@ -294,5 +294,6 @@ def _cause(trial: TuneTrial) -> tuple[Failure, str]:
     if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
         return Failure.OOM, text
     if isinstance(error, RayActorError):
-        return Failure.CRASH, text
+        is_lost = error.preempted or "its node has died" in text
+        return (Failure.LOST if is_lost else Failure.CRASH), text
     return Failure.ERROR, text
