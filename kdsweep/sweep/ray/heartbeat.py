@@ -50,7 +50,8 @@ def telling(key: str, pulse: Pulse) -> Iterator[None]:
     finally:
         over.set()
         thread.join(SECONDS)
-        forget(key)
+        # Nobody waits for a cluster that cannot be reached: what comes next may be the word why.
+        threading.Thread(target=forget, args=(key,), daemon=True, name="heartbeat").start()
 
 
 def read(key: str) -> Sign | None:
