@@ -6,10 +6,10 @@ that would be shipped lacks of the best of its problem, in % of that: the one wi
 far, at that score's epoch, noise taken off. Each way solves the same problems with the same noise,
 so differences are paired; intervals are 95 % bootstrap intervals over problems.
 
-The default was chosen on problems 0 to 11 of each family; what docs/performance.md reports has
-problems of its own (``--first 1000``):
+Choices were made on problems 0 to 59 and 100 to 115 of each family; what docs/performance.md
+reports has problems of its own (``--first 5000``):
 
-    python benchmarks/search.py --problems 20 --first 1000 --picture search.html
+    python benchmarks/search.py --problems 10 --first 5000 --picture search.html
 """
 
 from __future__ import annotations

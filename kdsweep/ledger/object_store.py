@@ -371,7 +371,7 @@ def open_store(uri: str) -> Any:
         return from_url(uri, **options)
     except (BaseError, ValueError, TypeError) as error:
         raise MachineError(
-            f"{uri}: not an address of an object store: {str(error).splitlines()[0]}\n"
+            f"{uri}: not an address of an object store: {in_short(error)}\n"
             "  allowed: s3://BUCKET/PREFIX, gs://…, az://…, file:///FOLDER"
         ) from error
 
@@ -385,6 +385,12 @@ def names_in(store: Any, prefix: str) -> Iterator[str]:
             yield str(found["path"])
 
 
+def in_short(error: Exception) -> str:
+    """Return the first line of what a store's client says, without the store's answer in XML."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].partition(": <?xml")[0]
+
+
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
     """Turn what a store's client raises into an error in words."""
@@ -395,7 +401,7 @@ def _answering(uri: str) -> Iterator[None]:
     except (BaseError, OSError) as error:
         raise MachineError(
             f"{uri}: the object store does not answer, or not as it should: "
-            f"{str(error).splitlines()[0]}\n  try:     {_CREDENTIALS}"
+            f"{in_short(error)}\n  try:     {_CREDENTIALS}"
         ) from error
 
 
@@ -415,8 +421,7 @@ def check_writable(uri: str) -> None:
             obstore.delete(store, [key])
     except (BaseError, OSError) as error:
         raise MachineError(
-            f"{uri}: nothing can be written there: {str(error).splitlines()[0]}\n"
-            f"  try:     {_CREDENTIALS}"
+            f"{uri}: nothing can be written there: {in_short(error)}\n  try:     {_CREDENTIALS}"
         ) from error
     raise MachineError(
         f"{uri}: this store lets two writers create the same object, so two drivers could not be "

@@ -11,8 +11,9 @@ from contextlib import suppress
 from kdsweep.ledger import Event, Experiment
 from kdsweep.ledger.atomic import write_json
 from kdsweep.ledger.events import trial_of
-from kdsweep.ledger.object_store import LEASE_SECONDS, ObjectStoreCopy, TakenOverError
+from kdsweep.ledger.object_store import LEASE_SECONDS, ObjectStoreCopy, TakenOverError, in_short
 from kdsweep.ledger.state import Sweep
+from kdsweep.sweep.outcome import duration
 
 PUSH_SECONDS = 5.0
 # How long the end waits for a store that does not answer, and how long if somebody wants to leave.
@@ -100,8 +101,8 @@ class StorageListener:
                 break
             if not is_told:
                 self._note(
-                    f"storage:    {self._copy.uri} does not answer; waiting up to "
-                    f"{patience / 60:.0f} minutes for it (Ctrl-C: {LEAVING_SECONDS:.0f} s)"
+                    f"storage:    {self._copy.uri} does not answer; waiting for it, up to "
+                    f"{duration(patience)} (up to {duration(LEAVING_SECONDS)} after Ctrl-C)"
                 )
                 is_told = True
             time.sleep(min(PUSH_SECONDS, 1.0))
@@ -143,6 +144,5 @@ class StorageListener:
         except Exception as error:
             with self._lock:  # all the same next time
                 self._changed = None if changed is None else (self._changed or set()) | changed
-            text = str(error).strip() or type(error).__name__
-            return text.splitlines()[0]
+            return in_short(error)
         return None

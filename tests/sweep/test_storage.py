@@ -119,7 +119,7 @@ def test_the_end_waits_for_a_store_until_somebody_wants_to_leave(
         is_leaving=lambda: len(pushes) > 3,
     )
     listening.close()
-    waiting = [line for line in said if "waiting up to 10 minutes for it" in line]
+    waiting = [line for line in said if "waiting for it, up to 10 min (" in line]
     assert len(waiting) == 1
     assert "not all of this sweep is at" in said[-1]
 
