@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-NEW, OLD = "kdsweep", "kdsweep, ASHA, first rung at epoch 1"
+NEW, OLD = "kdsweep", "kdsweep, TPE, ASHA, first rung at epoch 1"
 
 
 @pytest.fixture(scope="module", autouse=True)
