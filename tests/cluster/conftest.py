@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,15 @@ def experiments() -> Iterator[Path]:
 def sweep(experiments: Path) -> Callable[..., Any]:
     """Starts a sweep of made-up trainings on a host; returns its process."""
 
-    def start(driver: Host, head: Host, **sections: Any) -> Any:
+    def start(driver: Host, head: Host, arguments: Sequence[str] = (), **sections: Any) -> Any:
         tree = {k: v | sections.get(k, {}) if isinstance(v, dict) else v for k, v in SPACE.items()}
         space = experiments.parent / "space.json"
         space.write_text(json.dumps(tree))
         script = TESTS / "sweep" / "sweep_process.py"
         address = f'address="{head.address}:6379"'
         return driver.start(
-            sys.executable, str(script), "run", str(experiments), str(space), address
+            *(sys.executable, str(script), "run", str(experiments), str(space), address),
+            *arguments,
         )
 
     assert NETWORK

@@ -14,6 +14,14 @@ import pytest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
+# A head that notices within seconds that a machine is gone.
+QUICK = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
 
 def read(process: Any, until: str, seconds: float = 120.0) -> str:
     """Return what a process says up to a line with some words."""
@@ -84,13 +92,7 @@ def test_machines_join_while_it_runs_and_one_without_the_data_gets_nothing(
 def test_a_machine_that_is_cut_off_loses_its_trial_to_another(
     host: Callable[..., Any], sweep: Callable[..., Any], experiments: Path
 ) -> None:
-    quick = {
-        "RAY_health_check_initial_delay_ms": "1000",
-        "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_timeout_ms": "1000",
-        "RAY_health_check_failure_threshold": "3",
-    }
-    head, first, second = (host(number, **quick) for number in (1, 2, 3))
+    head, first, second = (host(number, **QUICK) for number in (1, 2, 3))
     head.ray(cpus=0)
     first.ray(head)
     options = {"options": {"seconds": 3.0}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "cluster"
@@ -79,7 +81,7 @@ def test_the_job_for_kubernetes_runs_a_command_that_there_is() -> None:
 
     from kdsweep.cli import app
 
-    tree = YAML(typ="safe").load(FOLDER / "rayjob.yaml")
+    tree = read("rayjob.yaml")
     assert (tree["apiVersion"], tree["kind"]) == ("ray.io/v1", "RayJob")
     words = shlex.split(tree["spec"]["entrypoint"])
     commands: Any = get_command(app)  # typer brings a click of its own
@@ -90,6 +92,18 @@ def test_the_job_for_kubernetes_runs_a_command_that_there_is() -> None:
         (container,) = group["template"]["spec"]["containers"]
         mounts = {mount["name"] for mount in container["volumeMounts"]}
         assert mounts == {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+
+
+def test_the_job_for_kubernetes_has_only_keys_that_kuberay_knows() -> None:
+    schema = json.loads(Path(__file__).with_name("rayjob_schema.json").read_text())
+    assert not list(Draft7Validator(schema).iter_errors(read("rayjob.yaml")))
+    wrong = read("rayjob.yaml")
+    wrong["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["volume"] = []
+    assert len(list(Draft7Validator(schema).iter_errors(wrong))) == 1
+
+
+def read(name: str) -> Any:
+    return YAML(typ="safe").load(FOLDER / name)
 
 
 @pytest.mark.parametrize("name", ["slurm.sh"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import obstore
 import pytest
+from s3_server import s3_server
 
 from kdsweep.errors import ExperimentError, MachineError
 from kdsweep.ledger.checkpoints import CheckpointFolder
@@ -34,35 +35,10 @@ from kdsweep.ledger.object_store import (
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An S3 server; the address of a bucket."""
-    pytest.importorskip("moto")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("AWS_ACCESS_KEY_ID", "id"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}"),
-            ("AWS_ALLOW_HTTP", "true"),
-        ):
+    with s3_server() as found, pytest.MonkeyPatch.context() as patch:
+        for name, value in found.env.items():
             patch.setenv(name, value)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        make = "import boto3; boto3.client('s3').create_bucket(Bucket='sweeps-of-tests')"
-        subprocess.run([sys.executable, "-c", make], check=True, timeout=120)
-        yield "s3://sweeps-of-tests"
-    process.kill()
-    process.wait()
+        yield found.uri
 
 
 @pytest.fixture(params=["file", "s3"])
