@@ -219,12 +219,13 @@ class Link:
         driver, watch, now = self.driver, self.watch, time.monotonic()
         if driver is None or watch is None or now < self._next_look:
             return
-        self._next_look = now + heartbeat.SECONDS
         active = {
             what.cohort: trial_id
             for trial_id, what in self.running.items()
             if isinstance(what, Attempt) and driver.is_active(what) and trial_id in self._trials
         }
+        # Each sign is a call to the cluster's store: at most a hundred a second.
+        self._next_look = now + max(heartbeat.SECONDS, len(active) / 100)
         for cohort, trial_id in active.items():
             watch.heard(cohort, heartbeat.read(self._heartbeats[trial_id]))
         for hang in watch.look(active):
