@@ -50,7 +50,8 @@ def _show_sweep(preview: Preview, console: Console) -> None:
         parts[0] += f" and {'up to ' if shares else ''}{number} ({sweep.controls})"
     fewest, most = preview.epochs
     parts.append(_counted(most, "epoch") if fewest == most else f"{fewest} to {most} epochs")
-    parts.append(f"sampler {sampler_of(preview.space)}")
+    samplers = (sampler_of(preview.space, n) for n in (0, preview.num_trials - 1))
+    parts.append(f"sampler {', then '.join(dict.fromkeys(samplers))}")
     metrics = [objective.key for objective in sweep.objectives]
     parts.append(f"metric{'' if len(metrics) == 1 else 's'} {', '.join(metrics)}")
     parts += [f"{metric} {bound}" for metric, bound in sweep.constraints.items()]

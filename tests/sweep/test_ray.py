@@ -270,8 +270,18 @@ def test_a_sweep_outlives_its_output_and_pauses_when_its_terminal_is_closed(tmp_
 
 
 @pytest.mark.slow
-def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp_path):
+@pytest.mark.parametrize(
+    ("sampler", "weight"),
+    [
+        ("tpe", SPACE["distill"]["pixel_kl"]),  # conditional
+        ("gp", {"weight": {"min": 0.1, "max": 10.0}}),  # draws from the eleventh trial on
+    ],
+)
+def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(
+    sampler, weight, tmp_path
+):
     space_tree = tree(
+        distill={"pixel_kl": weight},
         sweep={"trials": 13, "max_concurrent": 1},
         teacher={"options": {"seconds": 0.05}},
         train={"epochs": 4},
@@ -280,6 +290,7 @@ def test_one_slot_killed_and_resumed_is_the_sweep_that_was_never_interrupted(tmp
     file.write_text(json.dumps(space_tree))
     expected = Simulation(tmp_path / "expected", load_space(space_tree))
     expected.run()
+    assert expected.events()[0]["sampler"] == sampler
 
     process = SweepProcess("run", tmp_path, file)
     process.read_until(num_epochs(16))
