@@ -1,11 +1,15 @@
-.PHONY: check package test test-all mutants bench-check bench-mutants format constraints
+.PHONY: check docs package test test-all mutants bench-check bench-mutants format constraints
 
 check:
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
-	$(MAKE) --no-print-directory package
+	$(MAKE) --no-print-directory package docs
+
+# The documentation as a site; a link that leads nowhere is an error.
+docs:
+	sphinx-build -q -W --keep-going docs build/docs
 
 # Whether sdist and wheel can be built and described; what was built is not kept.
 package:
