@@ -69,7 +69,7 @@ def data_command(
     if sheet is not None:
         _check_sheet(sheet)
     with nullcontext() if as_json else export_progress(terminal()) as progress:
-        look = look_at_folder(path, _size(image_size), set_ or (), progress)
+        look = look_at_folder(path, image_size_of(image_size), set_ or (), progress)
     if as_json:
         print(json.dumps(_as_json(look), ensure_ascii=False))
     else:
@@ -89,7 +89,8 @@ def data_command(
         raise typer.Exit(_REFUSED)
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def image_size_of(text: str | None) -> tuple[int, int] | None:
+    """Return what ``--image-size`` says."""
     if text is None:
         return None
     sides = text.replace("x", ",").split(",")
