@@ -1,4 +1,4 @@
-"""The command that looks at this machine."""
+"""Commands for this machine."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def doctor(
     else:
         _show(found)
     raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command("ray-token")
+def ray_token() -> None:
+    """Print the token that Ray's page of workers and logs asks for."""
+    from kdsweep.sweep.ray.token import read_token
+
+    print(read_token())
 
 
 def _show(found: Diagnosis) -> None:

@@ -127,9 +127,10 @@ def dashboard(
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
     ] = 8080,
 ) -> None:
-    """Serve optuna-dashboard on an experiment, also while it runs; Ctrl-C ends it."""
+    """Serve Optuna's page of the search (optuna-dashboard), also while it runs; Ctrl-C ends it."""
     from kdsweep.api import dashboard as open_dashboard
 
     with open_dashboard(experiment, port=port) as opened:
-        print(f"{opened.address}  (only on this machine; Ctrl-C ends it)", flush=True)
+        what = "Optuna's page of the search, only on this machine; Ctrl-C ends it"
+        print(f"{opened.address}  ({what})", flush=True)
         opened.serve()
