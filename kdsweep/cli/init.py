@@ -38,7 +38,9 @@ def init(
     ] = None,
     unlabelled: Annotated[
         Path | None,
-        typer.Option(help="A folder of pictures without labels, to learn from as well."),
+        typer.Option(
+            metavar="FOLDER", help="A folder of pictures without labels, to learn from as well."
+        ),
     ] = None,
     max_params: Annotated[
         float | None,
@@ -74,7 +76,11 @@ def init(
         bool, typer.Option("--yes", "-y", help="Ask nothing; take the defaults.")
     ] = False,
 ) -> None:
-    """Write a first search space for your own data, of a size that fits this machine."""
+    """Write a first search space for your own data, of a size that fits this machine.
+
+    Looks at the data as `kdsweep data` does, and asks for hours, frames without labels and the
+    largest student where it runs on a terminal and no flag says them. Overwrites nothing.
+    """
     from rich.console import Console
 
     from kdsweep.config.job import folder_name

@@ -21,7 +21,10 @@ def doctor(
     out: Out = Path("experiments"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what kdsweep runs with here, for a bug report; exit code 1 if a sweep would not start."""
+    """Say what kdsweep runs with here, for a bug report; exit code 1 if a sweep would not start.
+
+    It shows no folder of yours and no keys.
+    """
     from kdsweep.sweep.doctor import diagnose
 
     found = diagnose(out)

@@ -29,7 +29,11 @@ def report(
         bool, typer.Option("--page/--no-page", help="Draw the report's page, report/index.html.")
     ] = True,
 ) -> None:
-    """Show what a sweep has found, also while it runs or after a crash."""
+    """Show what a sweep has found, also while it runs or after a crash.
+
+    Writes to the experiment's report/: a page (index.html), tables as CSV and Parquet, and tables
+    for papers (Markdown, LaTeX).
+    """
     from kdsweep.ledger import Experiment as ExperimentFolder
     from kdsweep.reporting import load, render, to_json, write_page, write_tables
 
@@ -127,7 +131,10 @@ def dashboard(
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
     ] = 8080,
 ) -> None:
-    """Serve Optuna's page of the search (optuna-dashboard), also while it runs; Ctrl-C ends it."""
+    """Serve Optuna's page of the search (optuna-dashboard), also while it runs; Ctrl-C ends it.
+
+    On this machine only, and only for looking. Needs `pip install 'kdsweep[dashboard]'`.
+    """
     from kdsweep.api import dashboard as open_dashboard
 
     with open_dashboard(experiment, port=port) as opened:

@@ -68,7 +68,11 @@ def run(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a whole sweep, and say which pair is best."""
+    """Run a whole sweep, and say which pair is best.
+
+    Draws the report's page (report/index.html) at the end. Ctrl-C pauses it, and `kdsweep resume`
+    goes on.
+    """
     from kdsweep.api import sweep_summary
     from kdsweep.config import load_space
     from kdsweep.sweep import run_sweep
@@ -157,7 +161,10 @@ def resume(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a sweep that was interrupted, paused or killed."""
+    """Go on with a sweep that was interrupted, paused or killed.
+
+    No finished epoch is trained again. Data that have changed meanwhile stop it.
+    """
     budgets = {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
     options = {"accept_changed_data": accept_changed_data, "retry_failed": retry_failed}
     _go_on(experiment, address, quiet, as_json, **options, **budgets)
