@@ -13,8 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from kdsweep.ledger import Experiment, Sweep
+from kdsweep.ledger import Experiment
 from kdsweep.ledger.file import read_ledger
+from kdsweep.ledger.state import Sweep
 from kdsweep.reporting import load
 from kdsweep.reporting.verdict import verdict
 from kdsweep.sweep.display import render
