@@ -11,6 +11,7 @@ import typer
 from kdsweep.cli.app import app
 from kdsweep.cli.data import image_size_of
 from kdsweep.cli.output import relative, terminal, write_new
+from kdsweep.cli.progress import step_progress
 from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,11 +82,8 @@ def init(
     Looks at the data as `kdsweep data` does, and asks for hours, frames without labels and the
     largest student where it runs on a terminal and no flag says them. Overwrites nothing.
     """
-    from rich.console import Console
-
     from kdsweep.config.job import folder_name
     from kdsweep.data.look import look_at_folder
-    from kdsweep.deploy.export_display import export_progress
     from kdsweep.sweep.proposal import Wishes, as_text, propose, refuse_problems, said_of
 
     size = image_size_of(image_size)
@@ -97,8 +95,7 @@ def init(
         )
     if not file.parent.is_dir():
         raise ConfigError(f"--to: no folder {file.parent}")
-    errors = Console(stderr=True)
-    with export_progress(errors) as progress:
+    with step_progress("looking") as progress:
         look = look_at_folder(path, size, set_ or (), progress)
     refuse_problems(look)
     data_lines = list(said_of(look))
@@ -118,8 +115,8 @@ def init(
         measure=measure,
     )
     look = _with_rows(look, file)
-    with errors.status("") as status:
-        proposal = propose(look, name, wishes, status.update)
+    with step_progress("looking for ImageNet weights") as advance:
+        proposal = propose(look, name, wishes, lambda doing: advance(doing, 0, 0))
     for line in proposal.lines:
         _say(line)
     write_new(

@@ -12,6 +12,7 @@ from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import LATEST_EXPERIMENT, Experiment, Json
 from kdsweep.cli.output import relative, terminal
+from kdsweep.cli.progress import step_progress
 
 
 @app.command()
@@ -37,10 +38,15 @@ def report(
     from kdsweep.ledger import Experiment as ExperimentFolder
     from kdsweep.reporting import load, render, to_json, write_page, write_tables
 
-    results = load(experiment)
-    folder = ExperimentFolder.open(experiment)
-    written = write_tables(results, folder.report, top) if files else []
-    drawn = write_page(results, folder.report) if page else None
+    with step_progress("reading the ledger", quiet=as_json) as advance:
+        results = load(experiment)
+        folder = ExperimentFolder.open(experiment)
+        if files:
+            advance("writing tables", 0, 0)
+        written = write_tables(results, folder.report, top) if files else []
+        if page:
+            advance("drawing the page", 0, 0)
+        drawn = write_page(results, folder.report) if page else None
     if as_json:
         print(json.dumps(to_json(results), indent=2, ensure_ascii=False))
         return
