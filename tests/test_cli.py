@@ -451,3 +451,43 @@ def test_ctrl_c_in_any_command_is_130_and_one_word(
     monkeypatch.setattr("kdsweep.reporting.load", interrupt)
     done = kdsweep("report", tmp_path)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ("rnu", ["error: kdsweep: no such command 'rnu'", "  try:     did you mean 'run'?"]),
+        (
+            "run backbones --huors 3",
+            [
+                "error: kdsweep run: no such option",
+                "  value:   '--huors'",
+                "  try:     did you mean `--hours`?",
+            ],
+        ),
+        ("spaces --nope", ["error: kdsweep spaces: no such option", "  value:   '--nope'"]),
+        ("wandb foo", ["error: kdsweep wandb: no such command 'foo'"]),
+        (
+            "data",
+            ["error: kdsweep data: missing argument 'path'", "  try:     kdsweep data --help"],
+        ),
+        ("report --top 0", ["error: kdsweep report: invalid value for '--top'"]),
+        ("run backbones --hours x", ["error: kdsweep run: invalid value for '--hours'"]),
+    ],
+)
+def test_wrong_command_lines_are_told_as_other_errors(
+    kdsweep: Run, arguments: str, lines: list[str]
+) -> None:
+    done = kdsweep(*arguments.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    told = done.stderr.splitlines()
+    assert len(told) <= 3
+    for line, start in zip(told, lines, strict=False):
+        assert line.startswith(start)
+    assert told[-1].startswith("  try:")
+
+
+def test_a_group_without_a_command_shows_its_help(kdsweep: Run) -> None:
+    done = kdsweep("wandb")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Usage: kdsweep wandb" in done.stdout

@@ -6,13 +6,14 @@ for it. Exit codes: 0 done, 1 error, 2 bad input, 3 done but trials failed, 4 bu
 """
 
 # The order in which ``--help`` lists the groups.
-from kdsweep.cli import sweeps, results, jobs, spaces, data, students, cache, machine, wandb  # isort: skip
+from kdsweep.cli import init, sweeps, results, jobs, spaces, data, students, cache, machine, wandb  # isort: skip
 from kdsweep.cli.app import app, main
 
 __all__ = [
     "app",
     "cache",
     "data",
+    "init",
     "jobs",
     "machine",
     "main",

@@ -18,13 +18,38 @@ from kdsweep.cli.output import (
     say_error,
     say_warning,
 )
-from kdsweep.errors import KdsweepError
+from kdsweep.cli.usage import UsageError, as_error, shows_help
+from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.registry import PluginWarning
 from kdsweep.user_folders import ensure_home
 
 
 class _Commands(TyperGroup):
-    """Ends a command without a word when the reader of its output has left (``| head``)."""
+    """Ends a command without a word when the reader of its output has left (``| head``).
+
+    What is wrong with a command line is told as all other errors are.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        is_alone = options.pop("standalone_mode", True)
+        try:
+            code = super().main(*arguments, **{**options, "standalone_mode": False})
+        except typer.Abort:  # a question was left
+            if not is_alone:
+                raise
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        except UsageError as found:
+            if not is_alone:
+                raise
+            if shows_help(found):
+                print(found.ctx.get_help())
+            else:
+                say_error(as_error(found))
+            sys.exit(ConfigError.exit_code)
+        if not is_alone:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         try:

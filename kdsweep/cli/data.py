@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from kdsweep.cli.app import app
 from kdsweep.cli.options import Json
 from kdsweep.cli.output import terminal
+from kdsweep.cli.progress import step_progress
 from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,12 +64,11 @@ def data_command(
 ) -> None:
     """Say what a data set holds and what is wrong with it; exit code 2 if it should not be used."""
     from kdsweep.data.look import look_at_folder
-    from kdsweep.deploy.export_display import export_progress
 
     if sheet is not None:
         _check_sheet(sheet)
-    with nullcontext() if as_json else export_progress(terminal()) as progress:
-        look = look_at_folder(path, _size(image_size), set_ or (), progress)
+    with step_progress("looking", quiet=as_json) as progress:
+        look = look_at_folder(path, image_size_of(image_size), set_ or (), progress)
     if as_json:
         print(json.dumps(_as_json(look), ensure_ascii=False))
     else:
@@ -89,7 +88,8 @@ def data_command(
         raise typer.Exit(_REFUSED)
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def image_size_of(text: str | None) -> tuple[int, int] | None:
+    """Return what ``--image-size`` says."""
     if text is None:
         return None
     sides = text.replace("x", ",").split(",")

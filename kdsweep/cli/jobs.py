@@ -45,7 +45,11 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train one job here, without Ray."""
+    """Train one job here, without Ray.
+
+    On a CPU it gives the numbers of the sweep that the job is from, with the sweep's --threads,
+    which the report says.
+    """
     from kdsweep.api import new_single_folder
     from kdsweep.config import read_job
     from kdsweep.ledger import TrialFolder
@@ -251,7 +255,10 @@ def encoders(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List encoders: parameters, and whether pretrained weights are on this machine."""
+    """List encoders: parameters, and whether pretrained weights are on this machine.
+
+    Parameters are counted where 40 encoders or fewer are listed.
+    """
     from kdsweep.models.encoders import encoders as find_encoders
     from kdsweep.models.encoders_display import show_encoders
 

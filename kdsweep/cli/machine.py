@@ -1,4 +1,4 @@
-"""The command that looks at this machine."""
+"""Commands for this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def doctor(
     out: Out = Path("experiments"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what kdsweep runs with here, for a bug report; exit code 1 if a sweep would not start."""
+    """Say what kdsweep runs with here, for a bug report; exit code 1 if a sweep would not start.
+
+    It shows no folder of yours and no keys.
+    """
     from kdsweep.sweep.doctor import diagnose
 
     found = diagnose(out)
@@ -30,6 +33,14 @@ def doctor(
     else:
         _show(found)
     raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command("ray-token")
+def ray_token() -> None:
+    """Print the token that Ray's page of workers and logs asks for."""
+    from kdsweep.sweep.ray.token import read_token
+
+    print(read_token())
 
 
 def _show(found: Diagnosis) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.plain_text import printable
 
 if TYPE_CHECKING:
@@ -76,3 +76,18 @@ def relative(path: Path) -> Path:
         return path.relative_to(Path.cwd())
     except ValueError:
         return path
+
+
+def write_new(path: Path, text: str, hint: str) -> None:
+    """Write a file that is not there yet.
+
+    Raises:
+        ConfigError: It is there, or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path}: there already, and nothing is overwritten", hint=hint) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None

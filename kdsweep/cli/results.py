@@ -12,6 +12,7 @@ from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import LATEST_EXPERIMENT, Experiment, Json
 from kdsweep.cli.output import relative, terminal
+from kdsweep.cli.progress import step_progress
 
 
 @app.command()
@@ -29,14 +30,23 @@ def report(
         bool, typer.Option("--page/--no-page", help="Draw the report's page, report/index.html.")
     ] = True,
 ) -> None:
-    """Show what a sweep has found, also while it runs or after a crash."""
+    """Show what a sweep has found, also while it runs or after a crash.
+
+    Writes to the experiment's report/: a page (index.html), tables as CSV and Parquet, and tables
+    for papers (Markdown, LaTeX).
+    """
     from kdsweep.ledger import Experiment as ExperimentFolder
     from kdsweep.reporting import load, render, to_json, write_page, write_tables
 
-    results = load(experiment)
-    folder = ExperimentFolder.open(experiment)
-    written = write_tables(results, folder.report, top) if files else []
-    drawn = write_page(results, folder.report) if page else None
+    with step_progress("reading the ledger", quiet=as_json) as advance:
+        results = load(experiment)
+        folder = ExperimentFolder.open(experiment)
+        if files:
+            advance("writing tables", 0, 0)
+        written = write_tables(results, folder.report, top) if files else []
+        if page:
+            advance("drawing the page", 0, 0)
+        drawn = write_page(results, folder.report) if page else None
     if as_json:
         print(json.dumps(to_json(results), indent=2, ensure_ascii=False))
         return
@@ -127,9 +137,13 @@ def dashboard(
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
     ] = 8080,
 ) -> None:
-    """Serve optuna-dashboard on an experiment, also while it runs; Ctrl-C ends it."""
+    """Serve Optuna's page of the search (optuna-dashboard), also while it runs; Ctrl-C ends it.
+
+    On this machine only, and only for looking. Needs `pip install 'kdsweep[dashboard]'`.
+    """
     from kdsweep.api import dashboard as open_dashboard
 
     with open_dashboard(experiment, port=port) as opened:
-        print(f"{opened.address}  (only on this machine; Ctrl-C ends it)", flush=True)
+        what = "Optuna's page of the search, only on this machine; Ctrl-C ends it"
+        print(f"{opened.address}  ({what})", flush=True)
         opened.serve()

@@ -11,7 +11,7 @@ import typer
 from kdsweep.cli import completion
 from kdsweep.cli.app import app
 from kdsweep.cli.options import Json
-from kdsweep.cli.output import terminal
+from kdsweep.cli.output import terminal, write_new
 from kdsweep.errors import ConfigError
 
 
@@ -45,16 +45,7 @@ def _copy(name: str, to: Path) -> Path:
 
     file = shipped_file(name)
     target = to / file.name if to.is_dir() else to
-    try:
-        with target.open("x", encoding="utf-8") as copied:
-            copied.write(file.read_text(encoding="utf-8"))
-    except FileExistsError:
-        raise ConfigError(
-            f"{target}: there already, and nothing is overwritten",
-            hint="another file with --to FILE.yaml",
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
+    write_new(target, file.read_text(encoding="utf-8"), "another file with --to FILE.yaml")
     return target
 
 

@@ -23,9 +23,12 @@ from kdsweep.cli.options import (
     Window,
 )
 from kdsweep.cli.output import SOME_FAILED, relative, say_warning, terminal
+from kdsweep.cli.progress import step_progress
 
 if TYPE_CHECKING:
     from kdsweep.deploy.export import Format
+
+_LONGEST_NAME = 40
 
 
 @app.command()
@@ -59,20 +62,22 @@ def evaluate(
     from kdsweep.deploy.scoring import score
     from kdsweep.deploy.windows import parse_windows
 
-    scored = score(
-        student,
-        trial=trial,
-        split=split,  # type: ignore[arg-type]
-        data=data or (),
-        postprocess=postprocess,
-        teacher=teacher,
-        out=out,
-        device=device,
-        accept_changed_data=accept_changed_data,
-        protocol=protocol,  # type: ignore[arg-type]
-        windows=parse_windows(window, stride),
-        warn=say_warning,
-    )
+    with step_progress("opening the student", quiet=as_json) as advance:
+        scored = score(
+            student,
+            trial=trial,
+            split=split,  # type: ignore[arg-type]
+            data=data or (),
+            postprocess=postprocess,
+            teacher=teacher,
+            out=out,
+            device=device,
+            accept_changed_data=accept_changed_data,
+            protocol=protocol,  # type: ignore[arg-type]
+            windows=parse_windows(window, stride),
+            warn=say_warning,
+            advance=advance,
+        )
     if as_json:
         print(json.dumps(scored.evaluation.to_json(), ensure_ascii=False))
         return
@@ -91,12 +96,10 @@ def postprocess(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Try post-processing on validation frames, and say which of it pays and what it costs."""
-    from rich.console import Console
-
     from kdsweep.deploy.evaluation_display import show_search, show_written
     from kdsweep.deploy.scoring import search
 
-    with Console(stderr=True).status("trying post-processing") as status:
+    with step_progress("trying post-processing", quiet=as_json) as advance:
         searched = search(
             student,
             trial=trial,
@@ -105,7 +108,7 @@ def postprocess(
             device=device,
             accept_changed_data=accept_changed_data,
             warn=say_warning,
-            say=lambda done, total: status.update(f"{done} of {total} chains tried"),
+            say=lambda done, total: advance("trying post-processing", done, total),
         )
     if as_json:
         print(json.dumps(searched.search.to_json(), ensure_ascii=False))
@@ -140,12 +143,10 @@ def export(
     """Export a trained student, checked on validation frames, with a model card."""
     from typing import cast
 
-    from rich.console import Console
-
     from kdsweep.api import export as export_student
-    from kdsweep.deploy.export_display import export_progress, show_export
+    from kdsweep.deploy.export_display import show_export
 
-    with export_progress(Console(stderr=True)) as advance:
+    with step_progress("looking", quiet=as_json) as advance:
         exported = export_student(
             student,
             trial=trial,
@@ -187,16 +188,25 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Write a mask for each picture or frame; exit code 3 if an input had to be skipped."""
-    from rich.console import Console
-
     from kdsweep.deploy import load
-    from kdsweep.deploy.predict_display import predict_progress
+    from kdsweep.deploy.inputs import Input, total_frames
     from kdsweep.deploy.predicting import predict as predict_files
     from kdsweep.deploy.windows import parse_windows
 
     windows = parse_windows(window, stride)
-    loaded = load(model, device=device, num_threads=threads)
-    with predict_progress(Console(stderr=True, quiet=quiet)) as (begin, advance):
+    total = done_frames = 0
+
+    def begin(found: list[Input]) -> None:
+        nonlocal total
+        total = total_frames(found) or 0
+
+    def advance(given: Input) -> None:
+        nonlocal done_frames
+        done_frames += 1
+        show(given.path.name[-_LONGEST_NAME:], done_frames, total)
+
+    with step_progress("loading the model", quiet=quiet) as show:
+        loaded = load(model, device=device, num_threads=threads)
         done = predict_files(
             loaded, inputs, out, overlay=overlay, windows=windows, begin=begin, advance=advance
         )

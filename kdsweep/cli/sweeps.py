@@ -28,6 +28,7 @@ from kdsweep.cli.options import (
     Storage,
 )
 from kdsweep.cli.output import INTERRUPTED, relative, say_warning, terminal
+from kdsweep.cli.progress import step_progress
 from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +69,11 @@ def run(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a whole sweep, and say which pair is best."""
+    """Run a whole sweep, and say which pair is best.
+
+    Draws the report's page (report/index.html) at the end. Ctrl-C pauses it, and `kdsweep resume`
+    goes on.
+    """
     from kdsweep.api import sweep_summary
     from kdsweep.config import load_space
     from kdsweep.sweep import run_sweep
@@ -118,11 +123,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a sweep would train, and what it would take on this machine; trains nothing."""
-    from rich.console import Console
-
     from kdsweep.api import plan as make_plan
 
-    with Console(stderr=True).status("measuring a few steps" if measure else "looking"):
+    with step_progress("measuring a few steps" if measure else "looking", quiet=as_json):
         found = make_plan(
             space,
             data=data or (),
@@ -157,7 +160,10 @@ def resume(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a sweep that was interrupted, paused or killed."""
+    """Go on with a sweep that was interrupted, paused or killed.
+
+    No finished epoch is trained again. Data that have changed meanwhile stop it.
+    """
     budgets = {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
     options = {"accept_changed_data": accept_changed_data, "retry_failed": retry_failed}
     _go_on(experiment, address, quiet, as_json, **options, **budgets)
@@ -298,7 +304,8 @@ def _page(results: Results, experiment: Path) -> Path | None:
         if page.is_file() and page.stat().st_mtime > folder.ledger.stat().st_mtime:
             return page
         # 1.2 s of CPU for four trials, 3 to 4 s for 10,000; tables are left to `kdsweep report`.
-        return write_page(results, folder.report)
+        with step_progress("drawing the page"):
+            return write_page(results, folder.report)
     except Exception as error:  # the sweep is over and safe, whatever a page stumbles on
         say_warning(f"the report's page could not be drawn: {type(error).__name__}: {error}")
         return None

@@ -32,7 +32,7 @@ from kdsweep.models.inference_cost import device_name
 from kdsweep.plain_text import csv_cell
 
 if TYPE_CHECKING:
-    from kdsweep.data.source import SplitName
+    from kdsweep.data.source import Progress, SplitName
     from kdsweep.models import SegmentationNetwork
 
 Scores = dict[str, Estimate]
@@ -120,6 +120,7 @@ def evaluate_student(
     num_resamples: int = NUM_RESAMPLES,
     protocol: Protocol | None = None,
     windows: Windows | None = None,
+    advance: Progress | None = None,
 ) -> Evaluation:
     """Score a student on a split.
 
@@ -134,6 +135,7 @@ def evaluate_student(
         num_resamples: Resamples of the frames that the intervals rest on.
         protocol: The size to score at; as :func:`protocol_of` has it if left out.
         windows: Look at the files' own pixels in windows, instead of resizing the image.
+        advance: Told what is being done, frames done and frames in all.
 
     Raises:
         ConfigError: The data have no such split, or what is asked for does not go together.
@@ -148,6 +150,8 @@ def evaluate_student(
         sizes = set()
         for true_HW, labels_HW, sure_HW in predictions(student, split, protocol, windows):
             counts.add(true_HW, labels_HW, sure_HW)
+            if advance is not None:
+                advance("scoring", len(counts), len(frames))
             sizes.add((true_HW.shape[0], true_HW.shape[1]))
     else:
         predictor = FramePredictor(student, teacher)
@@ -159,6 +163,8 @@ def evaluate_student(
                 true_HW = np.asarray(frames.labels_NHW[index])
                 target.add(true_HW, one.labels_HW, one.confidence_HW)
             times.append([one.ms for one in found])
+            if advance is not None:
+                advance("scoring", len(counts), len(frames))
         plain, chained = (median_ms(column) for column in zip(*times, strict=True))
         ms = {"ms": round(chained, 3), "ms_without": round(plain, 3)}
     weights_RN = resample(len(counts), num_resamples)

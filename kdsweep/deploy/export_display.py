@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from kdsweep.deploy.tables import ends, milliseconds, plain_table, score
 
@@ -15,21 +11,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kdsweep.deploy.export import Exported
-
-
-@contextmanager
-def export_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar, drawn while the block runs; gives what is to be called with each step."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    # Into a file it would write an empty line.
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("looking", total=None)
-
-        def advance(doing: str, done: int, total: int) -> None:
-            progress.update(task, description=doing, completed=done, total=total)
-
-        yield advance
 
 
 def show_export(exported: Exported, model: Path, console: Console) -> None:

@@ -155,3 +155,17 @@ def _video_frames(path: Path) -> Iterator[np.ndarray]:
         raise FrameError(path, "has no frame that can be decoded")
     if stated is not None and count < _LEAST_SHARE_OF_VIDEO * stated:
         raise FrameError(path, f"is cut off: {count} of {stated} frames could be decoded")
+
+
+def total_frames(found: list[Input]) -> int | None:
+    """Return how many frames there are in all; ``None`` where a file does not state it."""
+    total = 0
+    for given in found:
+        try:
+            count = count_frames(given)
+        except FrameError:
+            count = 0
+        if count is None:
+            return None
+        total += count
+    return total

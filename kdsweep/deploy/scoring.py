@@ -23,7 +23,7 @@ from kdsweep.deploy.windows import Windows
 from kdsweep.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kdsweep.data.source import SplitName
+    from kdsweep.data.source import Progress, SplitName
     from kdsweep.deploy.steps import Steps
     from kdsweep.models import SegmentationNetwork
 
@@ -68,6 +68,7 @@ def score(
     protocol: Protocol | None = None,
     windows: Windows | None = None,
     warn: Callable[[str], None],
+    advance: Progress | None = None,
 ) -> Scored:
     """Score a student on a split and write the scores.
 
@@ -86,6 +87,7 @@ def score(
         windows: Look at images at their own resolution in windows.
         warn: Told when the test split has been scored before, when ``auto`` is none, or of other
             weights, and when its data are others, or not known.
+        advance: Told what is being done, steps done and steps in all.
 
     Raises:
         KdsweepError: Bad input, before anything is scored.
@@ -97,7 +99,7 @@ def score(
     if postprocess is not None:
         choice = read_choice(home.postprocess) if postprocess == "auto" else None
         steps = parse_steps(postprocess) if choice is None else choice.steps
-    student = open_student(chosen, data=data, device=device)
+    student = open_student(chosen, data=data, device=device, advance=advance)
     check_data(chosen, student.card, student.data, accept_changed_data, warn)
     if choice is not None:
         _about(choice, student, warn)
@@ -110,7 +112,13 @@ def score(
         if said is not None:
             warn(said)
     found = evaluate_student(
-        student, split, steps=steps, teacher=network, protocol=protocol, windows=windows
+        student,
+        split,
+        steps=steps,
+        teacher=network,
+        protocol=protocol,
+        windows=windows,
+        advance=advance,
     )
     if split == "test":
         test_split_log.record(home, found)

@@ -137,7 +137,11 @@ def check_data(
 
 
 def open_student(
-    chosen: ChosenStudent, *, data: Sequence[str] = (), device: str = "auto"
+    chosen: ChosenStudent,
+    *,
+    data: Sequence[str] = (),
+    device: str = "auto",
+    advance: Progress | None = None,
 ) -> TrainedStudent:
     """Load a trained student and open its data.
 
@@ -145,6 +149,7 @@ def open_student(
         chosen: The student.
         data: Where data sets lie, as ``"camvid=PATH"``.
         device: ``auto`` is CUDA where there is any, else the CPU.
+        advance: Told what is being done, steps done and steps in all.
 
     Raises:
         ModelFileError: Its card or weights cannot be used.
@@ -152,7 +157,7 @@ def open_student(
         ConfigError: Its data have other classes, or there is no such device.
     """
     place = choose_device(device)
-    job, card, opened = open_training(chosen, data)
+    job, card, opened = open_training(chosen, data, advance)
     network = read_network(card, chosen.weights)
     return TrainedStudent(
         folder=chosen.folder,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path, PurePath
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
 
 from kdsweep.config.model import PACKAGE, WEIGHTS_SUFFIXES, PixelsConfig
 from kdsweep.errors import ConfigError, WeightsError
@@ -17,6 +18,7 @@ from kdsweep.models.without_wandb import smp, timm
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
+_PATIENCE_S = 5.0
 _PLACE = ("encoder_weights",)
 _HALF: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Of the encoders of segmentation-models-pytorch that do not want ImageNet's.
@@ -123,6 +125,18 @@ def fetch_weights(encoder: str, weights: str) -> None:
             timm.create_model(encoder.removeprefix("tu-"), pretrained=True)
         else:
             smp.encoders.get_encoder(encoder, weights=weights)
+
+
+def can_fetch() -> bool:
+    """Return whether the hub that published weights come from answers within seconds."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    asked = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        with urllib.request.urlopen(asked, timeout=_PATIENCE_S):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def are_here(encoder: str, weights: str) -> bool:

@@ -41,6 +41,16 @@ _MOST_TRIALS = 100_000
 _RAY_START_S = 15.0
 
 
+class TooFewHoursError(ConfigError):
+    """The least that makes a sweep takes longer than the hours given.
+
+    Attributes:
+        needed_hours: What it takes.
+    """
+
+    needed_hours: float
+
+
 @dataclass(frozen=True)
 class HoursPlan:
     """What a sweep of so many hours trains.
@@ -225,14 +235,14 @@ class _Choice:
             for sample in self._found.samples
         )
 
-    def _too_few(self, least: int, epochs: int, students: int) -> ConfigError:
+    def _too_few(self, least: int, epochs: int, students: int) -> TooFewHoursError:
         needed = self._needed_h(least, epochs, students) + self._spent_h
         set_ = [key for key in ("trials", "train.epochs") if is_set(self._space, key)]
         what = f"{least} trials of {epochs} epochs"
         if controls := self._found.num_controls:
             number = "their" if self._is_paired else str(controls)
             what += f" with {number} control{'' if number == '1' else 's'}"
-        return ConfigError(
+        error = TooFewHoursError(
             f"too few hours: {what}, the {'ones set' if set_ else 'least that makes a sweep'}, "
             f"take {duration(3600 * needed)} on this machine",
             value=f"--hours {self._hours:g}",
@@ -241,6 +251,8 @@ class _Choice:
             if set_
             else "smaller data, networks or fewer student architectures; or fewer train.epochs",
         )
+        error.needed_hours = needed
+        return error
 
     # -- telling ---------------------------------------------------------------------------------
 

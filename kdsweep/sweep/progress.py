@@ -39,7 +39,7 @@ class Progress:
     """
 
     def note(self, text: str) -> None:
-        """Say one thing that is not in the ledger, for example the dashboard's address."""
+        """Say one thing that is not in the ledger, for example the address of Ray's page."""
 
     def begins(self, stage: str, words: str) -> None:
         """Show that a stage of the start begins.

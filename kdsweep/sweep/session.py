@@ -451,11 +451,11 @@ class SweepSession:
         if unlabelled := data.facts.get("num_unlabelled"):
             note(f"            {training_frames(data.facts['num_train'], unlabelled)} frames")
         if joined.dashboard is not None:
-            note(f"dashboard:  {joined.dashboard}")
+            note(f"workers:    {joined.dashboard} (Ray's page of workers and logs)")
             if bridge.asks_for_token(joined.dashboard):
-                note("            it asks for a token, which `ray get-auth-token` prints")
+                note("            it asks for a token: kdsweep ray-token")
         elif joined.problem is not None:
-            note(f"warning: Ray's dashboard could not be started: {joined.problem}")
+            note(f"warning: Ray's page of workers and logs could not be started: {joined.problem}")
 
 
 def _outcome(driver: Driver) -> Outcome:

@@ -241,7 +241,7 @@ def test_onnx_needs_neither_torch_nor_ray_and_reports_to_nobody(
     program = (
         "import sys, numpy as np\n"
         "from kdsweep import deploy\n"
-        "import kdsweep.deploy.predicting, kdsweep.deploy.predict_display\n"
+        "import kdsweep.deploy.predicting, kdsweep.cli.progress\n"
         f"model = deploy.load({str(exported('onnx'))!r})\n"
         "assert model(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30)\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"

@@ -313,6 +313,24 @@ def test_nothing_is_wider_than_a_phone(page: Path) -> None:
     assert found["wide"] == []
 
 
+def test_the_first_column_of_a_table_stays_on_a_phone(page: Path) -> None:
+    found = browse(
+        page,
+        """
+        const frame = document.querySelector('[data-table="trials"] .scroll');
+        frame.scrollLeft = 200;
+        const left = (node) => Math.round(node.getBoundingClientRect().left);
+        const cells = frame.querySelector("tbody tr").cells;
+        return { scrolled: frame.scrollLeft, frame: left(frame), first: left(cells[0]),
+                 second: left(cells[1]) };
+        """,
+        width=500,
+    )
+    assert found["scrolled"] == 200
+    assert found["first"] == pytest.approx(found["frame"], abs=2)
+    assert found["second"] < found["frame"]
+
+
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [

@@ -10,6 +10,7 @@ import pytest
 from kdsweep.errors import MachineError
 from kdsweep.sweep import machine
 from kdsweep.sweep.machine import check_folder, check_machine
+from kdsweep.sweep.ray.token import read_token
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +142,23 @@ def test_without_a_home_folder_there_is_one_below_the_temporary_one(tmp_path, mo
     assert home_folder() is None
     ensure_home()
     assert home_folder() == tmp_path / f"kdsweep-{os.getuid()}"
+
+
+def test_the_token_of_the_cluster_in_use_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(MachineError, match="no token"):
+        read_token()
+    own = Path(tempfile.gettempdir()) / f"kdsweep-{os.getuid()}" / "ray_auth_token"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("of a sweep without a home\n")
+    assert read_token() == "of a sweep without a home"
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("of the home\n")
+    assert read_token() == "of the home"
+    named = tmp_path / "named"
+    named.write_text("named")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(named))
+    assert read_token() == "named"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "said")
+    assert read_token() == "said"

@@ -410,10 +410,10 @@ def test_failures_are_classified_and_never_take_the_sweep_down(tmp_path):
         assert log.count("--- ") == trial.attempt
         assert f"--- {number:04d} " in log
     assert fake_training.DATA["notice"] in watcher.notes
-    dashboard = [note for note in watcher.notes if note.startswith("dashboard:")]
-    assert len(dashboard) == 1
-    assert any("ray get-auth-token" in note for note in watcher.notes)
-    assert "http://127.0.0.1:" in dashboard[0]
+    workers = [note for note in watcher.notes if note.startswith("workers:")]
+    assert len(workers) == 1
+    assert any("kdsweep ray-token" in note for note in watcher.notes)
+    assert "http://127.0.0.1:" in workers[0]
     import optuna
 
     study = optuna.load_study(storage=f"sqlite:///{experiment.study_db}", study_name=None)

@@ -6,7 +6,7 @@ of them and computes nothing more.
 
 from __future__ import annotations
 
-from kdsweep.reporting.figures.classes import class_figures, class_ious
+from kdsweep.reporting.figures.classes import class_figures, class_ious, grouped
 from kdsweep.reporting.figures.confirmed import confirmed_figures, confirmed_gains
 from kdsweep.reporting.figures.confusion import confusion_cells, confusion_figures
 from kdsweep.reporting.figures.cost import FRONTS, cost_figures, networks
@@ -59,6 +59,7 @@ __all__ = [
     "effort_totals",
     "endings",
     "envelope",
+    "grouped",
     "importances",
     "networks",
     "pair_cells",

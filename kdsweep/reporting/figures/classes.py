@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from kdsweep.plain_text import printable
 from kdsweep.reporting import formats
 from kdsweep.reporting.figures.figure import (
     CONTROL,
@@ -21,6 +22,8 @@ from kdsweep.reporting.figures.figure import (
 from kdsweep.reporting.results import Results
 
 _MOST_CLASSES = 60
+_FOUND = 0.0005  # an IoU below is written as 0.000
+_GROUPED = 2  # so many classes that nobody finds are one row
 _ROLES = (
     ("teacher", TEACHER, "diamond-open"),
     ("control", CONTROL, "circle-open"),
@@ -42,13 +45,29 @@ def class_ious(results: Results) -> pd.DataFrame:
     )[columns].reset_index(drop=True)
 
 
+def grouped(ious: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the classes with those that no network finds as one row, and the names of these.
+
+    Args:
+        ious: What :func:`class_ious` returned.
+    """
+    roles = ious[[role for role, _, _ in _ROLES]]
+    is_missed = roles.notna().any(axis=1) & ~(roles >= _FOUND).any(axis=1)
+    names = ious.loc[is_missed, "class"].tolist()
+    if len(names) < _GROUPED:
+        return ious, []
+    first = ious[is_missed].iloc[[0]].assign(**{"class": f"{len(names)} classes at 0"})
+    return pd.concat([ious[~is_missed], first], ignore_index=True), names
+
+
 def class_figures(results: Results) -> list[Figure]:
     """Draw a dot for each network on a line for each class."""
     ious = class_ious(results)
     if ious.empty or ious["student"].isna().all():
         return []
-    shown = ious.head(_MOST_CLASSES)
-    left_out = len(ious) - len(shown)
+    rows, missed = grouped(ious)
+    shown = rows.head(_MOST_CLASSES)
+    left_out = len(rows) - len(shown)
     places = list(range(len(shown)))
     traces: list[Trace] = [_spans(shown)]
     for role, color, symbol in _ROLES:
@@ -77,6 +96,8 @@ def class_figures(results: Results) -> list[Figure]:
     hidden = (
         f" The {left_out} weakest classes are left out; all are in the CSV." if left_out else ""
     )
+    if missed:
+        hidden += f" No network finds {formats.few(list(map(printable, missed)))}."
     return [
         Figure(
             name="classes",

@@ -33,6 +33,7 @@ from kdsweep.reporting.results import Results
 from kdsweep.reporting.tables import has_teacher
 
 _MOST_NAMED = 12
+_NEAR_AXIS = 0.2  # of the highest cost
 _MOST_NETWORKS = 150  # of each role
 _STYLES = {
     "teacher": (TEACHER, "diamond-open"),
@@ -67,51 +68,30 @@ class _Panel:
 
 _PANELS = (
     _Panel(
-        "accuracy-size",
-        "params_m",
-        "front",
-        "How much accuracy does a parameter buy?",
-        "parameters (millions)",
-        "M parameters",
+        "accuracy-size", "params_m", "front", "How much accuracy does a parameter buy?",
+        "parameters (millions)", "M parameters",
     ),
     _Panel(
-        "accuracy-macs",
-        "macs_g",
-        "front_macs",
-        "How much accuracy does arithmetic buy?",
-        "multiply-accumulates of a frame (billions)",
-        "G MACs",
+        "accuracy-macs", "macs_g", "front_macs", "How much accuracy does arithmetic buy?",
+        "multiply-accumulates of a frame (billions)", "G MACs",
     ),
     _Panel(
-        "accuracy-memory",
-        "inference_mb",
-        "front_memory",
-        "How much accuracy does a megabyte buy?",
-        "peak memory of a frame (MB)",
-        "MB",
-        searched_only=True,
+        "accuracy-memory", "inference_mb", "front_memory", "How much accuracy does a megabyte buy?",
+        "peak memory of a frame (MB)", "MB", searched_only=True,
     ),
     _Panel(
-        "accuracy-latency-p95",
-        "latency_p95_ms",
-        "front_latency_p95",
+        "accuracy-latency-p95", "latency_p95_ms", "front_latency_p95",
         "How much accuracy does a millisecond of the slowest frames buy?",
-        "latency of a frame, 95th percentile (ms)",
-        "ms",
-        searched_only=True,
+        "latency of a frame, 95th percentile (ms)", "ms", searched_only=True,
     ),
     _Panel(
-        "accuracy-latency",
-        "latency_ms",
-        "front_latency",
-        "How much accuracy does a millisecond buy?",
-        "latency of a frame (ms)",
-        "ms",
+        "accuracy-latency", "latency_ms", "front_latency",
+        "How much accuracy does a millisecond buy?", "latency of a frame (ms)", "ms",
         " Times are medians over single frames, taken when each trial began, beside all that ran "
         "on its machine then; of all trainings of a network the median is shown.",
         wide=True,
     ),
-)
+)  # fmt: skip
 
 
 def networks(results: Results) -> pd.DataFrame:
@@ -232,6 +212,7 @@ def _figure(results: Results, table: pd.DataFrame, panel: _Panel, metric: str) -
     table = table.assign(**{panel.front: _is_on_front(table, panel.cost)})
     # The front of single trials takes the place of that of networks.
     traces: list[Trace] = [] if is_searched else [_front(table, panel)]
+    farthest = table[panel.cost].max()
     for role, (color, symbol) in _STYLES.items():
         rows = table[(table["role"] == role) & table[panel.cost].notna()]
         rows = rows.nlargest(_MOST_NETWORKS, "best").sort_values(panel.cost, kind="stable")
@@ -250,7 +231,11 @@ def _figure(results: Results, table: pd.DataFrame, panel: _Panel, metric: str) -
                     short(name) if shown else ""
                     for name, shown in zip(rows["name"], named, strict=True)
                 ],
-                "textposition": "top center",
+                # What stands at the axis would run over it.
+                "textposition": [
+                    "top right" if cost < _NEAR_AXIS * farthest else "top center"
+                    for cost in rows[panel.cost]
+                ],
                 "cliponaxis": False,
                 "marker": {
                     "color": color,

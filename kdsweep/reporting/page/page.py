@@ -13,22 +13,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from kdsweep.ledger.atomic import new_directory, write_text
+from kdsweep.ledger.atomic import new_directory, write_bytes, write_text
 from kdsweep.plain_text import printable
-from kdsweep.reporting import formats
-from kdsweep.reporting.caveats import warnings_of
-from kdsweep.reporting.figures import Figure, draw_figures, effort_totals
+from kdsweep.reporting import brief, formats
+from kdsweep.reporting.figures import Figure, draw_figures, effort_totals, networks
 from kdsweep.reporting.files import for_csv
 from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.page import answer, rows, sources
 from kdsweep.reporting.page.confirmed import Related, related
 from kdsweep.reporting.page.pictures import Gallery, gallery
+from kdsweep.reporting.picture import draw_summary
 from kdsweep.reporting.results import Results
 from kdsweep.reporting.summary import Summary
-from kdsweep.reporting.verdict import verdict
 
 PAGE = "index.html"
 FIGURES = "figures"
+SUMMARY, PICTURE = "summary.md", "summary.png"
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Part:
         figures: Figures.
         tables: Tables, those without rows left out.
         empty: What is said when there is nothing to show.
+        headline: The answer in one line; all but the first figure and the first warning is then
+            folded.
         cards, related, warnings, gallery, facts, commands, documents: What single parts have.
     """
 
@@ -53,6 +55,7 @@ class Part:
     figures: Sequence[Figure] = ()
     tables: Sequence[rows.Table] = ()
     empty: str = ""
+    headline: str | None = None
     cards: Sequence[answer.Card] = ()
     related: Sequence[Related] = ()
     warnings: Sequence[str] = ()
@@ -63,7 +66,7 @@ class Part:
 
 
 def write_page(results: Results, folder: Path) -> Path:
-    """Write the page, and the numbers of its figures as CSV beside it.
+    """Write the page, and beside it the numbers of its figures as CSV, and a summary to share.
 
     Each is there whole or not at all, so that a browser may reload while a report is made again.
 
@@ -80,8 +83,22 @@ def write_page(results: Results, folder: Path) -> Path:
         for figure in (figure for part in figures.values() for figure in part):
             for name, frame in figure.tables.items():
                 for_csv(frame).to_csv(temporary / f"{name}.csv", index=False)
+    _write_summary(results, folder)
     write_text(folder / PAGE, _render(results, figures, folder))
     return folder / PAGE
+
+
+def _write_summary(results: Results, folder: Path) -> None:
+    """Write the answer as a page of Markdown and as one picture, where there is one."""
+    metric = printable(results.summary.metric_name)
+    said = brief.headline(results, metric)
+    write_text(folder / SUMMARY, brief.as_markdown(results, metric, PICTURE))
+    (folder / PICTURE).unlink(missing_ok=True)
+    if said is not None:
+        doubt = next(iter(brief.doubts(results)), "")
+        name = str(results.summary.name or "sweep")
+        picture = draw_summary(networks(results), name, said, doubt, metric)
+        write_bytes(folder / PICTURE, picture)
 
 
 def render_page(results: Results) -> str:
@@ -115,7 +132,10 @@ def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | N
 
 def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | None) -> list[Part]:
     metric = printable(results.summary.metric_name)
-    found = verdict(results)
+    # Accuracy over cost is the answer's picture, but for a confirmation, which has its own.
+    shown, others = figures["answer"], figures["cost"]
+    if not shown:
+        shown, others = others[:1], others[1:]
     losses = "No weights, temperatures or other settings were drawn, or no trial has a value yet."
     return [
         Part(
@@ -123,14 +143,15 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             "Answer",
             "Which network to ship, did a teacher put it ahead, and what would settle that?",
             answer.sentences(results, metric),
-            figures["answer"],
+            shown,
+            headline=brief.headline(results, metric),
             tables=[
                 *_filled(rows.confirmation_rows(results, metric)),
                 *_filled(rows.trial_rows(results, metric)),
             ],
             cards=answer.cards(results, metric),
             related=related(results, PAGE, folder),
-            warnings=warnings_of(results, luck=found is None or not found.tells_luck),
+            warnings=brief.doubts(results),
         ),
         Part(
             "pairs",
@@ -153,7 +174,7 @@ def _parts(results: Results, figures: dict[str, list[Figure]], folder: Path | No
             "Accuracy against cost",
             "Which student gives the most for its size and its time?",
             answer.compromises(results),
-            figures=figures["cost"],
+            figures=others,
             tables=[
                 *_filled(rows.front_rows(results)),
                 *_filled(rows.network_rows(results, metric)),

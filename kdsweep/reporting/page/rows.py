@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from kdsweep.plain_text import printable
 from kdsweep.reporting import views
 from kdsweep.reporting.fields import Field, View
-from kdsweep.reporting.figures import FRONTS, class_ious, networks
+from kdsweep.reporting.figures import FRONTS, class_ious, grouped, networks
 from kdsweep.reporting.lengths import pairs_with_epochs
 from kdsweep.reporting.pareto import front_title
 from kdsweep.reporting.results import Results
@@ -128,9 +128,13 @@ def network_rows(results: Results, metric: str) -> Table:
 
 def class_rows(results: Results) -> Table:
     """Return the IoU of each class for the best student."""
-    ious = class_ious(results)
+    ious, missed = grouped(class_ious(results))
     columns = _columns(CLASSES, ious.head(_MOST_ROWS))
-    return _table("classes", "Classes", columns, len(ious), "classes.csv")
+    table = _table("classes", "Classes", columns, len(ious), "classes.csv")
+    if not missed:
+        return table
+    note = f"At 0, as no network finds them: {', '.join(map(printable, missed))}. {table.note}"
+    return replace(table, note=note.strip())
 
 
 def failure_rows(results: Results, report: PurePath | None) -> Table:
