@@ -23,7 +23,7 @@ test:
 
 # With what starts Ray for long, trains for long, or builds a machine: some twenty minutes.
 test-all:
-	pytest -q -n 2 --dist worksteal
+	pytest -q -n 2 --dist worksteal --nbmake --nbmake-timeout=900 tests notebooks
 
 # Plants small faults in the modules that decide most; their own tests should notice.
 mutants:

@@ -67,7 +67,7 @@ def run(
     hours: float | None = None,
     storage: str | None = None,
 ) -> Results:
-    """Run a sweep to its end, quietly.
+    """Run a sweep to its end; in a notebook with its progress, elsewhere quietly.
 
     Args:
         space: A search space: a file, the name of one that comes with kdsweep, a mapping, or one
@@ -101,7 +101,7 @@ def run(
         space,
         experiments=Path(experiments),
         address=address,
-        progress="quiet",
+        progress="notebook",
         make_summary=sweep_summary,
         best_of=[Path(folder) for folder in best_of],
         priors=[Path(folder) for folder in priors],
@@ -164,7 +164,7 @@ def resume(
     accept_changed_data: bool = False,
     retry_failed: bool = False,
 ) -> Results:
-    """Go on with a sweep that was interrupted or paused, quietly.
+    """Go on with a sweep that was interrupted or paused.
 
     Args:
         experiment: Its folder.
@@ -183,7 +183,7 @@ def resume(
     outcome = resume_sweep(
         experiment,
         address=address,
-        progress="quiet",
+        progress="notebook",
         make_summary=sweep_summary,
         accept_changed_data=accept_changed_data,
         retry_failed=retry_failed,
@@ -227,7 +227,7 @@ def confirm(
     address: str | None = None,
     accept_changed_data: bool = False,
 ) -> Results:
-    """Train the best jobs of a sweep again on fresh seeds, each beside its exact control, quietly.
+    """Train the best jobs of a sweep again on fresh seeds, each beside its exact control.
 
     Args:
         experiment: The sweep's folder.
@@ -266,7 +266,7 @@ def confirm(
         jobs,
         experiments=Path(experiments),
         address=address,
-        progress="quiet",
+        progress="notebook",
         make_summary=sweep_summary,
         accept_changed_data=accept_changed_data,
     )

@@ -6,6 +6,7 @@ when every trial failed. Numbers that are not there are ``NaN`` or ``<NA>``, nev
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -112,6 +113,13 @@ class Results:
         return (
             f"<Results {summary.name or 'of no sweep'}: {summary.state}, "
             f"{summary.num_trials} trials, {len(self.epochs)} epochs, {scored}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the line and the best trials, for notebooks."""
+        best = self.ranked().head(5)[["number", "label", "value", "gain", "params_m", "state"]]
+        return f"<p>{html.escape(repr(self))}</p>" + best.to_html(
+            index=False, float_format="{:.3g}".format
         )
 
     def tables(self) -> dict[str, pd.DataFrame]:

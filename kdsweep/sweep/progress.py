@@ -25,7 +25,7 @@ from kdsweep.sweep.display import event_line, render, stage_line
 from kdsweep.sweep.heartbeat import Pace
 from kdsweep.sweep.outcome import Outcome, outcome_lines
 
-Mode = Literal["auto", "live", "plain", "quiet", "json"]
+Mode = Literal["auto", "live", "plain", "quiet", "json", "notebook"]
 
 _REFRESH_SECONDS = 0.25
 _STILL_WAITING_SECONDS = 30.0
@@ -294,7 +294,10 @@ class _Console(Console):
 
 
 def make_progress(mode: Mode = "auto", console: Console | None = None) -> LastingProgress:
-    """The progress of a mode; ``auto`` is a live table on a terminal and plain lines elsewhere.
+    """The progress of a mode.
+
+    ``auto`` is a live table on a terminal and plain lines elsewhere; ``notebook`` a live table in a
+    notebook and quiet elsewhere.
 
     Args:
         mode: Which one.
@@ -303,6 +306,12 @@ def make_progress(mode: Mode = "auto", console: Console | None = None) -> Lastin
     if mode == "json":
         file = sys.stdout if console is None else console.file
         return LastingProgress(JsonProgress(file), file)
+    if mode == "notebook":
+        from kdsweep.sweep.notebook import NotebookProgress, is_notebook
+
+        if is_notebook():
+            return LastingProgress(NotebookProgress(), sys.stdout)
+        mode = "quiet"
     console = console or _Console(stderr=mode == "quiet", highlight=False)
     if mode == "quiet":
         shown: Progress = QuietProgress(console)

@@ -23,6 +23,13 @@ def row(frame, **where):
     return frame.iloc[0]
 
 
+def test_a_notebook_shows_the_best_trials(mixed):
+    shown = results_of(mixed.events)._repr_html_()
+    assert shown.startswith("<p>&lt;Results ")
+    assert shown.count("<tr>") == 4  # what failed or has no epoch is none of them
+    assert "0.55" in shown
+
+
 def test_trials_hold_best_last_and_state(mixed):
     trials = results_of(mixed.events).trials
     assert trials["number"].tolist() == [0, 1, 2, 3, 4]
