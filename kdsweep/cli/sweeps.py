@@ -20,6 +20,7 @@ from kdsweep.cli.options import (
     Experiment,
     Hours,
     Json,
+    Listen,
     Out,
     ProtocolName,
     Quiet,
@@ -44,6 +45,7 @@ def run(
     hours: Hours = None,
     out: Out = Path("experiments"),
     address: Address = None,
+    listen: Listen = False,
     storage: Storage = None,
     best_of: Annotated[
         list[Path] | None,
@@ -88,6 +90,7 @@ def run(
         loaded,
         experiments=out,
         address=address,
+        listen=listen,
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,
@@ -144,6 +147,7 @@ def plan(
 def resume(
     experiment: Experiment = LATEST_EXPERIMENT,
     address: Address = None,
+    listen: Listen = False,
     max_hours: Annotated[
         float | None, typer.Option(min=0, help="New budget of hours, all sessions counted.")
     ] = None,
@@ -160,7 +164,7 @@ def resume(
     """Go on with a sweep that was interrupted, paused or killed."""
     budgets = {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
     options = {"accept_changed_data": accept_changed_data, "retry_failed": retry_failed}
-    _go_on(experiment, address, quiet, as_json, **options, **budgets)
+    _go_on(experiment, address, listen, quiet, as_json, **options, **budgets)
 
 
 @app.command()
@@ -168,13 +172,14 @@ def extend(
     trials: Annotated[int, typer.Option(min=1, help="Trials to draw on top.", show_default=False)],
     experiment: Experiment = LATEST_EXPERIMENT,
     address: Address = None,
+    listen: Listen = False,
     accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Let a sweep draw more trials: same sampler, same rungs, same folder."""
     options = {"more_trials": trials, "accept_changed_data": accept_changed_data}
-    _go_on(experiment, address, quiet, as_json, **options)
+    _go_on(experiment, address, listen, quiet, as_json, **options)
 
 
 @app.command()
@@ -204,6 +209,7 @@ def confirm(
     protocol: ProtocolName = None,
     out: Out = Path("experiments"),
     address: Address = None,
+    listen: Listen = False,
     accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -241,6 +247,7 @@ def confirm(
         jobs,
         experiments=out,
         address=address,
+        listen=listen,
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,
@@ -250,7 +257,12 @@ def confirm(
 
 
 def _go_on(
-    experiment: Path, address: str | None, quiet: bool, as_json: bool, **options: Any
+    experiment: Path,
+    address: str | None,
+    listen: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     from kdsweep.api import sweep_summary
     from kdsweep.sweep import resume_sweep
@@ -258,6 +270,7 @@ def _go_on(
     outcome = resume_sweep(
         experiment,
         address=address,
+        listen=listen,
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,
