@@ -91,12 +91,10 @@ def postprocess(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Try post-processing on validation frames, and say which of it pays and what it costs."""
-    from rich.console import Console
-
     from kdsweep.deploy.evaluation_display import show_search, show_written
     from kdsweep.deploy.scoring import search
 
-    with Console(stderr=True).status("trying post-processing") as status:
+    with terminal(stderr=True).status("trying post-processing") as status:
         searched = search(
             student,
             trial=trial,
@@ -140,12 +138,10 @@ def export(
     """Export a trained student, checked on validation frames, with a model card."""
     from typing import cast
 
-    from rich.console import Console
-
     from kdsweep.api import export as export_student
     from kdsweep.deploy.export_display import export_progress, show_export
 
-    with export_progress(Console(stderr=True)) as advance:
+    with export_progress(terminal(stderr=True)) as advance:
         exported = export_student(
             student,
             trial=trial,
@@ -187,8 +183,6 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Write a mask for each picture or frame; exit code 3 if an input had to be skipped."""
-    from rich.console import Console
-
     from kdsweep.deploy import load
     from kdsweep.deploy.predict_display import predict_progress
     from kdsweep.deploy.predicting import predict as predict_files
@@ -196,7 +190,7 @@ def predict(
 
     windows = parse_windows(window, stride)
     loaded = load(model, device=device, num_threads=threads)
-    with predict_progress(Console(stderr=True, quiet=quiet)) as (begin, advance):
+    with predict_progress(terminal(stderr=True, quiet=quiet)) as (begin, advance):
         done = predict_files(
             loaded, inputs, out, overlay=overlay, windows=windows, begin=begin, advance=advance
         )

@@ -121,11 +121,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a sweep would train, and what it would take on this machine; trains nothing."""
-    from rich.console import Console
-
     from kdsweep.api import plan as make_plan
 
-    with Console(stderr=True).status("measuring a few steps" if measure else "looking"):
+    with terminal(stderr=True).status("measuring a few steps" if measure else "looking"):
         found = make_plan(
             space,
             data=data or (),

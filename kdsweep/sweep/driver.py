@@ -25,6 +25,7 @@ from kdsweep.config import Job, JobList, Space
 from kdsweep.config.halving import num_spared
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
+from kdsweep.ledger.atomic import is_inside
 from kdsweep.ledger.events import (
     DoneEvent,
     EpochEvent,
@@ -540,13 +541,14 @@ class Driver:
 def leftovers(experiment: Experiment, sweep: Sweep, trial: Trial) -> list[Path]:
     """Return what there still is of a trial's checkpoints, of one that has ended.
 
-    What its cohort shares is left over when the last of it has ended.
+    What its cohort shares is left over when the last of it has ended. Nothing that a link leads to
+    is named: it may lie in another experiment.
     """
     assert trial.state.is_final, trial.state
     folders = [experiment.trial(trial.number).checkpoint]
     if all(t.state.is_final for t in sweep.cohort(trial.number)):
         folders.append(experiment.trial(trial.cohort).cohort)
-    return [folder for folder in folders if folder.exists()]
+    return [folder for folder in folders if folder.exists() and is_inside(folder, experiment.path)]
 
 
 def _is_valid(job: Mapping[str, Any]) -> bool:
