@@ -143,13 +143,13 @@ def plan(
     from kdsweep.config import Space, load_space
     from kdsweep.sweep.hours import plan_hours
     from kdsweep.sweep.preview import preview
-    from kdsweep.sweep.run import existing
+    from kdsweep.user_folders import nearest_existing
 
     if not isinstance(space, Space):
         space = load_space(space, overrides, data)
     elif overrides or data:
         raise ConfigError("data and overrides are for spaces that are not loaded yet")
-    scratch = existing(Path(experiments))
+    scratch = nearest_existing(Path(experiments))
     if hours is None:
         return preview(space, measure=measure, slots=slots, scratch=scratch)
     if not measure:

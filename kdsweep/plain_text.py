@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 # Spreadsheets run a cell that begins with one of these.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+_MARKDOWN = re.compile(r"[\\`*\[\]~$|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def printable(text: str) -> str:
@@ -23,3 +27,11 @@ def csv_cell(value: object) -> object:
     except ValueError:
         return f"'{value}"
     return value
+
+
+def markdown(text: str) -> str:
+    """Return text as Markdown shows it: no markup, no HTML, no link."""
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = _MARKDOWN.sub(lambda found: f"\\{found[0]}", plain)
+    # Some renderers make links of bare addresses.
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")

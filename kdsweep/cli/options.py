@@ -122,6 +122,10 @@ Address = Annotated[
         envvar="RAY_ADDRESS", help="A Ray cluster to join ('auto': the one running here)."
     ),
 ]
+Listen = Annotated[
+    bool,
+    typer.Option("--listen", help="Let other machines reach the Ray started here, by its token."),
+]
 Storage = Annotated[
     str | None,
     typer.Option(

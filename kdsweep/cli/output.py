@@ -8,13 +8,16 @@ import os
 import select
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.plain_text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterable
+
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 SOME_FAILED = 3
 INTERRUPTED = 130
@@ -39,17 +42,29 @@ def _lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def terminal() -> Console:
-    """The terminal."""
+def terminal(**options: Any) -> Console:
+    """The terminal.
+
+    Args:
+        options: Of rich's console.
+    """
     from rich.console import Console
+    from rich.segment import Segment
 
     class Terminal(Console):
-        """Passes a broken pipe on, so that every command ends alike."""
+        """Obeys no text, and passes a broken pipe on, so that every command ends alike."""
+
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            # Names of classes and files come from others.
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else _lines(text), style, control)
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    return Terminal()
+    return Terminal(markup=False, **options)
 
 
 def output_is_read() -> bool:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from kdsweep.cli.output import terminal
+
 Advance = Callable[[str, int, int], None]
 
 _FIRST_S, _EVERY_S = 2.0, 10.0
@@ -39,7 +41,6 @@ def step_progress(doing: str, *, quiet: bool = False) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(doing: str) -> Iterator[Advance]:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -56,7 +57,7 @@ def _bar(doing: str) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
         task = progress.add_task(doing, total=None)
 
         def advance(doing: str, done: int, total: int) -> None:

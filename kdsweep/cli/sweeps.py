@@ -20,6 +20,7 @@ from kdsweep.cli.options import (
     Experiment,
     Hours,
     Json,
+    Listen,
     Out,
     ProtocolName,
     Quiet,
@@ -45,6 +46,7 @@ def run(
     hours: Hours = None,
     out: Out = Path("experiments"),
     address: Address = None,
+    listen: Listen = False,
     storage: Storage = None,
     best_of: Annotated[
         list[Path] | None,
@@ -93,6 +95,7 @@ def run(
         loaded,
         experiments=out,
         address=address,
+        listen=listen,
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,
@@ -147,6 +150,7 @@ def plan(
 def resume(
     experiment: Experiment = LATEST_EXPERIMENT,
     address: Address = None,
+    listen: Listen = False,
     max_hours: Annotated[
         float | None, typer.Option(min=0, help="New budget of hours, all sessions counted.")
     ] = None,
@@ -166,7 +170,7 @@ def resume(
     """
     budgets = {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
     options = {"accept_changed_data": accept_changed_data, "retry_failed": retry_failed}
-    _go_on(experiment, address, quiet, as_json, **options, **budgets)
+    _go_on(experiment, address, listen, quiet, as_json, **options, **budgets)
 
 
 @app.command()
@@ -174,13 +178,14 @@ def extend(
     trials: Annotated[int, typer.Option(min=1, help="Trials to draw on top.", show_default=False)],
     experiment: Experiment = LATEST_EXPERIMENT,
     address: Address = None,
+    listen: Listen = False,
     accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Let a sweep draw more trials: same sampler, same rungs, same folder."""
     options = {"more_trials": trials, "accept_changed_data": accept_changed_data}
-    _go_on(experiment, address, quiet, as_json, **options)
+    _go_on(experiment, address, listen, quiet, as_json, **options)
 
 
 @app.command()
@@ -210,6 +215,7 @@ def confirm(
     protocol: ProtocolName = None,
     out: Out = Path("experiments"),
     address: Address = None,
+    listen: Listen = False,
     accept_changed_data: AcceptData = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -247,6 +253,7 @@ def confirm(
         jobs,
         experiments=out,
         address=address,
+        listen=listen,
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,
@@ -256,7 +263,12 @@ def confirm(
 
 
 def _go_on(
-    experiment: Path, address: str | None, quiet: bool, as_json: bool, **options: Any
+    experiment: Path,
+    address: str | None,
+    listen: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     from kdsweep.api import sweep_summary
     from kdsweep.sweep import resume_sweep
@@ -264,6 +276,7 @@ def _go_on(
     outcome = resume_sweep(
         experiment,
         address=address,
+        listen=listen,
         progress=_mode(quiet, as_json),
         command=sys.argv,
         make_summary=sweep_summary,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -18,6 +19,7 @@ from pathlib import Path
 from kdsweep.data.cache import use_file
 from kdsweep.errors import DataError
 
+_NAME = re.compile("[0-9a-f]{20}")  # of a fingerprint
 KINDS = {"frames": "decoded frames", "roadscenes": "generated scenes"}
 
 
@@ -47,8 +49,8 @@ def cache_entries(cache: Path) -> list[CacheEntry]:
     found = []
     for kind in KINDS:
         for folder in (cache / kind).glob("*"):
-            if not folder.is_dir() or ".draft-" in folder.name:
-                continue
+            if not folder.is_dir() or not _NAME.fullmatch(folder.name):
+                continue  # a draft, or not ours
             with suppress(FileNotFoundError):  # another process has taken it away meanwhile
                 found.append(_entry(folder, kind))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
@@ -114,7 +116,10 @@ def _remove(entry: CacheEntry) -> bool:
             # name is that of a draft, which the next builder removes.
             away = entry.path.with_name(f"{entry.path.name}.draft-removed-{os.getpid()}")
             entry.path.replace(away)
-            shutil.rmtree(away)
+            if away.is_symlink():
+                away.unlink()  # what it leads to is not ours
+            else:
+                shutil.rmtree(away)
         finally:
             os.close(descriptor)
     except (BlockingIOError, FileNotFoundError):

@@ -6,6 +6,7 @@ for cut JPEG files and writes its complaints to the terminal. Both are equally f
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -228,6 +229,12 @@ class _decoding:  # noqa: N801  (reads as a verb at its call sites)
             picture = Image.open(self._stream)
             if self._load:
                 picture.load()
+        except Image.DecompressionBombError as error:
+            # Pillow says so before it takes the memory.
+            pixels, most = (f"{int(n):,}" for n in re.findall(r"\d+", str(error))[:2])
+            raise FrameError(
+                self._path, f"has {pixels} pixels; at most {most} are read: resize it"
+            ) from None
         except Image.UnidentifiedImageError:
             size = self._path.stat().st_size
             raise FrameError(self._path, "is no picture" if size else "is an empty file") from None

@@ -17,6 +17,7 @@ from kdsweep.deploy.tables import milliseconds, scored_text
 from kdsweep.deploy.test_split_log import score_of_training, scorings
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger.events import Stop
+from kdsweep.plain_text import markdown
 
 if TYPE_CHECKING:
     from kdsweep.config import Job
@@ -203,7 +204,9 @@ def _scores(
         "| --- | ---: | --- | --- |",
     ]
     for name, iou, colour in zip(card.classes, check.ious, card.palette, strict=True):
-        lines.append(f"| {name} | {_with_interval(iou, ' | ')} | `#{bytes(colour).hex()}` |")
+        lines.append(
+            f"| {markdown(name)} | {_with_interval(iou, ' | ')} | `#{bytes(colour).hex()}` |"
+        )
     for said in _test_scores(card, job, chosen):
         lines += ["", said]
     lines += ["", *(f"- {claim}" for claim in claims)] if claims else []
@@ -338,7 +341,7 @@ def _limits(
     if data.embedded:
         lines.append("It was trained on generated pictures and is not made for real roads.")
     zipped = zip(card.classes, check.ious, strict=True)
-    if unseen := [name for name, iou in zipped if math.isnan(iou.value)]:
+    if unseen := [markdown(name) for name, iou in zipped if math.isnan(iou.value)]:
         lines.append(f"Not in the validation frames, so nothing is known of: {', '.join(unseen)}.")
     return ["## Limits", "", *(f"- {line}" for line in lines)]
 

@@ -36,6 +36,7 @@ from kdsweep.deploy.trained_student import TrainedStudent
 from kdsweep.deploy.tta import FramePredictor, Views
 from kdsweep.errors import ConfigError
 from kdsweep.models.inference_cost import device_name
+from kdsweep.plain_text import csv_cell
 
 if TYPE_CHECKING:
     from kdsweep.models import SegmentationNetwork
@@ -140,7 +141,7 @@ class Search:
                 for end in ("value", "low", "high")
             ]
             rows.writerow(
-                [plain["postprocess"], plain["stage"], plain["builds_on"]]
+                [csv_cell(plain[name]) for name in ("postprocess", "stage", "builds_on")]
                 + [plain[name] for name in names]
                 + ends
                 + [plain["ms"], plain["added_ms"], plain["pays"], plain["chosen"]]

@@ -114,3 +114,25 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Return whether no link leads to a path below a folder: what is deleted is what is meant.
+
+    Args:
+        path: A path below ``root``.
+        root: The folder; links may lead to it.
+    """
+    try:
+        return path.resolve() == root.resolve() / path.relative_to(root)
+    except OSError:
+        return False

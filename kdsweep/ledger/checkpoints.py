@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from kdsweep.ledger.atomic import new_directory
+from kdsweep.ledger.atomic import is_inside, new_directory
 
 _NAME = re.compile(r"epoch-(\d+)$")
 
@@ -42,7 +42,8 @@ class CheckpointFolder:
         with new_directory(self.path / f"epoch-{epoch:04d}") as temporary:
             write(temporary)
         for entry in self.newest_first()[self.keep :]:
-            shutil.rmtree(entry, ignore_errors=True)
+            if is_inside(entry, self.path.parent):
+                shutil.rmtree(entry, ignore_errors=True)
 
 
 def epoch_of(checkpoint: Path) -> int:

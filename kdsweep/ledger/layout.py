@@ -102,6 +102,12 @@ class TrialFolder:
         """Name of the newest attempt, the only one that may write here."""
         return self.path / ".attempt"
 
+    def drafts(self) -> list[Path]:
+        """Return what was half written when its process was killed; while none writes here."""
+        # Without ``best`` a draft may be the only one there is.
+        whole = [path for path in (self.best, self.job_yaml, self.inference) if path.exists()]
+        return [draft for path in whole for draft in self.path.glob(f".{path.name}.*")]
+
     @property
     def checkpoint(self) -> Path:
         """Folder of the checkpoints that the student resumes from."""

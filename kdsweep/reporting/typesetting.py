@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from kdsweep.plain_text import printable
+from kdsweep.plain_text import markdown, printable
 from kdsweep.reporting.columns import Column
 
 
@@ -40,15 +40,15 @@ def to_markdown(table: PaperTable) -> str:
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
-    lines = [f"**{_markdown(table.caption)}**", ""]
-    lines.append(line(_markdown(column.header) for column in table.columns))
+    lines = [f"**{markdown(table.caption)}**", ""]
+    lines.append(line(markdown(column.header) for column in table.columns))
     lines.append(line("---" if column.text else "---:" for column in table.columns))
     for index, row in enumerate(table.rows()):
-        cells = [_markdown(cell) for cell in row]
+        cells = [markdown(cell) for cell in row]
         bold = [index in column.bold for column in table.columns]
         lines.append(line(f"**{c}**" if b else c for c, b in zip(cells, bold, strict=True)))
     if table.remarks:
-        lines += ["", *(f"- {_markdown(remark)}" for remark in table.remarks)]
+        lines += ["", *(f"- {markdown(remark)}" for remark in table.remarks)]
     return "\n".join(lines) + "\n"
 
 
@@ -73,7 +73,6 @@ def to_latex(table: PaperTable) -> str:
     return "\n".join(lines) + "\n"
 
 
-_MARKDOWN = re.compile(r"[\\`*\[\]~$|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _LATEX = {
     "\\": "\\textbackslash{}",
     "{": "\\{",
@@ -105,14 +104,6 @@ _LATEX_LETTERS = (
 )
 # The zero byte stands for an escape of our own; see _latex.
 _LATEX_UNKNOWN = f"[^\\0 -~→–{_LATEX_LETTERS}]+"
-
-
-def _markdown(text: str) -> str:
-    """Return text as Markdown shows it: no markup, no HTML, no link."""
-    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    escaped = _MARKDOWN.sub(lambda found: f"\\{found[0]}", plain)
-    # Some renderers make links of bare addresses.
-    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def _latex(text: str) -> str:

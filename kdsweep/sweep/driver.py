@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from kdsweep.config import Job, JobList, Space
 from kdsweep.config.halving import num_spared
 from kdsweep.config.objectives import STATIC_COSTS, excess
 from kdsweep.ledger import Event, Experiment, Ledger
+from kdsweep.ledger.atomic import is_inside, remove
 from kdsweep.ledger.events import (
     DoneEvent,
     EpochEvent,
@@ -534,19 +534,21 @@ class Driver:
     def _drop_checkpoints(self, trial: Trial) -> None:
         """Delete what a trial that has ended would have resumed from; its best student stays."""
         for folder in leftovers(self.experiment, self.sweep, trial):
-            self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
+            self._cleaner.submit(remove, folder)
 
 
 def leftovers(experiment: Experiment, sweep: Sweep, trial: Trial) -> list[Path]:
-    """Return what there still is of a trial's checkpoints, of one that has ended.
+    """Return what there still is of a trial's checkpoints and drafts, of one that has ended.
 
-    What its cohort shares is left over when the last of it has ended.
+    What its cohort shares is left over when the last of it has ended. Nothing that a link leads to
+    is named: it may lie in another experiment.
     """
     assert trial.state.is_final, trial.state
-    folders = [experiment.trial(trial.number).checkpoint]
+    own = experiment.trial(trial.number)
+    folders = [own.checkpoint, *own.drafts()]
     if all(t.state.is_final for t in sweep.cohort(trial.number)):
         folders.append(experiment.trial(trial.cohort).cohort)
-    return [folder for folder in folders if folder.exists()]
+    return [folder for folder in folders if folder.exists() and is_inside(folder, experiment.path)]
 
 
 def _is_valid(job: Mapping[str, Any]) -> bool:

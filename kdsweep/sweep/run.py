@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from kdsweep.config import JobList, Space, dump_yaml
 from kdsweep.errors import ConfigError, ExperimentError
 from kdsweep.ledger import Experiment, Ledger
-from kdsweep.ledger.atomic import write_json, write_text
+from kdsweep.ledger.atomic import remove, write_json, write_text
 from kdsweep.ledger.events import ExtendEvent, RetryEvent
 from kdsweep.ledger.layout import EXPERIMENTS
 from kdsweep.ledger.object_store import ObjectStoreCopy, check_writable, uri_of
@@ -29,6 +28,7 @@ from kdsweep.sweep.progress import Mode, Progress, make_progress
 from kdsweep.sweep.session import SweepSession
 from kdsweep.sweep.storage import copy_of
 from kdsweep.sweep.tracked import MakeSummary
+from kdsweep.user_folders import nearest_existing
 
 RUNNER = "kdsweep.trial"
 
@@ -41,6 +41,7 @@ def run_sweep(
     progress: Progress | Mode = "quiet",
     command: Sequence[str] | None = None,
     dashboard: bool = True,
+    listen: bool = False,
     runner: str = RUNNER,
     make_summary: MakeSummary | None = None,
     accept_changed_data: bool = False,
@@ -59,6 +60,7 @@ def run_sweep(
         progress: How to show progress.
         command: The command line, for the record; this process's if left out.
         dashboard: Whether a Ray that is started here has its dashboard.
+        listen: Whether other machines can reach it.
         runner: Module with what workers call, like :mod:`kdsweep.trial`.
         make_summary: Makes what trackers are told of the sweep as a whole when it has ended.
         accept_changed_data: Whether to confirm jobs on other data than they were found on.
@@ -115,6 +117,7 @@ def run_sweep(
         Path(experiments),
         Path(experiments),
         dashboard=dashboard,
+        listen=listen,
         make_summary=make_summary,
         source=_source(space),
         accept_changed_data=accept_changed_data,
@@ -132,16 +135,10 @@ def _planned(
     from kdsweep.sweep.hours import plan_hours
 
     shown.note("hours:      measuring a few steps")
-    chosen, _ = plan_hours(space, hours, scratch=existing(experiments))
+    chosen, _ = plan_hours(space, hours, scratch=nearest_existing(experiments))
     for number, line in enumerate(chosen.lines):
         shown.note(f"{'' if number else 'hours:':12}{line}")
     return chosen.space, Hours(hours, began, chosen.seconds)
-
-
-def existing(folder: Path) -> Path:
-    """Return a folder, or the nearest one around it that is there."""
-    folder = folder.absolute()
-    return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
 
 
 def resume_sweep(
@@ -152,6 +149,7 @@ def resume_sweep(
     progress: Progress | Mode = "quiet",
     command: Sequence[str] | None = None,
     dashboard: bool = True,
+    listen: bool = False,
     runner: str = RUNNER,
     max_hours: float | None = None,
     max_gpu_hours: float | None = None,
@@ -171,6 +169,7 @@ def resume_sweep(
         progress: As for :func:`run_sweep`.
         command: As for :func:`run_sweep`.
         dashboard: As for :func:`run_sweep`.
+        listen: As for :func:`run_sweep`.
         runner: As for :func:`run_sweep`.
         max_hours: Replaces the space's budget of hours in this session.
         max_gpu_hours: Replaces the space's budget of GPU-hours in this session.
@@ -227,6 +226,7 @@ def resume_sweep(
             opened.path.parent,
             opened.path,
             dashboard=dashboard,
+            listen=listen,
             max_hours=max_hours,
             max_gpu_hours=max_gpu_hours,
             make_summary=make_summary,
@@ -321,7 +321,7 @@ def retry(experiment: Experiment, sweep: Sweep) -> RetryEvent | None:
                 again[beside.number] = beside
     for trial in again.values():
         for folder in leftovers(experiment, sweep, trial):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
     return RetryEvent(trials=sorted(again)) if again else None
 
 

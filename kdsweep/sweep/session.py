@@ -76,14 +76,13 @@ class SweepSession:
         shared: Folder of experiments.
         folder: Folder that gets the experiment's folder, or the experiment's own.
         dashboard: Whether to start Ray's dashboard.
+        listen: Whether other machines can reach a Ray that is started here.
         max_hours: Replaces the space's budget.
         max_gpu_hours: Replaces the space's budget.
         make_summary: Makes what a tracker is told at the end; it is told nothing if left out.
         source: The experiment whose jobs are confirmed, if they are.
         accept_changed_data: Whether to go on where the data are not those of before.
         earlier: What a new sweep takes from earlier ones.
-        storage: The copy of the experiment in an object store, whose lease this process has; or
-            the address below which a new experiment gets its copy.
         hours: In which a new sweep is to end.
         storage: The experiment's copy in an object store, whose lease this process has; or the
             address below which a new experiment gets one.
@@ -100,6 +99,7 @@ class SweepSession:
         folder: Path,
         *,
         dashboard: bool,
+        listen: bool = False,
         max_hours: float | None = None,
         max_gpu_hours: float | None = None,
         make_summary: MakeSummary | None = None,
@@ -123,7 +123,13 @@ class SweepSession:
         self._max_gpu_hours = space.sweep.max_gpu_hours if max_gpu_hours is None else max_gpu_hours
         self._interruption = Interruption()
         self._start = Start(
-            progress, self._interruption, address, shared, folder, dashboard=dashboard
+            progress,
+            self._interruption,
+            address,
+            shared,
+            folder,
+            dashboard=dashboard,
+            listen=listen,
         )
         self._deadline: float | None = None
         self._way: Way | None = None

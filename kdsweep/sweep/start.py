@@ -29,6 +29,7 @@ class Start:
         shared: Folder of experiments, which all machines of a cluster see.
         folder: Folder that gets the experiment's folder, or the experiment's own.
         dashboard: Whether to start Ray's dashboard.
+        listen: Whether other machines can reach a Ray that is started here.
 
     Attributes:
         stages: Times the stages; those of the workers too.
@@ -43,6 +44,7 @@ class Start:
         folder: Path,
         *,
         dashboard: bool,
+        listen: bool = False,
     ) -> None:
         self.stages = Stages(progress)
         self._progress = progress
@@ -51,6 +53,7 @@ class Start:
         self._shared = shared
         self._folder = folder
         self._dashboard = dashboard
+        self._listen = listen
         self._nicer: set[str] = set()
         self._no_worker_since: float | None = None
 
@@ -68,6 +71,11 @@ class Start:
         address = cluster.address_to_join(self._address)
         self.stages.begin("checks")
         if address is not None:
+            if self._listen:
+                self._progress.note(
+                    f"warning: --listen opens a Ray that kdsweep starts; the one at {address} "
+                    "listens where it was told to"
+                )
             check_folder(self._folder, "the experiment's folder", "--out FOLDER")
             connecting = cluster.join(address, self._shared, leave=self.is_leaving)
         else:
@@ -78,7 +86,9 @@ class Start:
                 self._progress.note(note)
             if is_new:
                 _look_for_data(space)
-            connecting = cluster.start(machine, dashboard=self._dashboard, leave=self.is_leaving)
+            connecting = cluster.start(
+                machine, dashboard=self._dashboard, listen=self._listen, leave=self.is_leaving
+            )
         self.stages.begin("Ray")
         if address is not None:
             # `ray start` asks for a token as soon as there is one; who joins has to say that it

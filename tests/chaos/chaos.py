@@ -310,12 +310,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     faults = 0
-    for name in options.scenarios:
-        attack = Attack(SCENARIOS[name], options.folder / name, options.kills, options.seed)
+    for number, name in enumerate(options.scenarios):
+        attack = Attack(
+            SCENARIOS[name], options.folder / name, options.kills, options.seed + number
+        )
         wrong = attack.run()
         faults += len(wrong)
         moments = ", ".join(f"{n} × {m}" for m, n in Counter(attack.moments).items())
-        print(f"{name:12} killed {len(attack.moments)} ({moments}): {wrong or 'nothing lost'}")
+        print(
+            f"{name:12} killed {len(attack.moments)} ({moments}): {wrong or 'nothing lost'}",
+            flush=True,
+        )
     return min(faults, 1)
 
 

@@ -74,6 +74,25 @@ def test_only_what_was_not_used_for_so_long_goes(config: CamvidData, cache: Path
     assert {e.path for e in cache_entries(cache)} == {e.path for e in young}
 
 
+def test_nothing_that_a_link_leads_to_goes(config: CamvidData, cache: Path, tmp_path: Path) -> None:
+    open_data(config)
+    forget()
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (elsewhere, cache / "frames" / "mine", elsewhere / "deeper"):
+        folder.mkdir()
+        (folder / "precious").touch()
+    entry = cache_entries(cache)[0].path
+    (entry / "within").symlink_to(elsewhere)
+    (entry.parent / ("0" * 20)).symlink_to(elsewhere)
+    (cache / "roadscenes").mkdir(exist_ok=True)
+    (cache / "roadscenes" / ("1" * 20)).symlink_to(elsewhere / "deeper")
+    assert len(clear_cache(cache)) >= 4
+    assert cache_entries(cache) == []
+    assert [p.name for p in (cache / "frames").glob("*.draft-*")] == []
+    found = {file.parent.name for file in tmp_path.rglob("precious")}
+    assert found == {"elsewhere", "deeper", "mine"}
+
+
 def test_an_entry_removed_before_it_was_held_is_built_again(
     config: CamvidData, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from pathlib import Path
+from zlib import compress, crc32
 
 import cv2
 import make_data
@@ -74,6 +77,25 @@ def test_cut_off_files_are_refused(tmp_path: Path, suffix: str, share: float) ->
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(FrameError, match=rf"a{suffix}: .*(decoded|is an empty file|is no picture)"):
         read_rgb(path)
+
+
+@pytest.mark.parametrize("read", [read_rgb, read_mask])
+def test_a_small_file_of_a_huge_picture_is_refused_before_it_takes_memory(
+    tmp_path: Path, read: Callable[[Path], np.ndarray]
+) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    file = tmp_path / "bomb.png"
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", compress(bytes(180_001)))
+        + chunk(b"IEND", b"")
+    )
+    with pytest.raises(FrameError, match=r"has 3,600,000,000 pixels; at most 178,956,970 are"):
+        read(file)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -146,6 +146,17 @@ def test_nothing_is_put_outside(store: Depot, trials: Path, name: str) -> None:
         store.read(name, 0)
 
 
+def test_nothing_that_a_link_leads_to_is_taken_away(
+    tmp_path: Path, store: Depot, trials: Path
+) -> None:
+    store.begin("0003", "a", ["0003"])
+    outside = tmp_path / "outside"
+    (outside / "epoch-0001").mkdir(parents=True)
+    (trials / "0003" / "checkpoint").symlink_to(outside)
+    store.commit("0003", "a", [], ["0003/checkpoint/epoch-0001/tensors"])
+    assert (outside / "epoch-0001").is_dir()
+
+
 def test_units() -> None:
     assert unit_of("0003/best/student.json") == "0003/best"
     assert unit_of("0003/checkpoint/epoch-0002/state") == "0003/checkpoint/epoch-0002"

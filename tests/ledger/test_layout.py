@@ -87,6 +87,16 @@ def test_paths_are_those_of_the_documented_layout(tmp_path):
     }
 
 
+def test_drafts_are_ours_alone_and_never_the_only_weights(tmp_path):
+    trial = TrialFolder(tmp_path / "0000").create()
+    for name in (".lock", ".attempt", ".DS_Store", ".best.old.x1", ".job.yaml.x2"):
+        (trial.path / name).write_text("")
+    trial.job_yaml.write_text("")
+    assert [path.name for path in trial.drafts()] == [".job.yaml.x2"]
+    trial.best.mkdir()
+    assert {path.name for path in trial.drafts()} == {".best.old.x1", ".job.yaml.x2"}
+
+
 def test_pictures_are_found_by_frame_and_by_what_they_show(tmp_path):
     trial = TrialFolder(tmp_path / "trial")
     assert trial.frame_pictures() == {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._private import services
 from ray.exceptions import RayActorError
 from ray.experimental import internal_kv
 from ray.tune.experiment import Trial
@@ -19,6 +20,7 @@ from kdsweep.sweep.ray import bridge
 VARIABLES = [
     *bridge.QUIET,
     *bridge.OWN_CLUSTER,
+    bridge.LISTEN,
     bridge.MAX_PENDING,
     bridge.ADDRESS,
     bridge.TEMP,
@@ -57,6 +59,16 @@ def test_options_of_the_start(tmp_path):
     known = inspect.getsource(ray.init)
     for option in bridge.start_options(tmp_path, tmp_path):
         check(f'"{option}"' in known or f"    {option}:" in known, f"ray.init({option}=…)")
+
+
+def test_the_address_follows_the_variable():
+    constants = sys.modules["ray._private.ray_constants"]
+    check(constants.ENABLE_RAY_CLUSTERS_ENV_VAR == bridge.LISTEN, "the variable of its address")
+    before = services.get_node_ip_address()
+    with bridge.listening(everywhere=False):
+        check(services.get_node_ip_address() == "127.0.0.1", "ENABLE_RAY_CLUSTER, for its address")
+    with bridge.listening(everywhere=True):
+        assert services.get_node_ip_address() == before
 
 
 def test_key_value_store():

@@ -40,6 +40,23 @@ def test_every_trial_ends_once_and_controls_come_first_and_run_to_the_end(tmp_pa
     assert exit_code(driver.sweep) == 0
 
 
+def test_nothing_that_a_link_leads_to_is_deleted(tmp_path):
+    simulation = Simulation(tmp_path / "sweep", make_space(), slots=2)
+    trials = simulation.experiment.trials
+    links = [trials / "0002", trials / "0003" / "checkpoint", trials / "0000" / "cohort"]
+    links.append(trials / "0004" / "checkpoint" / "epoch-0000")
+    for number, link in enumerate(links):
+        outside = tmp_path / f"outside-{number}"
+        for file in ("precious", "checkpoint/epoch-0000/precious", "epoch-0000/precious"):
+            (outside / file).parent.mkdir(parents=True, exist_ok=True)
+            (outside / file).touch()
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(outside)
+    simulation.run()
+    assert len(list(tmp_path.glob("outside-*/**/precious"))) == 3 * len(links)
+    assert not simulation.experiment.trial(5).checkpoint.exists()
+
+
 def test_search_trials_name_the_control_of_their_student(tmp_path):
     simulation = Simulation(tmp_path, make_space())
     trials = simulation.run().sweep.trials

@@ -18,6 +18,7 @@ from kdsweep.plain_text import printable
 from kdsweep.reporting import brief, formats
 from kdsweep.reporting.figures import Figure, draw_figures, effort_totals, networks
 from kdsweep.reporting.files import for_csv
+from kdsweep.reporting.glossary import TERMS
 from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.page import answer, rows, sources
 from kdsweep.reporting.page.confirmed import Related, related
@@ -123,6 +124,7 @@ def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | N
         state=summary.state,
         head=_head(summary),
         parts=parts,
+        terms=TERMS,
         figure_json=_script_json(drawn),
         css=Markup(assets.joinpath("page.css").read_text("utf-8")),
         js=Markup(assets.joinpath("page.js").read_text("utf-8")),

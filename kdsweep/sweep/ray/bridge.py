@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,14 @@ QUIET = {
 }
 # Ray's own default is 15, which leaves the training what other work on the machine leaves over.
 # It waits half a minute for its own processes, which is too short on a machine under load.
-OWN_CLUSTER = {"RAY_worker_niceness": "0", "RAY_gcs_server_port_wait_time_s": "120"}
+# It looks for a minute for a GCS that has died, which on one machine never comes back.
+OWN_CLUSTER = {
+    "RAY_worker_niceness": "0",
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+}
+# "0" makes Ray listen on the loopback interface only, "1" on the machine's addresses.
+LISTEN = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"  # trials that Tune creates ahead of the machines
 
 ADDRESS = "RAY_ADDRESS"
@@ -84,6 +92,28 @@ def environment(**more: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def listening(*, everywhere: bool) -> Iterator[None]:
+    """Choose where a Ray that is started meanwhile listens.
+
+    Args:
+        everywhere: Whether on all addresses of the machine; else on 127.0.0.1 alone.
+    """
+    with environment(**{LISTEN: str(int(everywhere))}):
+        _decide_address(everywhere)
+        try:
+            yield
+        finally:
+            _decide_address(sys.platform not in ("darwin", "win32"))
+
+
+def _decide_address(everywhere: bool) -> None:
+    """Set what Ray makes of its variable; it reads that only once, when it is imported."""
+    constants: Any = sys.modules.get("ray._private.ray_constants")
+    if constants is not None:
+        constants.ENABLE_RAY_CLUSTER = everywhere
 
 
 def token_place() -> str | None:

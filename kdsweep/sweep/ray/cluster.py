@@ -15,6 +15,7 @@ from typing import Any
 from kdsweep.errors import MachineError
 from kdsweep.sweep.machine import Machine
 from kdsweep.sweep.ray import bridge
+from kdsweep.sweep.ray.orphans import ended_with_driver, mark
 from kdsweep.sweep.ray.places import PREFIX, temporary_folder
 from kdsweep.sweep.ray.start import RayThread
 from kdsweep.sweep.resources import Node
@@ -51,13 +52,18 @@ def never() -> bool:
 
 @contextlib.contextmanager
 def start(
-    machine: Machine, *, dashboard: bool = True, leave: Callable[[], bool] = never
+    machine: Machine,
+    *,
+    dashboard: bool = True,
+    listen: bool = False,
+    leave: Callable[[], bool] = never,
 ) -> Iterator[Cluster]:
     """Start Ray on this machine; leave nothing behind at the end.
 
     Args:
         machine: What was found on it.
         dashboard: Whether to start Ray's dashboard.
+        listen: Whether other machines can reach it.
         leave: Asked about twenty times a second whether to give up.
 
     Raises:
@@ -67,24 +73,28 @@ def start(
     with ExitStack() as stack:
         own = {n: value for n, value in bridge.OWN_CLUSTER.items() if n not in os.environ}
         stack.enter_context(bridge.environment(**own, **machine.variables))
+        stack.enter_context(bridge.listening(everywhere=listen))
         # A folder of our own: Ray's default one is shared with every other Ray of this machine, and
         # grows by some megabytes with each run.
         folder = stack.enter_context(temporary_folder(machine.temp))
         spill = machine.spill and stack.enter_context(temporary_folder(machine.spill))
+        stack.enter_context(ended_with_driver(folder))
         options = bridge.start_options(folder, spill)
         ray = RayThread(folder, leave, START_SECONDS)
         problem = None
-        try:
-            context = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **options)
-        except MachineError as error:
-            # Anything can be wrong with a web server; a sweep does not need one. And Ray waits half
-            # a minute for its own processes, which is too short on a machine under load.
-            if ray.log is not None:
-                ray.log.unlink(missing_ok=True)
-            if dashboard:
-                problem = str(error.__cause__ or error).strip().splitlines()[0]
-            ray = RayThread(folder, leave, START_SECONDS)
-            context = ray.init(include_dashboard=False, **options)
+        with bridge.environment(**mark(folder)):  # trackers start later, and have none
+            try:
+                host = "0.0.0.0" if listen else "127.0.0.1"
+                context = ray.init(include_dashboard=dashboard, dashboard_host=host, **options)
+            except MachineError as error:
+                # Anything can be wrong with a web server; a sweep does not need one. And Ray waits
+                # half a minute for its own processes, which is too short on a machine under load.
+                if ray.log is not None:
+                    ray.log.unlink(missing_ok=True)
+                if dashboard:
+                    problem = str(error.__cause__ or error).strip().splitlines()[0]
+                ray = RayThread(folder, leave, START_SECONDS)
+                context = ray.init(include_dashboard=False, **options)
         stack.callback(ray.leave)
         stack.callback(_disconnect)
         yield Cluster(nodes_there(), True, folder, _url(context), problem)
