@@ -9,7 +9,7 @@ check:
 
 # The documentation as a site; a link that leads nowhere is an error.
 docs:
-	sphinx-build -q -W --keep-going docs build/docs
+	sphinx-build -q -E -W --keep-going docs build/docs
 
 # Whether sdist and wheel can be built and described; what was built is not kept.
 package:
