@@ -207,9 +207,9 @@ def test_a_server_killed_in_mid_sweep_ends_and_loses_nothing(server, experiment)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trouble", ["refuses", "fails", "is slow"])
+@pytest.mark.parametrize("trouble", ["refuses", "fails", "has too many", "is slow"])
 def test_a_server_that_is_of_no_use_is_one_warning(server, experiment, trouble):
-    server.refuse = {"refuses": 403, "fails": 500}.get(trouble)
+    server.refuse = {"refuses": 403, "fails": 500, "has too many": 429}.get(trouble)
     server.delay = 20.0 if trouble == "is slow" else 0.0
     tracker = hasty(experiment)
     begin = time.perf_counter()
