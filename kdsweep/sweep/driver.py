@@ -455,6 +455,7 @@ class Driver:
         failed = self.remaining(attempt)
         cohort = self.sweep.cohort(attempt.cohort)
         retry, changes = False, {}
+        given_up: list[Trial] = []
         train = self.sweep.job_to_run(failed[0].number)["train"]
         if failure == Failure.CRASH:
             retry = max(t.num_crashes for t in cohort) < self.space.sweep.crash_retries
@@ -472,11 +473,16 @@ class Driver:
             # Losses that compare the images of a batch cannot go on with single ones.
             retry = all(_is_valid({**t.job, "train": {**t.job["train"], **half}}) for t in failed)
             changes = half if retry else {}
+        if failure == Failure.OOM and not retry:
+            given_up = _drawn_last(failed)
+            retry = len(given_up) < len(failed)
         del self._active[attempt.cohort]
-        # The first line says it whole; the log is one and the same.
-        for trial in failed:
+        # The first line says it whole; the log is one and the same. Who is given up comes first: a
+        # driver that dies in between finds the others interrupted.
+        for trial in sorted(failed, key=lambda trial: trial not in given_up):
             said = failure, message, traceback
-            more: dict[str, Any] = {"retry": retry, "changes": changes, "machine": machine}
+            again = retry and trial not in given_up
+            more: dict[str, Any] = {"retry": again, "changes": changes, "machine": machine}
             self._emit(self._failure(attempt, trial.number, *said, **more))
             traceback = ""
         for trial in failed:
@@ -535,6 +541,14 @@ class Driver:
         """Delete what a trial that has ended would have resumed from; its best student stays."""
         for folder in leftovers(self.experiment, self.sweep, trial):
             self._cleaner.submit(remove, folder)
+
+
+def _drawn_last(cohort: Sequence[Trial]) -> list[Trial]:
+    """The trial of a cohort that was drawn last, and its control where it has one of its own."""
+    last = max(cohort, key=lambda trial: (not trial.is_control, trial.number))
+    others = {trial.control for trial in cohort if trial is not last}
+    own = last.control not in others
+    return [t for t in cohort if t is last or (t.number == last.control and own)]
 
 
 def leftovers(experiment: Experiment, sweep: Sweep, trial: Trial) -> list[Path]:

@@ -7,11 +7,13 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 from ray._private import services
-from ray.exceptions import RayActorError
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.experimental import internal_kv
 from ray.tune.experiment import Trial
 
@@ -111,6 +113,22 @@ def test_error_file(tmp_path):
     assert bridge.error_of(Failed) is None
     Path(Failed.pickled_error_file).write_bytes(pickle.dumps(RayActorError(error_msg="it died")))
     assert isinstance(bridge.error_of(Failed), RayActorError)
+
+
+def test_a_worker_that_ray_has_ended_for_lack_of_memory_has_died():
+    told = []
+    failed = getattr(RayActorManager, "_actor_task_failed", None)
+    check(failed, "what Tune does with a worker that has failed")
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    with bridge.going_on_without_memory():
+        RayActorManager._actor_task_failed(
+            manager, tracked_actor_task=task, exception=OutOfMemoryError("low on memory")
+        )
+    assert RayActorManager._actor_task_failed is failed
+    (error,) = told
+    check(isinstance(error, RayActorError) and str(error) == "low on memory", "its error")
 
 
 def test_workers_of_trials():

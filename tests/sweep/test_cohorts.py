@@ -289,6 +289,40 @@ def test_memory_that_runs_out_halves_the_batch_of_the_whole_cohort(tmp_path):
     driver.ledger.close()
 
 
+def test_memory_that_runs_out_again_fails_the_student_drawn_last_alone(tmp_path):
+    space = cohort_space(
+        trials=3,
+        controls="none",
+        teacher={"encoder": "resnet34", "options": {"behave": "oom", "times": 2}},
+        sweep={"scheduler": "none"},
+    )
+    simulation = Cohorts(tmp_path, space)
+    trials = simulation.run().sweep.trials
+    fails = [e for e in simulation.events() if e["event"] == "fail"]
+    assert [(e["trial"], e["retry"]) for e in fails] == [
+        (0, True), (1, True), (2, True), (2, False), (0, True), (1, True), (1, False), (0, True),
+    ]  # fmt: skip
+    states = [trials[number].state for number in range(3)]
+    assert states == [State.COMPLETE, State.FAILED, State.FAILED]
+    assert len({str(trials[number].changes) for number in range(3)}) == 1
+    assert simulation.trained(0) == sorted(trials[0].values)
+    assert not simulation.experiment.trial(2).checkpoint.exists()
+
+
+def test_memory_that_runs_out_again_and_again_fails_all(tmp_path):
+    space = cohort_space(
+        trials=3,
+        controls="none",
+        teacher={"encoder": "resnet34", "options": {"behave": "oom"}},
+        sweep={"scheduler": "none"},
+    )
+    simulation = Cohorts(tmp_path, space)
+    trials = simulation.run().sweep.trials
+    final = [e["trial"] for e in simulation.events() if e["event"] == "fail" and not e["retry"]]
+    assert final == [2, 1, 0]
+    assert {t.state for t in trials.values()} == {State.FAILED}
+
+
 def test_a_cohort_that_has_begun_takes_no_further_students(tmp_path):
     space = cohort_space(trials=2, controls="none", sweep={"scheduler": "none"})
     simulation = Cohorts(tmp_path, space)

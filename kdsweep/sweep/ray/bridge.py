@@ -164,6 +164,28 @@ def uncounted() -> Iterator[None]:
         usage.tag_callbacks = before
 
 
+@contextlib.contextmanager
+def going_on_without_memory() -> Iterator[None]:
+    """Let Tune take a worker that Ray has ended for lack of memory as one that has died.
+
+    It knows no such error, and would break off with all that runs.
+    """
+    manager: Any = import_module("ray.air.execution._internal.actor_manager").RayActorManager
+    exceptions: Any = import_module("ray.exceptions")
+    before = manager._actor_task_failed
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, exceptions.OutOfMemoryError):
+            exception = exceptions.RayActorError(error_msg=str(exception))
+        before(self, tracked_actor_task, exception)
+
+    manager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        manager._actor_task_failed = before
+
+
 def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:
     """Return what ``ray.init`` is told to start a Ray that writes to these folders only.
 

@@ -22,6 +22,7 @@ from kdsweep.sweep.attempt import Attempt
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.heartbeat import Pace, Watch
 from kdsweep.sweep.ray import bridge, heartbeat, stop_signal
+from kdsweep.sweep.ray.kernel_kills import KILLED, KernelKills
 from kdsweep.sweep.ray.preflight import Preflight, PreflightTask
 from kdsweep.sweep.resources import Plan
 
@@ -84,6 +85,7 @@ class Link:
         self._trials: dict[str, TuneTrial] = {}
         self._heartbeats: dict[str, str] = {}
         self._next_look = 0.0
+        self._kernel_kills = KernelKills()
         self._preparing: Beat | None = None
 
     @contextmanager
@@ -207,10 +209,10 @@ class Link:
         what = self.running.get(trial.trial_id)
         self._take_sign_down(trial.trial_id)
         if isinstance(what, Attempt) and self.driver is not None and self.driver.is_active(what):
-            self.driver.crashed(what, *_cause(trial))
+            self.driver.crashed(what, *self._cause(trial))
         elif isinstance(what, PreflightTask):
             del self.running[trial.trial_id]
-            self.preflight.crashed(what, _cause(trial)[1])
+            self.preflight.crashed(what, self._cause(trial)[1])
             if self.preflight.error is not None:
                 raise self.preflight.error
 
@@ -219,6 +221,7 @@ class Link:
         driver, watch, now = self.driver, self.watch, time.monotonic()
         if driver is None or watch is None or now < self._next_look:
             return
+        self._kernel_kills.look()
         active = {
             what.cohort: trial_id
             for trial_id, what in self.running.items()
@@ -260,6 +263,22 @@ class Link:
             heartbeat.forget(key)
         bridge.drop_statistics(trial)
 
+    def _cause(self, trial: TuneTrial) -> tuple[Failure, str]:
+        """Return class and message of what ended a Tune trial."""
+        error = bridge.error_of(trial)
+        text = str(error) if error is not None else "the worker could not be used again"
+        if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+            return Failure.OOM, text.strip().splitlines()[
+                0
+            ]  # what follows is for those who run Ray
+        if isinstance(error, RayActorError):
+            if error.preempted or "its node has died" in text:
+                return Failure.LOST, text
+            if self._kernel_kills.take():
+                return Failure.OOM, KILLED
+            return Failure.CRASH, text
+        return Failure.ERROR, text
+
     def _take_sign_down(self, trial_id: str) -> None:
         what = self.running.get(trial_id)
         if isinstance(what, Attempt) and len(what.tasks) > 1:
@@ -286,15 +305,3 @@ def put_up_sign(title: str) -> PlacementGroup:
 
 def _signal_key(attempt: Attempt) -> str:
     return f"{attempt.cohort_dir} attempt {attempt.attempt}"
-
-
-def _cause(trial: TuneTrial) -> tuple[Failure, str]:
-    """Return class and message of what ended a Tune trial."""
-    error = bridge.error_of(trial)
-    text = str(error) if error is not None else "the worker could not be used again"
-    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-        return Failure.OOM, text
-    if isinstance(error, RayActorError):
-        is_lost = error.preempted or "its node has died" in text
-        return (Failure.LOST if is_lost else Failure.CRASH), text
-    return Failure.ERROR, text

@@ -137,7 +137,12 @@ def run_tune(link: Link, scratch: Path) -> None:
     # No more trials are made ahead of the machines than can run.
     pending = {bridge.MAX_PENDING: str(link.plan.slots)}
     try:
-        with bridge.environment(**pending), bridge.uncounted(), warnings.catch_warnings():
+        with (
+            bridge.environment(**pending),
+            bridge.uncounted(),
+            bridge.going_on_without_memory(),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             _make_tuner(link, scratch).fit()
     except LeaveSweepError:
