@@ -11,7 +11,7 @@ from kdsweep.cli.output import terminal
 
 Advance = Callable[[str, int, int], None]
 
-_FIRST_S, _EVERY_S = 2.0, 10.0
+_FIRST_S, _SECOND_S, _MOST_S = 2.0, 10.0, 60.0
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def _bar(doing: str) -> Iterator[Advance]:
 
 
 class _Lines:
-    """A line after two seconds, and every ten from then on."""
+    """A line after two seconds, ten seconds later, and then ever more seldom, but each minute."""
 
     def __init__(self, doing: str) -> None:
         self._now = (doing, 0, 0)
@@ -91,4 +91,4 @@ class _Lines:
             count = f" {done}/{total}" if total else ""
             with suppress(OSError, ValueError):  # nobody reads it any more
                 print(f"{doing}{count} …", file=sys.stderr, flush=True)
-            wait = _EVERY_S
+            wait = _SECOND_S if wait == _FIRST_S else min(2 * wait, _MOST_S)

@@ -26,7 +26,7 @@ _STUDENTS = ("tu-mobilenetv3_small_100", "mobilenet_v2", "tu-tf_efficientnet_lit
 _TEACHER_DECODER, _STUDENT_DECODER = (128, 64, 48, 32, 16), (64, 48, 32, 24, 16)
 _BATCH, _STEPS, _EPOCHS = 8, 3000, (10, 150)
 _STRIDE, _SHORTEST = 32, 64
-# Without a GPU and without a look at the clock.
+# Without a GPU: steps of larger images take minutes to time alone.
 _CPU_LONG_SIDE = 256
 _MOST_TRIES = 4
 _RARE = 0.005
@@ -90,8 +90,9 @@ def propose(
     section = dict(look.section)
     if wishes.unlabelled is not None:
         section["unlabelled"] = str(wishes.unlabelled.expanduser().resolve())
-    if not (wishes.fixed_size or wishes.measure or has_gpu):
-        section["image_size"] = _smaller(section["image_size"], _CPU_LONG_SIDE)
+    native = list(section["image_size"])
+    if not (wishes.fixed_size or has_gpu):
+        section["image_size"] = _smaller(native, _CPU_LONG_SIDE)
     say("looking for ImageNet weights")
     with_weights = _loadable(wishes.weights, "cuda" if has_gpu else "cpu")
     proposal = _first_values(look, name, section, wishes, with_weights, has_gpu)
@@ -100,6 +101,12 @@ def propose(
     else:
         proposal.lines = ["nothing was timed: `kdsweep plan` says what this takes"]
         _check(load_space(proposal.tree))
+    if (chosen := proposal.tree["data"]["image_size"]) != native:
+        sizes = [f"{height}×{width}" for height, width in (chosen, native)]
+        proposal.lines.append(
+            f"images of {sizes[0]} pixels, not {sizes[1]}, for the hours that there are; "
+            "--image-size takes others"
+        )
     return proposal
 
 
@@ -210,9 +217,6 @@ def _fit(proposal: Proposal, wishes: Wishes, say: Callable[[str], None]) -> None
     tree["sweep"]["trials"] = plan.space.sweep.trials
     tree["sweep"]["students_per_teacher"] = plan.space.sweep.students_per_teacher
     proposal.lines = list(plan.lines)
-    if tuple(tree["data"]["image_size"]) != native:
-        tall, wide = native
-        proposal.lines.append(f"images of {tall}×{wide} would take more than these hours")
 
 
 def _for_share(
