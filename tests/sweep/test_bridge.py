@@ -15,6 +15,7 @@ from ray._private import services
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.experimental import internal_kv
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from kdsweep.sweep.ray import bridge
@@ -129,6 +130,14 @@ def test_a_worker_that_ray_has_ended_for_lack_of_memory_has_died():
     assert RayActorManager._actor_task_failed is failed
     (error,) = told
     check(isinstance(error, RayActorError) and str(error) == "low on memory", "its error")
+
+
+def test_no_worker_is_handed_a_key():
+    handed = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", ())
+    check("AWS_SECRET_ACCESS_KEY" in handed, "the variables that Tune hands to its workers")
+    with bridge.keeping_keys():
+        assert not [name for name in class_cache.ENV_VARS_TO_PROPAGATE if "AWS" in name]
+    assert class_cache.ENV_VARS_TO_PROPAGATE is handed
 
 
 def test_workers_of_trials():

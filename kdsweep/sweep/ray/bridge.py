@@ -186,6 +186,18 @@ def going_on_without_memory() -> Iterator[None]:
         manager._actor_task_failed = before
 
 
+@contextlib.contextmanager
+def keeping_keys() -> Iterator[None]:
+    """Let Tune hand no AWS keys to its workers: they need none, and Ray's logs would have them."""
+    cache: Any = import_module("ray.tune.execution.class_cache")
+    before = cache.ENV_VARS_TO_PROPAGATE
+    cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        cache.ENV_VARS_TO_PROPAGATE = before
+
+
 def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:
     """Return what ``ray.init`` is told to start a Ray that writes to these folders only.
 

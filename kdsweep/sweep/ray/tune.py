@@ -141,6 +141,7 @@ def run_tune(link: Link, scratch: Path) -> None:
             bridge.environment(**pending),
             bridge.uncounted(),
             bridge.going_on_without_memory(),
+            bridge.keeping_keys(),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
