@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 
@@ -23,6 +25,7 @@ class Rungs:
         self.grace_period = grace_period
         self.reduction_factor = reduction_factor
         self.points: dict[int, dict[int, tuple[float, ...]]] = {}
+        self._sorted: dict[int, list[float]] = {}  # the scores, so that a cutoff costs no sorting
 
     def after(self, epoch: int) -> int:
         """Return the first rung after ``epoch``."""
@@ -43,5 +46,36 @@ class Rungs:
             epoch: The epoch that it has finished.
             point: Its score, then its values of the further objectives.
         """
-        if self.is_rung(epoch):
-            self.points.setdefault(epoch, {})[trial] = tuple(point)
+        if not self.is_rung(epoch):
+            return
+        points, scores = self.points.setdefault(epoch, {}), self._sorted.setdefault(epoch, [])
+        if trial in points:  # one that is tried again
+            del scores[bisect_left(scores, points[trial][0])]
+        points[trial] = tuple(point)
+        insort(scores, points[trial][0])
+
+    def cutoff(self, trial: int, epoch: int) -> float | None:
+        """Return the score above which the best ``1 / reduction_factor`` of the others lie.
+
+        Args:
+            trial: Left out.
+            epoch: The rung.
+
+        Returns:
+            The percentile as numpy interpolates it; ``None`` if no other trial was there.
+        """
+        scores, own = self._sorted.get(epoch, []), self.points.get(epoch, {}).get(trial)
+        num = len(scores) - (own is not None)
+        if num == 0:
+            return None
+        left_out = len(scores) if own is None else bisect_left(scores, own[0])
+
+        def at(place: int) -> float:
+            return scores[place + (place >= left_out)]
+
+        # As numpy does it, to the last bit, as Ray's ASHA decides by it.
+        place = (num - 1) * (((1 - 1 / self.reduction_factor) * 100) / 100)
+        below = math.floor(place)
+        low, high, part = at(below), at(min(below + 1, num - 1)), place - below
+        step = high - low
+        return high - step * (1 - part) if part >= 0.5 else low + step * part

@@ -12,9 +12,7 @@ objectives look for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from kdsweep.config.metrics import Metric
 from kdsweep.config.objectives import front
@@ -51,16 +49,10 @@ class Asha(Scheduler):
         """
         if not self._rungs.is_rung(epoch):
             return False
-        others = {t: p for t, p in self._rungs.points.get(epoch, {}).items() if t != trial}
-        cutoff = self._cutoff(point[0] for point in others.values())
+        cutoff = self._rungs.cutoff(trial, epoch)
         if cutoff is None or value >= cutoff:
             return False
         if not self._objectives:
             return True
+        others = self._rungs.points[epoch]
         return trial not in front({**others, trial: (value, *further)}, self._objectives)
-
-    def _cutoff(self, values: Iterable[float]) -> float | None:
-        recorded = list(values)
-        if not recorded:
-            return None
-        return float(np.percentile(recorded, (1 - 1 / self._rungs.reduction_factor) * 100))

@@ -36,6 +36,7 @@ class AshaPerStudent(Asha):
         if self.student_of is None:
             return True
         own = self.student_of(trial)
-        points = self._rungs.points.get(epoch, {})
-        rivals = [p[0] for t, p in points.items() if t != trial and self.student_of(t) == own]
-        return bool(rivals) and value <= max(rivals)
+        return any(
+            point[0] >= value and rival != trial and self.student_of(rival) == own
+            for rival, point in self._rungs.points[epoch].items()
+        )
