@@ -30,5 +30,5 @@ def test_every_line_is_json_where_a_worker_dies(behave, tmp_path):
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     (failed,) = [event for event in events if event["event"] == "fail"]
-    assert failed["class"] == "crash" and failed["retry"]
+    assert (failed["class"], failed["retry"]) == ("crash", True)
     assert "(raylet)" not in done.stderr
