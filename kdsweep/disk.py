@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 _ROOM = "make room there"
 _WORDS = {
@@ -34,10 +36,14 @@ class DiskError(Exception):
         self.remedy = remedy
 
 
-def disk_problem(error: BaseException) -> tuple[str, str] | None:
+def disk_problem(error: BaseException, folders: Sequence[Path] = ()) -> tuple[str, str] | None:
     """Return what an error says is wrong with a disk, and what to do; ``None`` of other errors.
 
     Both are texts; the first one names the file where the error does.
+
+    Args:
+        error: The error.
+        folders: Where it may have happened; of a full disk the one with the least room is named.
     """
     for found in _chain(error):
         if isinstance(found, DiskError):
@@ -46,6 +52,8 @@ def disk_problem(error: BaseException) -> tuple[str, str] | None:
         if code in _WORDS:
             reason, remedy = _WORDS[code]
             path = getattr(found, "filename", None)
+            if path is None and code == errno.ENOSPC:
+                path = min((f for f in folders if f.exists()), key=_free_bytes, default=None)
             if code == errno.ENOSPC and path and _lacks_files(str(path)):
                 reason, remedy = (
                     "no more files can be made (inodes are used up)",
@@ -73,6 +81,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _code_in(text: str) -> int | None:
     match = _CODE.search(text)
     return int(match.group(1)) if match else None
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _lacks_files(path: str) -> bool:

@@ -358,7 +358,7 @@ class SweepSession:
                 if (problem := disk_problem(error)) is None:
                     raise
                 raise MachineError("{}\n  try:     {}".format(*problem)) from error
-            raise broken_off(link.driver.experiment, error) from error
+            raise broken_off(link.driver.experiment, error, scratch) from error
         return link.driver
 
     def _copy(self, experiment: Experiment) -> ObjectStoreCopy | None:
