@@ -267,7 +267,7 @@ def _require_space(draft: Path, num_frames: int, image_size: tuple[int, int]) ->
     """Fails before the work rather than in its middle."""
     needed = num_frames * image_size[0] * image_size[1] * 4
     if free_bytes(draft) < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
 
 
 def free_bytes(folder: Path) -> int:
