@@ -31,6 +31,7 @@ from kdsweep.data.fingerprint import file_facts, fingerprint
 from kdsweep.data.pictures import FrameError, resize_image, resize_labels
 from kdsweep.data.source import Frame, Progress, Source, SplitName
 from kdsweep.data.split import Split
+from kdsweep.disk import words_for
 from kdsweep.errors import DataError
 
 FORMAT = 2
@@ -254,14 +255,9 @@ def writing_cache(home: Path) -> Iterator[None]:
     except _UnusableError:
         pass
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the quota is used up",
-            errno.EACCES: "no permission",
-            errno.EROFS: "the file system is read-only",
-        }
+        no_right = "no permission" if error.errno == errno.EACCES else str(error)
         raise DataError(
-            f"the decode cache cannot be written: {reasons.get(error.errno or 0, str(error))}\n"
+            f"the decode cache cannot be written: {words_for(error.errno) or no_right}\n"
             f"  folder:  {home}\n"
             f"  try:     another folder: KDSWEEP_CACHE=FOLDER, or `cache:` in the `data:` section"
         ) from error
@@ -271,7 +267,7 @@ def _require_space(draft: Path, num_frames: int, image_size: tuple[int, int]) ->
     """Fails before the work rather than in its middle."""
     needed = num_frames * image_size[0] * image_size[1] * 4
     if free_bytes(draft) < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
 
 
 def free_bytes(folder: Path) -> int:

@@ -45,9 +45,10 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         _look()
         os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             os.unlink(temporary)
+        _name(error, path)
         raise
     sync_directory(path.parent)
 
@@ -74,6 +75,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         The folder to fill, beside ``path``.
     """
     path = Path(path)
+    _look()  # so that nothing is made where all was removed
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -94,10 +96,17 @@ def new_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _name(error, path)
         raise
     sync_directory(path.parent)
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """Let an error of writing say what was to be written; the system's own say nothing."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def sync_directory(path: Path) -> None:

@@ -181,10 +181,11 @@ class Ledger:
 
         Raises:
             ValueError: The event holds NaN or infinity, which JSON has no words for.
-            OSError: It could not be written; the ledger is as it was before.
+            OSError: It could not be written, or was removed; the ledger is as it was before.
         """
         stamped = {"seq": self.num_events, "time": round(time.time(), 3)}
         line = encode_line(to_json(msgspec.structs.replace(event, **stamped)))
+        self.path.stat()  # what is written to a file that was removed is nowhere
         try:
             view = memoryview(line)
             offset = self._length
@@ -192,10 +193,11 @@ class Ledger:
                 count = os.pwrite(self._descriptor, view, offset)
                 view, offset = view[count:], offset + count
             os.fsync(self._descriptor)
-        except OSError:
+        except OSError as error:
             # A full disk leaves half a line; it must not end up in the middle of the file.
-            os.ftruncate(self._descriptor, self._length)
-            raise
+            with suppress(OSError):  # on a disk that is gone, a reader takes it for torn
+                os.ftruncate(self._descriptor, self._length)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._length += len(line)
         # The reader's view of the event, so that live and replayed events cannot differ
         # (tuples become lists, integer keys become text).

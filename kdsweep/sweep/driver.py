@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from kdsweep.config import Job, JobList, Space
 from kdsweep.config.halving import num_spared
 from kdsweep.config.objectives import STATIC_COSTS, excess
+from kdsweep.disk import DiskError
 from kdsweep.ledger import Event, Experiment, Ledger
 from kdsweep.ledger.atomic import is_inside, remove
 from kdsweep.ledger.events import (
@@ -307,11 +308,16 @@ class Driver:
 
         Returns:
             Whether the attempt stops here; else :meth:`remaining` tells who goes on.
+
+        Raises:
+            DiskError: The worker could not write; no trial has failed.
         """
         if not self.is_active(attempt):
             return True
         if "failed" in result:
             failed = result["failed"]
+            if "disk" in failed:  # the next trial would fail of it too
+                raise DiskError(*failed["disk"])
             if failed["class"] == Failure.CRASH:
                 # A signal to the whole process group kills the processes of a loader too.
                 self.crashed(attempt, Failure.CRASH, failed["message"], failed["traceback"])

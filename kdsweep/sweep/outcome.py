@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsweep.disk import disk_problem
+from kdsweep.errors import KdsweepError
 from kdsweep.ledger import Experiment
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import FINAL, State
@@ -129,6 +131,25 @@ def resume_command(experiment: Experiment, paused: str | None = None) -> str:
         path = path.relative_to(Path.cwd())
     flag = f" --{paused.replace('_', '-')} N" if paused in ("max_hours", "max_gpu_hours") else ""
     return f"kdsweep resume {shlex.quote(str(path))}{flag}"
+
+
+def broken_off(experiment: Experiment, error: Exception, scratch: Path) -> KdsweepError:
+    """Return what to tell of an error that ended a sweep: what it was, and how to go on.
+
+    Args:
+        experiment: The experiment.
+        error: The error.
+        scratch: Where Ray writes.
+    """
+    problem = disk_problem(error, (experiment.path, scratch))
+    if isinstance(error, FileNotFoundError) and not experiment.ledger.exists():
+        problem = f"{experiment.ledger} is not there any more", "put its folder back, or mount it"
+    reason, remedy = problem or (str(error), "")
+    remedy = f"{remedy}; then " if remedy else ""
+    return KdsweepError(
+        f"{experiment.path}: the sweep broke off: {reason}\n"
+        f"  try:     {remedy}{resume_command(experiment)} goes on from the last line of the ledger"
+    )
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config import Job, JobList, Space
-from kdsweep.errors import ConfigError, DataError, KdsweepError
+from kdsweep.disk import disk_problem
+from kdsweep.errors import ConfigError, DataError, KdsweepError, MachineError
 from kdsweep.labels import training_frames
 from kdsweep.ledger import Experiment, Ledger, iter_ledger
 from kdsweep.ledger.events import (
@@ -36,7 +37,7 @@ from kdsweep.sweep.earlier import Earlier, kept_observations
 from kdsweep.sweep.equal_time import decide_equal_time, what_to_measure
 from kdsweep.sweep.feasibility import Feasibility
 from kdsweep.sweep.mirror import StudyMirror
-from kdsweep.sweep.outcome import Outcome, make_outcome, resume_command
+from kdsweep.sweep.outcome import Outcome, broken_off, make_outcome
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.ray import bridge, cluster
 from kdsweep.sweep.ray.delivery import Way, open_depot
@@ -44,6 +45,7 @@ from kdsweep.sweep.ray.machines import Machines
 from kdsweep.sweep.ray.preflight import Preflight
 from kdsweep.sweep.ray.start import StartInterruptedError
 from kdsweep.sweep.resources import Plan
+from kdsweep.sweep.room import bytes_to_keep, warn_of_room
 from kdsweep.sweep.samplers import check_sampler
 from kdsweep.sweep.signals import Interruption
 from kdsweep.sweep.start import Start
@@ -256,6 +258,12 @@ class SweepSession:
                 )
                 self._listen(stack, driver)
                 driver.begin(self._command, data, changes)
+                if is_new:
+                    header = driver.sweep.header
+                    kept = header.trials + header.num_controls
+                    size = bytes_to_keep(preflight.network_bytes, resources.slots, heads, kept)
+                    if warning := warn_of_room(experiment.path, size):
+                        self._progress.note(warning)
                 self._tell_who_trains_alone(driver.sweep.header)
                 return driver
 
@@ -347,12 +355,10 @@ class SweepSession:
             raise
         except Exception as error:
             if link.driver is None:
-                raise
-            experiment = link.driver.experiment
-            raise KdsweepError(
-                f"{experiment.path}: the sweep broke off: {error}\n"
-                f"  try:     {resume_command(experiment)} goes on from the last line of the ledger"
-            ) from error
+                if (problem := disk_problem(error)) is None:
+                    raise
+                raise MachineError("{}\n  try:     {}".format(*problem)) from error
+            raise broken_off(link.driver.experiment, error, scratch) from error
         return link.driver
 
     def _copy(self, experiment: Experiment) -> ObjectStoreCopy | None:

@@ -8,6 +8,7 @@ time.
 from kdsweep.trial.checking import (
     check_job,
     check_jobs,
+    network_bytes,
     prepare,
     prepare_one,
     static_costs,
@@ -31,6 +32,7 @@ __all__ = [
     "fingerprint",
     "measure",
     "measure_step_cost",
+    "network_bytes",
     "note_data",
     "prepare",
     "prepare_one",

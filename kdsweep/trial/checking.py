@@ -35,12 +35,16 @@ from kdsweep.trial.compiling import check_compiler
 from kdsweep.trial.given_teachers import score_teachers
 from kdsweep.trial.supervision import class_weights
 from kdsweep.trial.trained_model import check_checkpoint
+from kdsweep.trial.training_memory import module_bytes
 
 if TYPE_CHECKING:
     from kdsweep.config.job import Job
     from kdsweep.config.model import ModelConfig
 
 Inspected = dict[tuple[Any, ...], SegmentationNetwork]
+
+# Of each network that this process has looked at, so that none is built twice to know it.
+_network_bytes: dict[str, int] = {}
 
 
 def check_jobs(jobs: Iterable[Job]) -> None:
@@ -109,6 +113,7 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
         options=model.options,
         image_size=job.data.image_size,
     )
+    _network_bytes[model.model_dump_json()] = module_bytes(network)
     stride = network.stride
     for name, size in (("image_size", job.data.image_size), ("crop", job.data.train_size)):
         if any(side % stride for side in size):
@@ -140,6 +145,16 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
             hint=hint,
         ) from error
     return network
+
+
+def network_bytes(jobs: Sequence[Job]) -> tuple[int, int]:
+    """Return the bytes of the largest teacher and of the largest student that were checked here."""
+
+    def largest(models: Iterable[ModelConfig | None]) -> int:
+        texts = (model.model_dump_json() for model in models if model is not None)
+        return max((_network_bytes.get(text, 0) for text in texts), default=0)
+
+    return largest(job.teacher for job in jobs), largest(job.student for job in jobs)
 
 
 def static_costs(jobs: Sequence[Job], num_classes: int) -> list[dict[str, float]]:

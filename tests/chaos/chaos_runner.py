@@ -14,6 +14,7 @@ from fake_training import (  # noqa: F401
     check_memory,
     costs_of,
     measure,
+    network_bytes,
     prepare,
     score_teachers,
     static_costs,

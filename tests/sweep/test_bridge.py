@@ -74,6 +74,19 @@ def test_the_address_follows_the_variable():
         assert services.get_node_ip_address() == before
 
 
+def test_words_on_dead_workers():
+    worker = sys.modules["ray._private.worker"]
+    printing = getattr(worker, "print_to_stdstream", None)
+    said = inspect.getsource(worker.listen_error_messages)
+    check(printing and "print_to_stdstream(" in said, "how it prints that a worker has died")
+    with bridge.saying_nothing():
+        try:
+            inspect.signature(worker.print_to_stdstream).bind({}, ignore_prefix=False)
+        except TypeError as error:
+            check(False, f"how it prints that a worker has died ({error})")
+    assert worker.print_to_stdstream is printing
+
+
 def test_key_value_store():
     for name, arguments in (
         ("put", {"value": b"", "overwrite": True}),

@@ -146,6 +146,7 @@ def test_the_task_checks_prepares_and_then_waits():
         "prepared": fake_training.DATA,
         "measured": None,
         "static_costs": [],
+        "network_bytes": (0, 0),
         "warning": None,
     }
     assert next(results) == next(results) == {"ready": True}

@@ -198,6 +198,21 @@ def keeping_keys() -> Iterator[None]:
         cache.ENV_VARS_TO_PROPAGATE = before
 
 
+@contextlib.contextmanager
+def saying_nothing() -> Iterator[None]:
+    """Keep Ray's own words on dead workers off standard output, where a sweep's JSON lines go.
+
+    Ray prints them whatever ``log_to_driver`` says. The sweep tells of each crash itself.
+    """
+    worker: Any = import_module("ray._private.worker")
+    before = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, ignore_prefix: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
 def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:
     """Return what ``ray.init`` is told to start a Ray that writes to these folders only.
 

@@ -36,7 +36,8 @@ from types import ModuleType
 from typing import Any, Literal
 
 from kdsweep.config import Job
-from kdsweep.errors import KdsweepError, check_all
+from kdsweep.disk import disk_problem
+from kdsweep.errors import KdsweepError, MachineError, check_all
 from kdsweep.pulse import Pulse
 
 # A worker may never come up (a cluster that others use too); trials then start without it.
@@ -87,6 +88,7 @@ class Preflight:
         measured: What ``measure`` returned; ``None`` before it has, or if it was not asked to.
         static_costs: Those of each of ``students``, in their order.
         warning: What ``check_memory`` warns of; ``None`` if there is nothing.
+        network_bytes: Of the largest teacher and of the largest student, on the disk.
         error: Why nothing can start.
     """
 
@@ -119,6 +121,7 @@ class Preflight:
         self.measured: dict[str, Any] | None = None
         self.static_costs: list[dict[str, float]] = []
         self.warning: str | None = None
+        self.network_bytes: Sequence[int] = (0, 0)
         self.error: KdsweepError | None = None
 
     def next_task(self) -> PreflightTask | None:
@@ -153,6 +156,7 @@ class Preflight:
         elif "prepared" in result:
             self.data, self.measured = result["prepared"], result["measured"]
             self.static_costs, self.warning = result["static_costs"], result["warning"]
+            self.network_bytes = result.get("network_bytes", self.network_bytes)
             self._prepared_at = self._clock()
         return self.is_over
 
@@ -230,6 +234,7 @@ def run_task(
                 "measured": measured,
                 "static_costs": costs,
                 "warning": warning,
+                "network_bytes": module.network_bytes(checked),
             }
     except Exception as error:
         yield {"refused": keep_error(error)}
@@ -267,7 +272,10 @@ def keep_error(error: Exception) -> str:
     """
     if not isinstance(error, KdsweepError):
         text = "".join(traceback.format_exception(error))
-        error = KdsweepError(f"checking the jobs and preparing the data failed\n{text}")
+        if problem := disk_problem(error):
+            error = MachineError("{}\n  try:     {}".format(*problem))
+        else:
+            error = KdsweepError(f"checking the jobs and preparing the data failed\n{text}")
     error.__cause__ = error.__context__ = error.__traceback__ = None
     return base64.b64encode(pickle.dumps(error)).decode("ascii")
 

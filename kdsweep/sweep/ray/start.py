@@ -100,17 +100,20 @@ class RayThread:
     def _run(self, options: dict[str, Any]) -> None:
         import ray
 
-        try:
-            # Ray's daemons must outlive a signal to the whole process group.
-            with blocked():
-                self._context = ray.init(log_to_driver=False, logging_level="CRITICAL", **options)
-        except BaseException as error:
-            self._error = error
-            with contextlib.suppress(Exception):
-                ray.shutdown()
-        self._ended.set()
-        if self._error is None:
-            self._left.wait()
+        with bridge.saying_nothing():
+            try:
+                # Ray's daemons must outlive a signal to the whole process group.
+                with blocked():
+                    self._context = ray.init(
+                        log_to_driver=False, logging_level="CRITICAL", **options
+                    )
+            except BaseException as error:
+                self._error = error
+                with contextlib.suppress(Exception):
+                    ray.shutdown()
+            self._ended.set()
+            if self._error is None:
+                self._left.wait()
 
     def _keep_log(self, output: IO[bytes]) -> Path:
         """Write all that Ray has said to a file that outlives its temporary folder."""

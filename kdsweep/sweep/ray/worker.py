@@ -25,6 +25,7 @@ from typing import Any
 from ray.tune import PlacementGroupFactory, Trainable
 
 from kdsweep.config import Job
+from kdsweep.disk import disk_problem
 from kdsweep.errors import NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
@@ -96,7 +97,8 @@ class KdsweepTrial(Trainable):
             # The traceback holds the frames and these the tensors that memory ran out for.
             traceback.clear_frames(error.__traceback__)
             self._free()
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         return {"payload": json.dumps(result)}
 
     def __repr__(self) -> str:
@@ -106,6 +108,7 @@ class KdsweepTrial(Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         payload = json.loads(config["payload"])
         self._title = str(payload["title"])
+        self._machine = f"{socket.gethostname()}: " if payload.get("way") else ""
         self._failed = False
         if payload["kind"] == "preflight":
             self._results = self._prepare(payload)
@@ -191,11 +194,16 @@ class KdsweepTrial(Trainable):
                     here.deliver()
                     yield {**result, "epoch": epoch}
 
-    def _describe(self, error: BaseException) -> dict[str, str]:
+    def _describe(self, error: BaseException) -> dict[str, Any]:
         text = error.traceback if isinstance(error, TrainingError) else ""
         text = text or "".join(traceback.format_exception(error))
-        print(text, file=sys.stderr, flush=True)
-        return failure(error, text)
+        with contextlib.suppress(OSError):  # the log may be on a disk that is full
+            print(text, file=sys.stderr, flush=True)
+        told: dict[str, Any] = dict(failure(error, text))
+        if problem := disk_problem(error):
+            reason, remedy = problem
+            told["disk"] = [f"{self._machine}{reason}", remedy]
+        return told
 
     def _leave(self) -> None:
         self._free()
