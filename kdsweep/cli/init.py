@@ -168,7 +168,7 @@ class _Answers:
             return given
         shown = f"{default:g}" if isinstance(default, float) else str(default or "none")
         if not self._asks:
-            _say(f"{question}: {shown} ({flag})", "dim")
+            _say(f"{question}: {shown} (change it with {flag})", "dim")
             return default
         while True:
             answer = typer.prompt(f"{question} ({flag})", default=shown).strip()

@@ -164,7 +164,7 @@ def resume(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a sweep that was interrupted, paused or killed.
+    """Resume a sweep that was interrupted, paused or killed.
 
     No finished epoch is trained again. Data that have changed meanwhile stop it.
     """

@@ -198,18 +198,19 @@ def _notes(look: Look, with_weights: frozenset[str], known: bool) -> dict[tuple[
     notes = {
         ("data", "image_size"): "height, width",
         ("data", "classes"): "name: values in the masks; change the names to yours",
-        ("data", "unlabelled"): "only their teacher says what these frames show",
+        ("data", "skip_unlabelled"): "images without a mask are no labelled frames",
+        ("data", "unlabelled"): "frames without labels: students learn them from the teacher",
         ("teacher", "encoder"): "" if known else without,
         ("student", "values"): "one of them; more: kdsweep encoders",
         ("distill", "teacher"): "trains first, then teaches on the frames without labels too",
-        ("distill", "warmup_epochs"): "the teacher says little at first",
-        ("distill", "labelled_weight"): "whether it also teaches where there are labels",
+        ("distill", "warmup_epochs"): "the distillation weight rises at first",
+        ("distill", "labelled_weight"): "1: the teacher also teaches on the labelled frames",
         ("train", "epochs"): "of the longest training",
         ("sweep", "constraints"): "in millions; what has more is never trained",
-        ("sweep", "scheduler"): "stops weak trials early",
+        ("sweep", "scheduler"): "ASHA: stops weak trials early",
         ("sweep", "students_per_teacher"): "trained beside one teacher, which then trains once",
         ("sweep", "controls"): "each student also without a teacher: what did the teacher add?",
-        ("sweep", "try_first"): "as published",
+        ("sweep", "try_first"): "tried before anything is drawn",
     }
     if with_weights and not with_weights >= set(_STUDENTS):
         notes["student", "values"] += "; ImageNet weights where at hand"

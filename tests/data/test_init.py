@@ -67,7 +67,7 @@ def test_each_layout_gives_a_space_that_validates(
     )
     assert done.returncode == 0, done.stderr
     assert "kdsweep run mine.yaml --hours 8" in done.stdout
-    assert "Hours that the sweep may take: 8 (--hours)" in done.stdout
+    assert "Hours that the sweep may take: 8 (change it with --hours)" in done.stdout
     text = (tmp_path / "mine.yaml").read_text()
     assert len([line for line in text.splitlines() if " # " in line]) > 3
     checked = kdsweep("validate", "mine.yaml")
