@@ -74,7 +74,7 @@ def run(
     """Run a whole sweep, and say which pair is best.
 
     Draws the report's page (report/index.html) at the end. Ctrl-C pauses it, and `kdsweep resume`
-    goes on.
+    continues it.
     """
     from kdsweep.api import sweep_summary
     from kdsweep.config import load_space
