@@ -164,7 +164,7 @@ def resume(
     accept_changed_data: bool = False,
     retry_failed: bool = False,
 ) -> Results:
-    """Go on with a sweep that was interrupted or paused.
+    """Resume a sweep that was interrupted or paused.
 
     Args:
         experiment: Its folder.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kdsweep.sweep.proposal import Proposal
 
 _HOURS = 8.0
+# With fewer frames without labels for each labelled one they are left out.
+_WORTH = 0.1
 
 
 @app.command()
@@ -40,7 +42,10 @@ def init(
     unlabelled: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="A folder of pictures without labels, to learn from as well."
+            metavar="FOLDER",
+            help="A folder of pictures without labels, to learn from too; left out: images without "
+            "a mask, if there are some; `none`: no such pictures.",
+            show_default=False,
         ),
     ] = None,
     max_params: Annotated[
@@ -79,8 +84,9 @@ def init(
 ) -> None:
     """Write a first search space for your own data, of a size that fits this machine.
 
-    Looks at the data as `kdsweep data` does, and asks for hours, frames without labels and the
-    largest student where it runs on a terminal and no flag says them. Overwrites nothing.
+    Looks at the data as `kdsweep data` does. On a terminal it asks for the hours, for pictures
+    without labels and for the largest student, unless a flag gives them. Overwrites nothing.
+    With few hours it lowers the image size, then epochs, then trials, and says so.
     """
     from kdsweep.config.job import folder_name
     from kdsweep.data.look import look_at_folder
@@ -96,7 +102,7 @@ def init(
     if not file.parent.is_dir():
         raise ConfigError(f"--to: no folder {file.parent}")
     with step_progress("looking") as progress:
-        look = look_at_folder(path, size, set_ or (), progress)
+        look = look_at_folder(path, size, set_ or (), progress, with_unlabelled=True)
     refuse_problems(look)
     data_lines = list(said_of(look))
     for line in data_lines:
@@ -104,8 +110,10 @@ def init(
     answers = _Answers(yes)
     wishes = Wishes(
         hours=answers.get("--hours", hours, "Hours that the sweep may take", _HOURS, float),
-        unlabelled=answers.get(
-            "--unlabelled", unlabelled, "Folder of pictures without labels", None, Path
+        unlabelled=_folder(
+            answers.get(
+                "--unlabelled", unlabelled, "Folder of pictures without labels", _worth(look), Path
+            )
         ),
         max_params_m=answers.get(
             "--max-params", max_params, "Most parameters of a student, in millions", None, float
@@ -133,6 +141,17 @@ def init(
         _say(f"  {command:<40}  {what}")
 
 
+def _worth(look: Look) -> Path | None:
+    """The folder with pictures without masks, where they are enough to change anything."""
+    num_labelled = look.health.splits["train"].num_frames
+    return look.unlabelled if look.num_unlabelled >= _WORTH * num_labelled else None
+
+
+def _folder(given: Path | None) -> Path | None:
+    """What ``--unlabelled`` says; the word ``none`` is no folder."""
+    return None if given == Path("none") else given
+
+
 def _say(text: str, style: str = "") -> None:
     terminal().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -147,14 +166,16 @@ class _Answers:
         """Return a flag's value, an answer, or the default, which is then said."""
         if given is not None:
             return given
-        shown = "none" if default is None else f"{default:g}"
+        shown = f"{default:g}" if isinstance(default, float) else str(default or "none")
         if not self._asks:
-            _say(f"{question}: {shown} ({flag})", "dim")
+            _say(f"{question}: {shown} (change it with {flag})", "dim")
             return default
         while True:
             answer = typer.prompt(f"{question} ({flag})", default=shown).strip()
             if answer == shown:
                 return default
+            if answer == "none" and isinstance(default, Path):
+                return None
             try:
                 value = kind(answer)
             except ValueError:

@@ -33,7 +33,8 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the training; one that was started goes on.", show_default=False
+            help="Folder of the training; an interrupted one is resumed.",
+            show_default=False,
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -91,7 +92,7 @@ def train(
     except KeyboardInterrupt:
         if show:
             again = f"kdsweep train {relative(folder.job_yaml)} --out {relative(folder.path)}"
-            show.console.print(f"Interrupted. Go on with: {again}", markup=False)
+            show.console.print(f"Interrupted. Resume with: {again}", markup=False)
         raise typer.Exit(INTERRUPTED) from None
     if show:
         which = "student of the last epoch" if loaded.train.select == "last" else "best student"

@@ -137,7 +137,7 @@ Storage = Annotated[
 AcceptData = Annotated[
     bool,
     typer.Option(
-        "--accept-changed-data", help="Go on where the data are not those that it was trained on."
+        "--accept-changed-data", help="Continue although the data have changed since the training."
     ),
 ]
 Hours = Annotated[

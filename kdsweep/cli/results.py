@@ -114,7 +114,7 @@ def list_experiments(
 def status(
     experiment: Experiment = LATEST_EXPERIMENT,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on showing it until it ends; Ctrl-C leaves.")
+        bool, typer.Option("--watch", "-w", help="Keep showing it until it ends; Ctrl-C leaves.")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -74,7 +74,7 @@ def run(
     """Run a whole sweep, and say which pair is best.
 
     Draws the report's page (report/index.html) at the end. Ctrl-C pauses it, and `kdsweep resume`
-    goes on.
+    continues it.
     """
     from kdsweep.api import sweep_summary
     from kdsweep.config import load_space
@@ -164,7 +164,7 @@ def resume(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a sweep that was interrupted, paused or killed.
+    """Resume a sweep that was interrupted, paused or killed.
 
     No finished epoch is trained again. Data that have changed meanwhile stop it.
     """

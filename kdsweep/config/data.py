@@ -310,7 +310,8 @@ class FolderData(BaseDataConfig):
             partners: ``_mask`` for ``0001.jpg`` and ``0001_mask.png``.
         pairs: A CSV file with the columns ``image`` and ``mask``, paths in ``path``, and perhaps
             ``split`` (train, val, test); it takes the place of the folders.
-        skip_unlabelled: Leave out images without a mask, which are an error else.
+        skip_unlabelled: Leave out images without a mask, which are an error else. To learn from
+            them, name their folder in ``unlabelled`` too: images with a mask in it do not count.
         split: ``auto`` takes folders called train, val and test (or the column of ``pairs``) as
             they are, and else holds out blocks of frames such that no split lacks a class, where
             that is possible. Or parts (first-level subfolders) by

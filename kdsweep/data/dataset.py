@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdsweep.config.data import DataConfig, RoadscenesData
+from kdsweep.config.data import DataConfig, FolderData, RoadscenesData
 from kdsweep.data.cache import cached_splits
 from kdsweep.data.carla import CLASSES
 from kdsweep.data.classes_file import default_palette
@@ -181,7 +181,9 @@ def _used(
     """The frames of each split that are used, none of them empty, and how many make an epoch."""
     limits: dict[SplitName, int | None] = {"train": config.num_train, "val": config.num_val}
     frames = {name: evenly_spaced(some, limits.get(name)) for name, some in listed.items()}
-    labelled, unlabelled = part_with_labels(config, recording, frames["train"])
+    skips = isinstance(config, FolderData) and config.skip_unlabelled
+    with_masks = [frame for some in listed.values() for frame in some] if skips else []
+    labelled, unlabelled = part_with_labels(config, recording, frames["train"], with_masks)
     if config.all_labels:
         return {name: some for name, some in frames.items() if some}, len(labelled)
     frames |= {"train": labelled, "unlabelled": unlabelled}

@@ -77,7 +77,7 @@ def find_frames(config: FolderData, root: Path) -> FolderFrames:
         left_out = unlabelled if names == {"test"} and {"train", "val"} <= labelled else []
     if left_out:
         found.remarks.append(
-            f"left out: {len(left_out)} images without a mask, the first of them {left_out[0]}"
+            f"{len(left_out)} images have no mask: not used with labels (first: {left_out[0]})"
         )
     for stem in images.keys() - masks.keys() - set(left_out):
         problems.add(images[stem], f"has no partner {config.masks}/{stem}.png")
@@ -154,7 +154,7 @@ def _listed(file: Path, root: Path, *, skip: bool) -> FolderFrames:
         problems.add(file, f"names the image {name} twice")
     problems.raise_if_any(2 * len(rows), "correct the list; its paths are relative to `path`")
     if num_left_out:
-        found.remarks.append(f"left out: {num_left_out} images without a mask")
+        found.remarks.append(f"{num_left_out} images have no mask: not used with labels")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kdsweep.config.data import BaseDataConfig
@@ -13,7 +13,10 @@ from kdsweep.errors import ConfigError, DataError, did_you_mean
 
 
 def part_with_labels(
-    config: BaseDataConfig, recording: Callable[[Frame], str], frames: Sequence[Frame]
+    config: BaseDataConfig,
+    recording: Callable[[Frame], str],
+    frames: Sequence[Frame],
+    with_masks: Iterable[Frame],
 ) -> tuple[list[Frame], list[Frame]]:
     """Return the training frames that keep their labels, and all frames without labels.
 
@@ -23,6 +26,7 @@ def part_with_labels(
         config: The ``data:`` section.
         recording: Tells which recording a frame is from.
         frames: The training frames, all with labels.
+        with_masks: Frames that do not count as unlabelled, though their folder is named so.
 
     Raises:
         ConfigError: It names a recording that the data set does not have, or keeps all labels.
@@ -45,7 +49,7 @@ def part_with_labels(
     names = {frame.name for frame in kept}
     others = [frame.without_labels() for frame in frames if frame.name not in names]
     if config.unlabelled is not None:
-        others += _pictures(Path(config.unlabelled).expanduser())
+        others += _pictures(Path(config.unlabelled).expanduser(), with_masks)
     if config.has_unlabelled and not others:
         key = "labelled" if config.labelled is not None else "num_labelled"
         raise ConfigError(
@@ -56,13 +60,15 @@ def part_with_labels(
     return kept, others
 
 
-def _pictures(folder: Path) -> list[Frame]:
+def _pictures(folder: Path, with_masks: Iterable[Frame]) -> list[Frame]:
     found = picture_files(folder) if folder.is_dir() else {}
-    if not found:
-        what = "holds no pictures" if folder.is_dir() else "is not a folder"
+    labelled = {frame.image.resolve() for frame in with_masks}
+    others = {name: path for name, path in found.items() if path.resolve() not in labelled}
+    if not others:
+        what = "holds no pictures" + (" without a mask" if found else "")
         raise DataError(
-            f"unlabelled frames: {folder} {what}\n"
+            f"unlabelled frames: {folder} {what if folder.is_dir() else 'is not a folder'}\n"
             "  allowed: a folder of pictures (png, jpg, …), also in subfolders\n"
             "  try:     correct data.unlabelled, or leave it out"
         )
-    return [Frame(f"unlabelled/{name}", path, path) for name, path in found.items()]
+    return [Frame(f"unlabelled/{name}", path, path) for name, path in others.items()]

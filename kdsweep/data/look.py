@@ -18,11 +18,12 @@ from kdsweep.data.cache import writing_cache
 from kdsweep.data.classes_file import classes_file
 from kdsweep.data.dataset import open_data
 from kdsweep.data.fingerprint import default_cache, fingerprint
-from kdsweep.data.folder_frames import find_frames
+from kdsweep.data.folder_frames import SPLIT_NAMES, find_frames, part_of
 from kdsweep.data.guessed_classes import listed
 from kdsweep.data.health import Health, look_through
 from kdsweep.data.layouts import Layout, Row, recognise
 from kdsweep.data.mask_values import MaskValues, look_at
+from kdsweep.data.pairing import picture_files
 from kdsweep.data.pictures import FrameError, needed_bits, usual_size
 from kdsweep.data.source import Progress, build_source
 from kdsweep.data.splitting import evenly_spaced
@@ -44,6 +45,8 @@ class Look:
         health: What is in it, and what is wrong.
         table: A ``classes.yaml`` to begin with, where there is none.
         rows: Pairs of files, where the section needs a list of them.
+        unlabelled: A folder with pictures that no mask belongs to, where one was looked for.
+        num_unlabelled: How many.
     """
 
     layout: str
@@ -52,6 +55,8 @@ class Look:
     health: Health
     table: dict[str, Any] | None
     rows: list[Row]
+    unlabelled: Path | None = None
+    num_unlabelled: int = 0
 
 
 def look_at_folder(
@@ -59,6 +64,8 @@ def look_at_folder(
     image_size: tuple[int, int] | None = None,
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
+    *,
+    with_unlabelled: bool = False,
 ) -> Look:
     """Recognise a folder's layout, decode its frames and look through them.
 
@@ -69,6 +76,7 @@ def look_at_folder(
         overrides: Keys of the ``data:`` section that are known, as ``data.KEY=VALUE``; with
             ``images``, ``masks`` or ``pairs`` no layout is looked for.
         progress: Called with what is being done, how many frames are done and how many there are.
+        with_unlabelled: Whether to look for pictures without masks too, which are an error else.
 
     Raises:
         DataError: There is no layout that is known, or files cannot be read.
@@ -86,6 +94,7 @@ def look_at_folder(
     is_own = section["source"] == "folder"
     if layout.rows:
         section["pairs"] = str(_kept_rows(layout.rows))
+    unlabelled = _unlabelled(root, section) if with_unlabelled else (None, 0)
     table = values = None
     if is_own:
         masks = _masks(root, section)
@@ -112,7 +121,7 @@ def look_at_folder(
     data = open_data(_config(section), progress)
     if values is None:
         values = look_at([frame.mask for frame in frames["train"]])
-    return Look(layout.name, section, values, look_through(data), table, layout.rows)
+    return Look(layout.name, section, values, look_through(data), table, layout.rows, *unlabelled)
 
 
 def write_rows(rows: list[Row]) -> str:
@@ -138,6 +147,28 @@ def _masks(root: Path, section: dict[str, Any]) -> list[Path]:
     if not found:
         raise DataError(f"folder: no masks in {root}")
     return found
+
+
+def _unlabelled(root: Path, section: dict[str, Any]) -> tuple[Path | None, int]:
+    """The folder with pictures that no mask belongs to, which the section then skips."""
+    for name in ("unlabelled", "unlabeled"):
+        if (root / name).is_dir() and (pictures := picture_files(root / name)):
+            return root / name, len(pictures)
+    config = _config({**section, "image_size": [_STRIDE, _STRIDE], "skip_unlabelled": True})
+    if not isinstance(config, FolderData) or config.pairs or not (root / config.images).is_dir():
+        return None, 0
+    if not (root / config.masks).is_dir():
+        return None, 0
+    labelled = {frame.image for frame in find_frames(config, root).frames}
+    # A test split without masks is as published, and not to be learnt from.
+    num = sum(
+        path not in labelled and SPLIT_NAMES.get(part_of(name)) != "test"
+        for name, path in picture_files(root / config.images).items()
+    )
+    if not num or not labelled:  # without any pair the message on names says more
+        return None, 0
+    section["skip_unlabelled"] = True
+    return root / config.images, num
 
 
 def _kept_rows(rows: list[Row]) -> Path:

@@ -83,13 +83,12 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
             "The jobs were chosen by their score in another sweep, and trained here on seeds that "
             "it had not used, each beside its exact control: the same student without a teacher, "
             "same batches, same initial weights.",
-            "gain: mean of the differences, seed by seed; 95 %: Student's t on them. With few "
-            "seeds the bootstrap is too narrow; it stands beside for what it does not assume.",
+            "gain: mean difference over the seeds; 95 %: Student's t interval. The bootstrap "
+            "interval beside it assumes less, but is too narrow with few seeds.",
             "validation: at each one's last epoch; test: the same students, scored once."
             if summary.select
-            else "validation: at each one's best epoch, chosen on these frames, which flatters, "
-            "and not always both alike; test: those epochs' students on the test split, scored "
-            "once.",
+            else "validation: each at its best epoch, which was chosen on the same frames, so its "
+            "scores are somewhat too high; test: the same students, scored once on the test split.",
             *_of_further_controls(results),
             *settling_notes(results.confirmation),
             *last_epoch_notes(results.confirmation),
@@ -130,8 +129,8 @@ def notes(results: Results, *, brief: bool = False, luck: bool = True) -> list[s
         )
     if summary.states["stopped"] > summary.num_too_costly and not brief:
         found.append(
-            "Trials that were stopped early stand with what they had reached by then, and with "
-            "how many epochs that took: they are no equals of those trained to the end."
+            "Trials that were stopped early are shown with the score and epochs they had then: do "
+            "not compare them directly with complete ones."
         )
     if not brief:
         found += _of_sampler(summary)
@@ -343,7 +342,7 @@ def _of_failures(results: Results) -> list[str]:
         kinds = retried["class"].fillna("unknown").value_counts()
         causes = ", ".join(f"{num}× {kind}" for kind, num in kinds.items())
         smaller = (
-            " After running out of memory a trial goes on with a smaller batch and as many "
+            " After running out of memory a trial continues with a smaller batch and as many "
             "accumulated gradients."
             if (retried["class"] == "oom").any()
             else ""

@@ -110,6 +110,6 @@ def lottery(num: int) -> str:
     one = "a single trial" if num == 1 else f"the best of {num} trials"
     times = int(100 * share_by_luck(num))
     return (
-        f"even if no teacher changed anything, {one} would be ahead of its control in {times} of "
+        f"even if teachers changed nothing, {one} would be ahead of its control in {times} of "
         "100 sweeps, by luck alone"
     )

@@ -22,8 +22,8 @@ TERMS = {
     "headroom": "What the student reaches with the labels that the data leave out, minus its own.",
     "cohort": "A teacher and all students that train beside it; the teacher trains once for them.",
     "rung": (
-        "An epoch after which weak trials are stopped (ASHA). About one in three goes on, and the "
-        "best trial of each student so far."
+        "An epoch after which weak trials are stopped (ASHA). About one in three continues, and "
+        "the best trial of each student so far."
     ),
     "distillation weight": "The number that a distillation loss is multiplied with.",
     "gradient share": (

@@ -33,7 +33,7 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
     commands = []
     if summary.state in ("paused", "died"):
         resume = resume_command(folder, summary.pause_reason)
-        commands.append((resume, "go on where it stopped"))
+        commands.append((resume, "resume where it stopped"))
     elif summary.state == "done" and summary.num_failed_trials:
         failed = formats.counted(summary.num_failed_trials, "failed trial")
         commands.append((f"{resume_command(folder, None)} --retry-failed", f"try {failed} again"))
@@ -55,36 +55,39 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
             about = f"about {formats.duration(settling.hours)} of training"
             purpose = f"does a teacher help? trial {settling.trial} on fresh seeds, {about}"
             commands.append((settling.command, purpose))
+        if summary.state == "done":
+            export = f"kdsweep export {formats.short_path(folder)}"
+            commands.append((export, "write the best student as ONNX (needs kdsweep[deploy])"))
     return commands
 
 
 def what_now(seen: Status) -> list[str]:
-    """Return who drives an experiment, or how to go on with it."""
+    """Return who drives an experiment, or how to resume it."""
     who = "A process"
     if seen.session is not None:
         who = f"process {seen.session.pid} on {seen.session.host}"
     resume = resume_command(Path(seen.path), seen.reason)
     if seen.state == "running" and seen.session is None:
-        return ["It was asked for more trials; its next session begins just now."]
+        return ["It was asked for more trials; its next session starts now."]
     if seen.state == "running" and seen.driven is None:
         return [
             f"Whether {who} still runs it cannot be told from here; Ctrl-C there pauses it.",
-            f"If it is gone, go on with: {resume}",
+            f"If it is gone, resume with: {resume}",
         ]
     if seen.state == "running":
         return [f"{who} runs it; Ctrl-C there pauses it."]
     if seen.state == "starting":
-        return [f"{who} has taken it up and goes on just now."]
+        return [f"{who} has taken it over and continues it now."]
     if seen.state == "died":
         who = "Its process" if seen.session is None else who
-        return [f"{who} is gone. Go on with: {resume}", *_retry_line(seen, resume)]
+        return [f"{who} is gone. Resume with: {resume}", *_retry_line(seen, resume)]
     if seen.driven:
-        return [f"{who} holds it: it begins or ends just now."]
+        return [f"{who} holds it: it is starting or ending now."]
     if seen.state == "done":
         return _retry_line(seen, resume)
     if seen.state == "paused":
-        return [f"Go on with: {resume}", *_retry_line(seen, resume)]
-    return [f"It has not begun. Begin with: {resume}"]
+        return [f"Resume with: {resume}", *_retry_line(seen, resume)]
+    return [f"It has not started. Start with: {resume}"]
 
 
 def _retry_line(seen: Status, resume: str) -> list[str]:

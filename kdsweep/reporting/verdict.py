@@ -311,7 +311,7 @@ def _settle(results: Results, settling: Settling) -> str:
     more = f", after the {formats.counted(before, 'job')} that did better," if before else ""
     hours = formats.duration(settling.hours)
     return (
-        f"What would settle it: trial {settling.trial} ({top['label']}){more} with its teacher "
-        f"and without on {SEEDS} fresh seeds, about {hours} of training: "
+        f"To settle it, train trial {settling.trial} ({top['label']}){more} with its teacher "
+        f"and without on {SEEDS} fresh seeds (about {hours} of training): "
         f"{settling.command}"
     )

@@ -29,6 +29,7 @@ from kdsweep.sweep.preview import Preview, preview
 
 if TYPE_CHECKING:
     from kdsweep.config import Space
+    from kdsweep.training.step_cost import StepCost
 
 # So many full trainings, controls among them, and so many search trials: with fewer there is
 # little to choose from, and shorter trainings tell more.
@@ -46,9 +47,13 @@ class TooFewHoursError(ConfigError):
 
     Attributes:
         needed_hours: What it takes.
+        costs: The steps that were measured.
+        spent_h: Hours that measuring took.
     """
 
     needed_hours: float
+    costs: list[StepCost]
+    spent_h: float
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,12 @@ class HoursPlan:
 
 
 def plan_hours(
-    space: Space, hours: float, *, slots: int | None = None, scratch: Path | None = None
+    space: Space,
+    hours: float,
+    *,
+    slots: int | None = None,
+    scratch: Path | None = None,
+    after: TooFewHoursError | None = None,
 ) -> tuple[HoursPlan, Preview]:
     """Choose what to train in so many hours on this machine, and say what that would take.
 
@@ -80,6 +90,7 @@ def plan_hours(
         hours: From now on.
         slots: As for :func:`~kdsweep.sweep.preview.preview`.
         scratch: Likewise.
+        after: What a space said that differs in epochs alone; its measured steps are taken.
 
     Raises:
         ConfigError: The hours are too few, or more was set than fits into them.
@@ -91,8 +102,8 @@ def plan_hours(
             "two budgets of hours: --hours ends the sweep, sweep.max_hours pauses it",
             hint="one of the two",
         )
-    found = preview(space, slots=slots, scratch=scratch)
-    spent_h = (time.monotonic() - began + _RAY_START_S) / 3600
+    found = preview(space, slots=slots, scratch=scratch, costs=after.costs if after else ())
+    spent_h = after.spent_h if after else (time.monotonic() - began + _RAY_START_S) / 3600
     chosen = _Choice(found, hours, spent_h).plan()
     costs = [sample.cost for sample in found.samples]
     shown = preview(chosen.space, slots=slots, costs=costs)
@@ -252,6 +263,8 @@ class _Choice:
             else "smaller data, networks or fewer student architectures; or fewer train.epochs",
         )
         error.needed_hours = needed
+        error.costs = [sample.cost for sample in self._found.samples]
+        error.spent_h = self._spent_h
         return error
 
     # -- telling ---------------------------------------------------------------------------------

@@ -185,9 +185,9 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         spent += f", {outcome.gpu_hours:.2f} GPU-hours"
     lines = [f"{ending}: {', '.join(counts)}  ({spent})"]
     if outcome.resume_command is not None:
-        lines.append(f"to go on: {outcome.resume_command}")
+        lines.append(f"resume with: {outcome.resume_command}")
     if outcome.retry_command is not None:
-        lines.append(f"to try failed trials again: {outcome.retry_command}")
+        lines.append(f"retry failed trials with: {outcome.retry_command}")
     return lines
 
 

@@ -63,7 +63,7 @@ def _show_sweep(preview: Preview, console: Console) -> None:
         _say(
             console,
             f"ASHA stops weak trials after {epochs} {rungs}; about one in "
-            f"{sweep.reduction_factor} goes on"
+            f"{sweep.reduction_factor} continues"
             f"{', and the best of each student so far' if spares else ''}",
         )
     else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.config import load_space
 from kdsweep.errors import DataError
-from kdsweep.sweep.hours import TooFewHoursError, plan_hours
+from kdsweep.sweep.first_size import fit, smaller
 
 if TYPE_CHECKING:
     from kdsweep.config import Space
@@ -25,10 +25,8 @@ _TEACHERS = {
 _STUDENTS = ("tu-mobilenetv3_small_100", "mobilenet_v2", "tu-tf_efficientnet_lite0")
 _TEACHER_DECODER, _STUDENT_DECODER = (128, 64, 48, 32, 16), (64, 48, 32, 24, 16)
 _BATCH, _STEPS, _EPOCHS = 8, 3000, (10, 150)
-_STRIDE, _SHORTEST = 32, 64
 # Without a GPU: steps of larger images take minutes to time alone.
 _CPU_LONG_SIDE = 256
-_MOST_TRIES = 4
 _RARE = 0.005
 
 
@@ -81,7 +79,7 @@ def propose(
 
     Raises:
         DataError: The data should not be trained on as they are.
-        ConfigError: The hours are too few even for small images, or a wish is not allowed.
+        ConfigError: The hours are too few even for the least, or a wish is not allowed.
         KdsweepError: Steps could not be measured.
     """
     from kdsweep.trial.machine import this_machine
@@ -92,12 +90,12 @@ def propose(
         section["unlabelled"] = str(wishes.unlabelled.expanduser().resolve())
     native = list(section["image_size"])
     if not (wishes.fixed_size or has_gpu):
-        section["image_size"] = _smaller(native, _CPU_LONG_SIDE)
+        section["image_size"] = smaller(native, _CPU_LONG_SIDE)
     say("looking for ImageNet weights")
     with_weights = _loadable(wishes.weights, "cuda" if has_gpu else "cpu")
     proposal = _first_values(look, name, section, wishes, with_weights, has_gpu)
     if wishes.measure:
-        _fit(proposal, wishes, say)
+        proposal.lines = fit(proposal.tree, wishes.hours, say, fixed_size=wishes.fixed_size)
     else:
         proposal.lines = ["nothing was timed: `kdsweep plan` says what this takes"]
         _check(load_space(proposal.tree))
@@ -195,68 +193,24 @@ def _first_values(
     return Proposal(tree, _notes(look, with_weights, bool(known)))
 
 
-def _fit(proposal: Proposal, wishes: Wishes, say: Callable[[str], None]) -> None:
-    """Time steps, and choose image size, epochs, trials and students per teacher by them."""
-    tree = proposal.tree
-    native = tuple(tree["data"]["image_size"])
-    for number in range(_MOST_TRIES):
-        height, width = tree["data"]["image_size"]
-        say(f"timing a few steps of {height}×{width} pixels")
-        try:
-            plan, shown = plan_hours(load_space(tree), wishes.hours)
-        except TooFewHoursError as error:
-            shape = _for_share(native, (height, width), wishes.hours / error.needed_hours)
-            if wishes.fixed_size or shape is None or number == _MOST_TRIES - 1:
-                raise
-            tree["data"]["image_size"] = list(shape)
-            continue
-        if shown.packed is None or not shown.packed.cannot_fit:
-            break
-        tree["train"]["batch_size"] = max(1, tree["train"]["batch_size"] // 2)
-    tree["train"]["epochs"] = plan.space.tree["train"]["epochs"]
-    tree["sweep"]["trials"] = plan.space.sweep.trials
-    tree["sweep"]["students_per_teacher"] = plan.space.sweep.students_per_teacher
-    proposal.lines = list(plan.lines)
-
-
-def _for_share(
-    native: Sequence[int], size: tuple[int, int], share: float
-) -> tuple[int, int] | None:
-    """A smaller size with at most this share of the pixels; ``None`` below what is worth a try."""
-    # A step has costs that do not shrink with the image.
-    wanted = 0.8 * share * size[0] * size[1]
-    for long_side in range(max(size) - _STRIDE, _STRIDE, -_STRIDE):
-        height, width = _smaller(native, long_side)
-        if min(height, width) < _SHORTEST:
-            return None
-        if height * width <= wanted:
-            return height, width
-    return None
-
-
-def _smaller(size: Sequence[int], long_side: int) -> list[int]:
-    """A size of the same shape, in multiples of 32, whose long side is at most this."""
-    scale = min(1.0, long_side / max(size))
-    return [max(1, round(side * scale / _STRIDE)) * _STRIDE for side in size]
-
-
 def _notes(look: Look, with_weights: frozenset[str], known: bool) -> dict[tuple[str, str], str]:
     without = "random initial weights; encoder_weights: imagenet is better where it can be had"
     notes = {
         ("data", "image_size"): "height, width",
         ("data", "classes"): "name: values in the masks; change the names to yours",
-        ("data", "unlabelled"): "only their teacher says what these frames show",
+        ("data", "skip_unlabelled"): "images without a mask are no labelled frames",
+        ("data", "unlabelled"): "frames without labels: students learn them from the teacher",
         ("teacher", "encoder"): "" if known else without,
         ("student", "values"): "one of them; more: kdsweep encoders",
         ("distill", "teacher"): "trains first, then teaches on the frames without labels too",
-        ("distill", "warmup_epochs"): "the teacher says little at first",
-        ("distill", "labelled_weight"): "whether it also teaches where there are labels",
+        ("distill", "warmup_epochs"): "the distillation weight rises at first",
+        ("distill", "labelled_weight"): "1: the teacher also teaches on the labelled frames",
         ("train", "epochs"): "of the longest training",
         ("sweep", "constraints"): "in millions; what has more is never trained",
-        ("sweep", "scheduler"): "stops weak trials early",
+        ("sweep", "scheduler"): "ASHA: stops weak trials early",
         ("sweep", "students_per_teacher"): "trained beside one teacher, which then trains once",
         ("sweep", "controls"): "each student also without a teacher: what did the teacher add?",
-        ("sweep", "try_first"): "as published",
+        ("sweep", "try_first"): "tried before anything is drawn",
     }
     if with_weights and not with_weights >= set(_STUDENTS):
         notes["student", "values"] += "; ImageNet weights where at hand"

@@ -15,6 +15,7 @@ import pytest
 from cli_run import Run
 
 from kdsweep.config import load_space
+from kdsweep.data.dataset import count_frames
 from kdsweep.models.pretrained import can_fetch
 
 STEMS = [f"{number:03d}" for number in range(12)]
@@ -66,7 +67,7 @@ def test_each_layout_gives_a_space_that_validates(
     )
     assert done.returncode == 0, done.stderr
     assert "kdsweep run mine.yaml --hours 8" in done.stdout
-    assert "Hours that the sweep may take: 8 (--hours)" in done.stdout
+    assert "Hours that the sweep may take: 8 (change it with --hours)" in done.stdout
     text = (tmp_path / "mine.yaml").read_text()
     assert len([line for line in text.splitlines() if " # " in line]) > 3
     checked = kdsweep("validate", "mine.yaml")
@@ -95,6 +96,35 @@ def test_wishes_stand_in_the_space(kdsweep: Run, tmp_path: Path) -> None:
     assert tree["distill"]["teacher"] == "frozen"
     assert space.sweep.constraints == {"student/params_m": "<= 5"}
     assert kdsweep("validate", "data.yaml").returncode == 0
+
+
+def test_images_without_masks_are_learnt_from(kdsweep: Run, tmp_path: Path) -> None:
+    root = make_data.folder(tmp_path / "data", STEMS)
+    for stem in STEMS[8:]:
+        (root / "masks" / f"{stem}.png").unlink()
+    done = kdsweep("init", root, "--no-weights", "--no-measure")
+    assert done.returncode == 0, done.stderr
+    assert "4 images have no mask" in done.stdout
+    tree = load_space(tmp_path / "data.yaml").tree
+    assert tree["data"]["skip_unlabelled"] is True
+    assert tree["data"]["unlabelled"] == str(root / "images")
+    assert tree["distill"]["teacher"] == "frozen"
+    checked = kdsweep("validate", "data.yaml")
+    assert checked.returncode == 0, checked.stderr
+    counts = count_frames(next(load_space(tmp_path / "data.yaml").corners()).data)
+    # Frames with a mask, those of validation above all, are not among them.
+    assert (counts.num_train + counts.num_val, counts.num_unlabelled) == (8, 4)
+
+
+def test_images_without_masks_can_be_left_out(kdsweep: Run, tmp_path: Path) -> None:
+    root = make_data.folder(tmp_path / "data", STEMS)
+    for stem in STEMS[8:]:
+        (root / "masks" / f"{stem}.png").unlink()
+    done = kdsweep("init", root, "--no-weights", "--no-measure", "--unlabelled", "none")
+    assert done.returncode == 0, done.stderr
+    tree = load_space(tmp_path / "data.yaml").tree
+    assert tree["data"].get("unlabelled") is None
+    assert tree["distill"].get("teacher") != "frozen"
 
 
 def test_nothing_is_overwritten(kdsweep: Run, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_folder_with_its_own_split(tmp_path: Path, cache: Path) -> None:
     assert all(name.startswith("valid/") for name in data.val.names)
     assert data.source is not None
     assert "the split is the folder's own" in data.source.remarks
-    assert any("2 images without a mask" in remark for remark in data.source.remarks)
+    assert any("2 images have no mask" in remark for remark in data.source.remarks)
     held_out = read(root, cache, split={"val": 0.2})
     assert {name.split("/")[0] for name in held_out.train.names} == {"train", "valid"}
 

@@ -74,7 +74,7 @@ def test_the_time_between_an_extension_and_its_session_is_not_used(tmp_path, sto
         seen = read_status(experiment.path, now=story.now + 60)
     assert (seen.state, seen.hours, seen.num_planned) == ("running", used, 6)
     text = shown(render_status, seen)
-    assert "its next session begins just now" in text
+    assert "its next session starts now" in text
     assert "process" not in text
     assert "Its process is gone" in shown(render_status, read_status(experiment.path))
     story.session(session=2)
@@ -151,7 +151,7 @@ def test_status_shows_what_runs_and_how_to_go_on(tmp_path, mixed, width):
     assert all(cell_len(line) <= width for line in text.split("\n") if "runs it" not in line
                and str(experiment.path) not in line)  # fmt: skip
     died = shown(render_status, read_status(experiment.path), width=width)
-    assert f"is gone. Go on with: kdsweep resume {experiment.path}" in died
+    assert f"is gone. Resume with: kdsweep resume {experiment.path}" in died
     assert "Running" not in died
 
 
@@ -160,7 +160,7 @@ def test_status_names_the_flag_that_a_used_up_budget_takes(tmp_path, mixed):
     experiment = write(tmp_path, mixed)
     text = shown(render_status, read_status(experiment.path))
     assert "tiny  paused (budget of GPU-hours used up)" in text
-    assert f"Go on with: kdsweep resume {experiment.path} --max-gpu-hours N" in text
+    assert f"Resume with: kdsweep resume {experiment.path} --max-gpu-hours N" in text
 
 
 def test_a_driver_elsewhere_is_not_called_dead(tmp_path, story):
@@ -243,7 +243,7 @@ def test_a_driver_that_has_not_begun_its_session_is_not_taken_for_the_dead_one(t
         assert seen.states["interrupted"] == 1
         assert seen.hours * 3600 == pytest.approx(9 * 36)  # nothing ran since
         text = shown(render_status, seen, width=200)
-        assert f"process {os.getpid()} on {socket.gethostname()} has taken it up" in text
+        assert f"process {os.getpid()} on {socket.gethostname()} has taken it over" in text
         assert "4711" not in text
         watched = watched_statuses(experiment.path, lambda _: None)
         assert [next(watched).state for _ in range(2)] == ["starting"] * 2

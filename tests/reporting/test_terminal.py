@@ -64,7 +64,7 @@ def test_embedded_data_is_always_announced(mixed):
 def test_notes_say_what_the_numbers_do_not_show(mixed, story):
     text = " ".join(printed(render, mixed.events).split())
     assert "one training with one seed" in text
-    assert "stopped early stand with what they had reached" in text
+    assert "stopped early are shown with the score and epochs" in text
     # The one gain from other hyperparameters is what calls for the note.
     assert "is by itself no sign" not in text
     mixed.trial(5, control=0, train={"lr": 0.01}).run(5, [0.3])

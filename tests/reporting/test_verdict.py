@@ -194,7 +194,7 @@ def test_the_command_that_settles_it_names_the_trial_and_its_hours(
     assert answer.settling.trial == 1
     assert answer.settling.hours == pytest.approx(2 * 5 * 3 * 36 / 3600)
     assert answer.settling.command.endswith("--top 1 --seeds 5")
-    assert str(answer.settle).endswith(f"about 18.0 min of training: {answer.settling.command}")
+    assert str(answer.settle).endswith(f"(about 18.0 min of training): {answer.settling.command}")
 
 
 def test_what_was_stopped_counts_as_if_trained_to_its_end(tmp_path: Path, story: Any) -> None:

@@ -286,7 +286,7 @@ def test_the_outcome_says_what_was_done_and_how_to_go_on(tmp_path):
     assert outcome_lines(outcome) == [
         "paused: the budget of GPU-hours is used up: 3 complete, 1 failed, 9 left; 2 "
         "controls  (90 min, 2.25 GPU-hours)",
-        "to go on: kdsweep resume experiments/x",
+        "resume with: kdsweep resume experiments/x",
     ]
     assert "before anything was trained" in outcome_lines(Outcome(None, 130, "sigint"))[0]
 
