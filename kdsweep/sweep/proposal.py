@@ -171,7 +171,7 @@ def _first_values(
     if wishes.max_params_m is not None:
         sweep["constraints"] = {"student/params_m": f"<= {wishes.max_params_m:g}"}
     sweep |= {
-        "scheduler": "asha",
+        "scheduler": "asha_per_student",
         "students_per_teacher": "auto",
         "controls": "paired",
         "try_first": [{"distill.pixel_kl.weight": 1, "distill.pixel_kl.temperature": 1}],
@@ -207,7 +207,7 @@ def _notes(look: Look, with_weights: frozenset[str], known: bool) -> dict[tuple[
         ("distill", "labelled_weight"): "1: the teacher also teaches on the labelled frames",
         ("train", "epochs"): "of the longest training",
         ("sweep", "constraints"): "in millions; what has more is never trained",
-        ("sweep", "scheduler"): "ASHA: stops weak trials early",
+        ("sweep", "scheduler"): "stops weak trials early, but for the best of each student",
         ("sweep", "students_per_teacher"): "trained beside one teacher, which then trains once",
         ("sweep", "controls"): "each student also without a teacher: what did the teacher add?",
         ("sweep", "try_first"): "tried before anything is drawn",

@@ -18,7 +18,6 @@ from kdsweep.plain_text import printable
 from kdsweep.reporting import brief, formats
 from kdsweep.reporting.figures import Figure, draw_figures, effort_totals, networks
 from kdsweep.reporting.files import for_csv
-from kdsweep.reporting.glossary import TERMS
 from kdsweep.reporting.next_steps import next_commands
 from kdsweep.reporting.page import answer, rows, sources
 from kdsweep.reporting.page.confirmed import Related, related
@@ -108,6 +107,8 @@ def render_page(results: Results) -> str:
 
 
 def _render(results: Results, figures: dict[str, list[Figure]], folder: Path | None) -> str:
+    from kdsweep.reporting.glossary import TERMS  # so that it can be run as a script
+
     summary = results.summary
     parts = _parts(results, figures, folder)
     drawn = {figure.name: figure.to_plotly() for part in parts for figure in part.figures}
