@@ -112,8 +112,8 @@ def mutants() -> list[Mutant]:
         Mutant(
             "the best of each student stopped as any other",
             "sweep/schedulers/asha_per_student.py",
-            "        return bool(rivals) and value <= max(rivals)\n",
-            "        return True\n",
+            "        return any(\n",
+            "        return True or any(\n",
             "search",
             "random / kdsweep, regret",
         ),

@@ -154,8 +154,11 @@ def _unlabelled(root: Path, section: dict[str, Any]) -> tuple[Path | None, int]:
     for name in ("unlabelled", "unlabeled"):
         if (root / name).is_dir() and (pictures := picture_files(root / name)):
             return root / name, len(pictures)
+    if section["source"] != "folder":  # published sets name all of their frames
+        return None, 0
     config = _config({**section, "image_size": [_STRIDE, _STRIDE], "skip_unlabelled": True})
-    if not isinstance(config, FolderData) or config.pairs or not (root / config.images).is_dir():
+    assert isinstance(config, FolderData)
+    if config.pairs or not (root / config.images).is_dir():
         return None, 0
     if not (root / config.masks).is_dir():
         return None, 0

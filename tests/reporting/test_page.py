@@ -21,7 +21,7 @@ from kdsweep.reporting.page import render_page
 HOSTILE = "<img src=x onerror=\"document.title='broken'\">"
 PARTS = (
     "answer", "pairs", "losses", "cost-of-inference", "training", "classes", "pictures", "cost",
-    "provenance",
+    "provenance", "terms",
 )  # fmt: skip
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

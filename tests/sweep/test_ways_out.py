@@ -275,7 +275,7 @@ def test_what_fails_for_good_keeps_its_exit_code_and_its_way_out(make_place):
     assert place.follow(place.status()[1], "--quiet").exit_code == 3
     assert "--retry-failed" in place.status()[1]
     lines = outcome_lines(make_outcome(place.sweep(), place.experiment))
-    assert lines[-1].startswith("to try failed trials again: kdsweep resume ")
+    assert lines[-1].startswith("retry failed trials with: kdsweep resume ")
 
 
 def test_a_sweep_that_failed_and_lacks_its_last_line_ends_as_it_would_have(make_place):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from kdsweep.sweep.machine import Machine
 from kdsweep.sweep.ray import bridge
 from kdsweep.sweep.ray.orphans import ended_with_driver, mark
 from kdsweep.sweep.ray.places import PREFIX, temporary_folder
-from kdsweep.sweep.ray.start import RayThread
+from kdsweep.sweep.ray.start import RayThread, disconnect
 from kdsweep.sweep.resources import Node
 
 # A start takes 3 to 6 seconds; a machine with a cold disk and other work has needed minutes.
@@ -96,7 +95,7 @@ def start(
                 ray = RayThread(folder, leave, START_SECONDS)
                 context = ray.init(include_dashboard=False, **options)
         stack.callback(ray.leave)
-        stack.callback(_disconnect)
+        stack.callback(disconnect)
         yield Cluster(nodes_there(), True, folder, _url(context), problem)
 
 
@@ -127,7 +126,7 @@ def join(address: str, shared: Path, *, leave: Callable[[], bool] = never) -> It
         raise MachineError(_why_not_joined(address, error, ray.log)) from error
     with ExitStack() as stack:
         stack.callback(ray.leave)
-        stack.callback(_disconnect)
+        stack.callback(disconnect)
         if _belongs_to_a_sweep():
             raise MachineError(
                 f"the Ray at {address} was started by another sweep and ends with it\n"
@@ -184,24 +183,6 @@ def _knock(address: str) -> None:
 def _belongs_to_a_sweep() -> bool:
     """Return whether the cluster is one of :func:`start`: ``auto`` finds every Ray of a machine."""
     return any(part.startswith(PREFIX) for part in bridge.session_folder().parts)
-
-
-def _disconnect() -> None:
-    """Leave Ray without taking this process along.
-
-    Tune leaves object references in cycles. If another thread's garbage collection frees one in the
-    middle of `ray.shutdown`, Ray finds its core worker gone and ends the process (seen on 2.60).
-    """
-    import ray
-
-    gc.collect()
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        ray.shutdown()
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def nodes_there() -> tuple[Node, ...]:

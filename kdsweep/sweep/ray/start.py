@@ -9,6 +9,7 @@ none behind.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from kdsweep.sweep.ray import bridge
 from kdsweep.sweep.signals import blocked
 
 _POLL_SECONDS = 0.05
+_GRACE_SECONDS = 20.0
 _LOG_LINES = 30
 
 
@@ -72,6 +74,10 @@ class RayThread:
             thread.start()
             while not self._ended.wait(_POLL_SECONDS):
                 if self._leave():
+                    # Ray holds Python's lock while it waits for its GCS to come up: were that
+                    # killed now, nothing here could go on for two minutes.
+                    if self._folder and self._ended.wait(_GRACE_SECONDS):
+                        disconnect()
                     self.leave()
                     self._kill_processes()
                     raise StartInterruptedError
@@ -135,6 +141,24 @@ class RayThread:
         """Kill what Ray has started so far; a cluster that others run stays."""
         if self._folder is not None:
             bridge.kill_processes(self._folder)
+
+
+def disconnect() -> None:
+    """Leave Ray without taking this process along.
+
+    Tune leaves object references in cycles. If another thread's garbage collection frees one in the
+    middle of `ray.shutdown`, Ray finds its core worker gone and ends the process (seen on 2.60).
+    """
+    import ray
+
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -1,0 +1,6 @@
+"""The made-up trainings lie beside the tests of sweeps."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "sweep"))
