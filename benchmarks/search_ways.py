@@ -74,10 +74,18 @@ class Kdsweep(Way):
         """Ask the study, and record the draw as the ledger would."""
         from kdsweep.ledger.events import Kind, TrialEvent
 
-        params = self._study.ask(number).params
+        draw = self._study.ask(number)
+        params = draw.params
         self._students[number] = str(params[STUDENT])
         self._study.apply(
-            TrialEvent(trial=number, kind=Kind.SEARCH, label="", student="", params=dict(params))
+            TrialEvent(
+                trial=number,
+                kind=Kind.SEARCH,
+                label="",
+                student="",
+                params=dict(params),
+                first=draw.first,
+            )
         )
         return params
 
