@@ -26,6 +26,6 @@ def test_its_commands_run_one_after_the_other(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert list((tmp_path / "masks").glob("*.png"))
+    assert list((tmp_path / "masks").rglob("*.png"))
     for name in ("index.html", "summary.md", "summary.png"):
         assert list(tmp_path.glob(f"experiments/*-backbones/report/{name}")), name
