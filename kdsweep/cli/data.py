@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import Json
+from kdsweep.cli.options import DataKeys, ImageSize, Json
 from kdsweep.cli.output import terminal
 from kdsweep.cli.progress import step_progress
 from kdsweep.errors import ConfigError
@@ -27,23 +27,8 @@ _REFUSED = 2
 @app.command("data")
 def data_command(
     path: Annotated[Path, typer.Argument(help="The data set's folder.", show_default=False)],
-    image_size: Annotated[
-        str | None,
-        typer.Option(
-            "--image-size",
-            metavar="H,W",
-            help="Size that frames are resized to; by most of the frames if left out.",
-            show_default=False,
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="data.KEY=VALUE",
-            help="A key of the section that is known, e.g. data.skip_unlabelled=true.",
-        ),
-    ] = None,
+    image_size: ImageSize = None,
+    set_: DataKeys = None,
     sheet: Annotated[
         Path | None,
         typer.Option(

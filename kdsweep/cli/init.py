@@ -10,6 +10,7 @@ import typer
 
 from kdsweep.cli.app import app
 from kdsweep.cli.data import image_size_of
+from kdsweep.cli.options import DataKeys, ImageSize
 from kdsweep.cli.output import relative, terminal, write_new
 from kdsweep.cli.progress import step_progress
 from kdsweep.errors import ConfigError
@@ -52,12 +53,7 @@ def init(
         float | None,
         typer.Option(min=0, metavar="MILLIONS", help="Most parameters of a student, in millions."),
     ] = None,
-    image_size: Annotated[
-        str | None,
-        typer.Option(
-            "--image-size", metavar="H,W", help="Left out: what the images and the hours allow."
-        ),
-    ] = None,
+    image_size: ImageSize = None,
     weights: Annotated[
         bool | None,
         typer.Option(
@@ -70,14 +66,7 @@ def init(
         bool,
         typer.Option("--measure/--no-measure", help="Time a few steps, to fit into the hours."),
     ] = True,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="data.KEY=VALUE",
-            help="A key of the data section that is known, as for `kdsweep data`.",
-        ),
-    ] = None,
+    set_: DataKeys = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Ask nothing; take the defaults.")
     ] = False,

@@ -122,6 +122,24 @@ Address = Annotated[
         envvar="RAY_ADDRESS", help="A Ray cluster to join ('auto': the one running here)."
     ),
 ]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="H,W",
+        help="Size that frames are resized to; left out: that of most frames (`init` lowers it to "
+        "fit the hours).",
+        show_default=False,
+    ),
+]
+DataKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="data.KEY=VALUE",
+        help="A key of the data section that is known, e.g. data.skip_unlabelled=true.",
+    ),
+]
 Listen = Annotated[
     bool,
     typer.Option("--listen", help="Let other machines reach the Ray started here, by its token."),

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger import fence
-from kdsweep.ledger.atomic import is_inside, new_directory, sync_directory
+from kdsweep.ledger.atomic import is_inside, new_directory, remove, sync_directory
 from kdsweep.ledger.layout import TrialFolder
 
 CHUNK_BYTES = 32 << 20
@@ -95,13 +95,8 @@ class Depot:
             self._put(staged / unit, self._at(unit))
         kept = {unit_of(name) for name in puts}
         for unit in sorted({unit_of(name) for name in gone} - kept):
-            path = self._at(unit)
-            if not is_inside(path, self._trials):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            if is_inside(path := self._at(unit), self._trials):
+                remove(path)
 
     def close(self) -> None:
         """Drop what has only half arrived."""

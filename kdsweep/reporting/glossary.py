@@ -28,7 +28,7 @@ TERMS = {
     "distillation weight": "The number that a distillation loss is multiplied with.",
     "gradient share": (
         "How much of the length of the student's gradient comes from a loss. Below 1 % the loss "
-        "changes nothing, above 95 % the labels do."
+        "changes nothing; above 95 % the labels change nothing."
     ),
     "warm-up": "The first epochs, in which a learning rate or a distillation weight rises.",
     "front": (

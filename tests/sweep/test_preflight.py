@@ -63,6 +63,7 @@ def test_no_worker_goes_on_before_the_data_are_there_and_all_workers_up(prefligh
             "measured": None,
             "static_costs": [],
             "warning": None,
+            "network_bytes": (0, 0),
         },
     )
     assert preflight.data == {"source": "roadscenes"}
@@ -116,7 +117,14 @@ def test_a_worker_that_does_not_come_up_is_not_waited_for(preflight, clock):
     first = preflight.next_task()
     preflight.started(first)
     preflight.reported(
-        first, {"prepared": {}, "measured": None, "static_costs": [], "warning": None}
+        first,
+        {
+            "prepared": {},
+            "measured": None,
+            "static_costs": [],
+            "warning": None,
+            "network_bytes": (0, 0),
+        },
     )
     clock[0] += PATIENCE_SECONDS - 0.1
     assert not preflight.is_over
@@ -131,7 +139,14 @@ def test_a_worker_that_dies_matters_only_if_it_was_to_check(preflight):
     preflight.crashed(third, "killed")
     assert preflight.error is None
     assert preflight.reported(
-        first, {"prepared": {}, "measured": None, "static_costs": [], "warning": None}
+        first,
+        {
+            "prepared": {},
+            "measured": None,
+            "static_costs": [],
+            "warning": None,
+            "network_bytes": (0, 0),
+        },
     )
     preflight.crashed(first, "killed")
     assert "killed" in str(preflight.error)

@@ -150,18 +150,24 @@ def asks_for_token(dashboard: str) -> bool:
 
 
 @contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
 def uncounted() -> Iterator[None]:
     """Let Tune start without counting callbacks for its telemetry, which is off.
 
     It imports MLflow and wandb to know theirs by name: a second of CPU time.
     """
     usage: Any = import_module("ray.air._internal.usage")
-    before = usage.tag_callbacks
-    usage.tag_callbacks = lambda callbacks: False
-    try:
+    with _replaced(usage, "tag_callbacks", lambda callbacks: False):
         yield
-    finally:
-        usage.tag_callbacks = before
 
 
 @contextlib.contextmanager
@@ -179,23 +185,18 @@ def going_on_without_memory() -> Iterator[None]:
             exception = exceptions.RayActorError(error_msg=str(exception))
         before(self, tracked_actor_task, exception)
 
-    manager._actor_task_failed = failed
-    try:
+    with _replaced(manager, "_actor_task_failed", failed):
         yield
-    finally:
-        manager._actor_task_failed = before
 
 
 @contextlib.contextmanager
 def keeping_keys() -> Iterator[None]:
     """Let Tune hand no AWS keys to its workers: they need none, and Ray's logs would have them."""
     cache: Any = import_module("ray.tune.execution.class_cache")
-    before = cache.ENV_VARS_TO_PROPAGATE
-    cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
-    try:
+    names = cache.ENV_VARS_TO_PROPAGATE
+    kept = {name for name in names if not name.startswith("AWS_")}
+    with _replaced(cache, "ENV_VARS_TO_PROPAGATE", kept):
         yield
-    finally:
-        cache.ENV_VARS_TO_PROPAGATE = before
 
 
 @contextlib.contextmanager
@@ -205,12 +206,8 @@ def saying_nothing() -> Iterator[None]:
     Ray prints them whatever ``log_to_driver`` says. The sweep tells of each crash itself.
     """
     worker: Any = import_module("ray._private.worker")
-    before = worker.print_to_stdstream
-    worker.print_to_stdstream = lambda data, ignore_prefix: None
-    try:
+    with _replaced(worker, "print_to_stdstream", lambda data, ignore_prefix: None):
         yield
-    finally:
-        worker.print_to_stdstream = before
 
 
 def start_options(temp: Path, spill: Path | None) -> dict[str, Any]:

@@ -268,9 +268,8 @@ class Link:
         error = bridge.error_of(trial)
         text = str(error) if error is not None else "the worker could not be used again"
         if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-            return Failure.OOM, text.strip().splitlines()[
-                0
-            ]  # what follows is for those who run Ray
+            first_line, *_ = text.strip().splitlines()  # more is for those who run Ray
+            return Failure.OOM, first_line
         if isinstance(error, RayActorError):
             if error.preempted or "its node has died" in text:
                 return Failure.LOST, text

@@ -156,7 +156,7 @@ class Preflight:
         elif "prepared" in result:
             self.data, self.measured = result["prepared"], result["measured"]
             self.static_costs, self.warning = result["static_costs"], result["warning"]
-            self.network_bytes = result.get("network_bytes", self.network_bytes)
+            self.network_bytes = result["network_bytes"]
             self._prepared_at = self._clock()
         return self.is_over
 
