@@ -6,6 +6,7 @@ Shape suffixes: N frames, H rows, W columns, C channels (RGB) or classes.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,10 +62,16 @@ class Split:
 
     @classmethod
     def create(cls, folder: Path, names: Sequence[str], image_size: tuple[int, int]) -> Split:
-        """Maps new arrays for so many frames, to be written and then :meth:`flush`-ed."""
+        """Maps new arrays for so many frames, to be written and then :meth:`flush`-ed.
+
+        Raises:
+            OSError: The disk has no room for them.
+        """
         shape = (len(names), *image_size)
         images = np.lib.format.open_memmap(folder / _IMAGES, "w+", np.uint8, (*shape, 3))
         labels = np.lib.format.open_memmap(folder / _LABELS, "w+", np.uint8, shape)
+        for name in (_IMAGES, _LABELS):
+            _reserve(folder / name)
         (folder / _NAMES).write_text(json.dumps(list(names)), encoding="utf-8")
         return cls(images, labels, tuple(names))
 
@@ -80,6 +87,17 @@ class Split:
         if filename is not None:
             return Split.open, (Path(filename).parent,)
         return Split, (self.images_NHWC, self.labels_NHW, self.names)
+
+
+def _reserve(path: Path) -> None:
+    """Take the whole file's room on the disk now.
+
+    A mapped file has holes until they are written to, and a disk that is full by then ends the
+    process (SIGBUS) where it should be an error.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def class_frequencies(split: Split, num_classes: int) -> np.ndarray:
