@@ -147,7 +147,11 @@ def run_job(job, folder, *, device, num_threads, metric, pulse):
         folder.checkpoint.mkdir(exist_ok=True)
         write_text(saved, json.dumps(report.to_json()))
         folder.best.mkdir(exist_ok=True)
-        yield report
+        try:
+            yield report
+        finally:
+            if epoch == job.train.epochs and options.get("stops_when_left"):
+                os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def run_jobs(

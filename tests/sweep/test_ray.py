@@ -464,6 +464,27 @@ def test_a_stopped_worker_is_named_ended_and_tried_again(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_stopped_between_two_trials_is_noticed(tmp_path):
+    space = make_space(
+        teacher={"encoder": "resnet34"},
+        student={"encoder": "resnet18", "options": {"values": [{"stops_when_left": True}, {}]}},
+        distill={"pixel_kl": {"weight": 1.0}},
+        train={"epochs": 2, "lr": 1e-3},
+        sweep={
+            **{"sampler": "grid", "trials": 99, "scheduler": "none", "controls": "none"},
+            **{"hang_minutes": 0.1, "max_concurrent": 1},
+        },
+    )
+    outcome = run_sweep(
+        space, experiments=tmp_path, progress=Watcher(), runner="fake_training", dashboard=False
+    )
+    assert (outcome.exit_code, outcome.num_complete, outcome.num_failed) == (0, 2, 0)
+    events = read_plain(Experiment.open(outcome.experiment).ledger)
+    (fail,) = [event for event in events if event["event"] == "fail"]
+    assert (fail["class"], fail["retry"], fail["trial"]) == ("hang", True, 1)
+
+
+@pytest.mark.slow
 def test_bad_input_leaves_no_experiment(tmp_path):
     unknown = make_space(student={"encoder": "unheard-of"})
     with pytest.raises(ConfigError, match="unknown encoder") as raised:

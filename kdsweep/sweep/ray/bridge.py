@@ -318,6 +318,11 @@ def name_process(title: str) -> None:
         ray._raylet.setproctitle(f"ray::{title}")
 
 
+def is_taken_over(trial: Trial) -> bool:
+    """Return whether a worker that is used again has yet to begin with a trial."""
+    return trial.status == trial.PENDING and trial.temporary_state.ray_actor is not None
+
+
 def kill_worker(trial: Trial) -> None:
     """End the process in which a trial runs, one that is stopped (SIGSTOP) too.
 

@@ -173,11 +173,21 @@ class Link:
         else:
             assert self.driver is not None
             self.driver.started(what)
-            self._trials[trial_id] = trial
-            if self.watch is None:
-                self.watch = Watch(self.driver.space.sweep.hang_minutes)
-            self.watch.begin(what.cohort)
+            self._watch(trial, what)
             self._signs[trial_id] = put_up_sign(what.title)
+
+    def taken_over(self, trial: TuneTrial) -> None:
+        """Watch a worker that is used again from when it is asked to leave its last trial."""
+        what = self.running.get(trial.trial_id)
+        if isinstance(what, Attempt) and trial.trial_id not in self._trials:
+            self._watch(trial, what)
+
+    def _watch(self, trial: TuneTrial, attempt: Attempt) -> None:
+        assert self.driver is not None
+        self._trials[trial.trial_id] = trial
+        if self.watch is None:
+            self.watch = Watch(self.driver.space.sweep.hang_minutes)
+        self.watch.begin(attempt.cohort)
 
     def reported(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Take in a result; return whether its Tune trial stops."""

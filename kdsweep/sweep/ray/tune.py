@@ -113,13 +113,15 @@ class SweepCallback(Callback):
             self._link.forget(trial)
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        """Look for trials that Tune has given up without a word, then take a turn."""
+        """Look for trials that Tune is silent about, then take a turn."""
         # A worker that cannot be reset fails its next trial, and Tune tells nobody of that. Only
         # the youngest trials can be alive: the list keeps every trial of the session.
         with self._link.guarded():
             for trial in trials[-4 * self._link.plan.slots :]:
                 if trial.status == TuneTrial.ERROR:
                     self._link.crashed(trial)
+                elif bridge.is_taken_over(trial):
+                    self._link.taken_over(trial)
             self._link.on_step()
 
 
