@@ -116,7 +116,7 @@ def plan(
     *,
     data: Sequence[str] = (),
     overrides: Sequence[str] = (),
-    measure: bool = True,
+    measure: bool | None = None,
     slots: int | None = None,
     experiments: str | Path = DEFAULT_EXPERIMENTS,
     hours: float | None = None,
@@ -131,7 +131,8 @@ def plan(
         data: Where data sets lie, as ``"camvid=PATH"``.
         overrides: Leaves to change, as ``"train.epochs=3"``.
         measure: Whether to time a few steps of the smallest and the largest job, which takes about
-            a minute; nothing is said of hours and memory without.
+            a minute; nothing is said of hours and memory without. ``None``: unless that was done on
+            this machine within the last hour.
         slots: Trials at a time; as many as fit on this machine if left out.
         experiments: Folder that would get the experiment's folder; checkpoints are timed on its
             disk.
@@ -152,9 +153,9 @@ def plan(
     scratch = nearest_existing(Path(experiments))
     if hours is None:
         return preview(space, measure=measure, slots=slots, scratch=scratch)
-    if not measure:
+    if measure is False:
         raise ConfigError("what fits into a number of hours is known by measured steps only")
-    return plan_hours(space, hours, slots=slots, scratch=scratch)[1]
+    return plan_hours(space, hours, slots=slots, scratch=scratch, measure=measure)[1]
 
 
 def resume(

@@ -121,14 +121,21 @@ def plan(
         ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Time a few steps, for hours and memory.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Time a few steps, for hours and memory; left out: unless that was done within "
+            "the last hour.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a sweep would train, and what it would take on this machine; trains nothing."""
     from kdsweep.api import plan as make_plan
 
-    with step_progress("measuring a few steps" if measure else "looking", quiet=as_json):
+    doing = "looking" if measure is False else "timing a few steps"
+    with step_progress(doing, quiet=as_json):
         found = make_plan(
             space,
             data=data or (),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from kdsweep.config import load_space
 from kdsweep.errors import ConfigError
+from kdsweep.ledger.layout import EXPERIMENTS
 from kdsweep.sweep.hours import HoursPlan, TooFewHoursError, plan_hours
 from kdsweep.sweep.outcome import duration
 from kdsweep.sweep.preview import Preview
+from kdsweep.user_folders import nearest_existing
 
 _STRIDE, _SHORTEST = 32, 64
 _MOST_TRIES = 4
@@ -40,7 +43,7 @@ def fit(
         height, width = tree["data"]["image_size"]
         say(f"timing a few steps of {height}×{width} pixels")
         try:
-            plan, shown = plan_hours(load_space(tree), hours)
+            plan, shown = plan_hours(load_space(tree), hours, scratch=_where_sweeps_write())
         except TooFewHoursError as error:
             shape = _for_share(native, (height, width), hours / error.needed_hours)
             if fixed_size or shape is None or number == _MOST_TRIES - 1:
@@ -55,6 +58,10 @@ def fit(
     tree["sweep"]["trials"] = plan.space.sweep.trials
     tree["sweep"]["students_per_teacher"] = plan.space.sweep.students_per_teacher
     return [plan.lines[0], *_given_up(tree, best)]
+
+
+def _where_sweeps_write() -> Path:
+    return nearest_existing(Path(EXPERIMENTS))
 
 
 def _set_epochs(tree: dict[str, Any], epochs: int) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kdsweep.training.step_cost import StepCost
 
 # So many full trainings, controls among them, and so many search trials: with fewer there is
-# little to choose from, and shorter trainings tell more.
+# little to choose from, and shorter trainings tell more. A space that asks for fewer gets them.
 _TRAININGS = 10
 _LEAST_TRIALS = 5
 # Scores of much shorter trainings order the settings otherwise.
@@ -79,6 +79,7 @@ def plan_hours(
     *,
     slots: int | None = None,
     scratch: Path | None = None,
+    measure: bool | None = None,
     after: TooFewHoursError | None = None,
 ) -> tuple[HoursPlan, Preview]:
     """Choose what to train in so many hours on this machine, and say what that would take.
@@ -90,6 +91,7 @@ def plan_hours(
         hours: From now on.
         slots: As for :func:`~kdsweep.sweep.preview.preview`.
         scratch: Likewise.
+        measure: Likewise.
         after: What a space said that differs in epochs alone; its measured steps are taken.
 
     Raises:
@@ -102,7 +104,8 @@ def plan_hours(
             "two budgets of hours: --hours ends the sweep, sweep.max_hours pauses it",
             hint="one of the two",
         )
-    found = preview(space, slots=slots, scratch=scratch, costs=after.costs if after else ())
+    known = after.costs if after else ()
+    found = preview(space, measure=measure, slots=slots, scratch=scratch, costs=known)
     spent_h = after.spent_h if after else (time.monotonic() - began + _RAY_START_S) / 3600
     chosen = _Choice(found, hours, spent_h).plan()
     costs = [sample.cost for sample in found.samples]
@@ -159,7 +162,7 @@ class _Choice:
             return min(sweep.trials, self._points)
         shared = 0 if self._is_paired else self._found.num_controls
         wanted = math.ceil((_TRAININGS - shared) / (1 + sweep.num_paired))
-        return min(max(wanted, _LEAST_TRIALS), self._points)
+        return min(max(wanted, _LEAST_TRIALS), sweep.trials, self._points)
 
     def _most_points(self) -> int:
         """Different jobs that may be trained, as far as any sweep could."""

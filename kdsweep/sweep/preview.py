@@ -202,7 +202,7 @@ class Preview:
 def preview(
     space: Space,
     *,
-    measure: bool = True,
+    measure: bool | None = None,
     slots: int | None = None,
     scratch: Path | None = None,
     costs: Sequence[StepCost] = (),
@@ -212,7 +212,8 @@ def preview(
     Args:
         space: What to search.
         measure: Whether to measure a few steps of the smallest and the largest job; without it
-            nothing is said of hours and memory.
+            nothing is said of hours and memory. ``None`` takes times of the last hour if there are
+            any.
         slots: Trials at a time; as many as fit on this machine if left out.
         scratch: Folder that checkpoints are written to, to time them; they are deleted again.
         costs: Steps of the smallest and the largest job, where they were measured before.
@@ -227,6 +228,7 @@ def preview(
     from kdsweep.data import count_frames
     from kdsweep.ledger.given_teachers import coming_notes
     from kdsweep.trial import check_jobs, weights_notes
+    from kdsweep.trial.extremes import smallest_and_largest
     from kdsweep.trial.machine import this_machine
 
     try:
@@ -270,8 +272,12 @@ def preview(
 
     longest = max(corners, key=lambda job: job.train.epochs)
     samples: tuple[Sample, ...] = ()
-    if measure:
-        jobs, costs = _measured(space, corners, machine, resources, scratch, costs)
+    if measure is not False:
+        if not costs:
+            num_frames = [(count.num_train, count.num_val) for count in counts]
+            how = {"scratch": scratch, "num_frames": num_frames, "afresh": bool(measure)}
+            costs = _measured(space, corners, machine, resources, **how)
+        jobs = smallest_and_largest(corners)
         samples = tuple(Sample(job, work(job), cost) for job, cost in zip(jobs, costs, strict=True))
     estimates = _estimates(space, num_trials, samples, machine, resources)
     packed = _packed(space, corners, samples, estimates, machine, resources)
@@ -341,17 +347,14 @@ def _measured(
     corners: Sequence[Job],
     machine: Machine,
     resources: Plan,
-    scratch: Path | None,
-    known: Sequence[StepCost],
-) -> tuple[tuple[Job, Job], Sequence[StepCost]]:
-    """Smallest and largest job, and what their steps cost."""
+    **how: Any,
+) -> Sequence[StepCost]:
+    """What steps of the smallest and the largest job cost."""
     from kdsweep.trial import check_job
     from kdsweep.trial.extremes import smallest_and_largest
     from kdsweep.trial.parallel_timing import measure_in_parallel
 
     jobs = smallest_and_largest(corners)
-    if known:
-        return jobs, known
     try:
         for job in jobs:
             check_job(job)
@@ -363,9 +366,9 @@ def _measured(
         num_processes(machine, resources),
         device=resources.device,
         num_threads=resources.cpus_per_trial,
-        scratch=scratch,
+        **how,
     )
-    return jobs, costs if differ else [*costs, *costs]
+    return costs if differ else [*costs, *costs]
 
 
 def _packed(

@@ -188,6 +188,7 @@ def _marks(preview: Preview, estimate: Estimate) -> str:
 
 def _show_confidence(preview: Preview, console: Console) -> None:
     cost = max((sample.cost for sample in preview.samples), key=lambda cost: cost.spread)
+    when = f", {duration(cost.age_s)} ago (--measure times them again)" if cost.age_s else ""
     company = "" if cost.num_processes == 1 else f" in {cost.num_processes} processes side by side"
     frames = (
         ""
@@ -197,10 +198,11 @@ def _show_confidence(preview: Preview, console: Console) -> None:
     _say(
         console,
         f"How sure: {_counted(cost.num_rounds, 'round')} of steps on {cost.device} with "
-        f"{_counted(cost.threads, 'thread')}{company}{frames}; the middle half of them lay within "
-        f"{100 * cost.spread:.0f} % of the median. The range goes from a sweep of smallest jobs to "
-        f"one of largest. Not counted: starting Ray, decoding frames the first time, fetching "
-        f"weights. What else the machine does then makes it longer.",
+        f"{_counted(cost.threads, 'thread')}{company}{frames}{when}; "
+        f"the middle half of them lay within {100 * cost.spread:.0f} % of the median. "
+        "The range goes from a sweep of smallest jobs to one of largest. Not counted: starting "
+        "Ray, decoding frames the first time, fetching weights. What else the machine does "
+        "then makes it longer.",
         "dim",
     )
 

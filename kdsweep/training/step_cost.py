@@ -40,6 +40,7 @@ class StepCost:
         device: Where it was measured, in words.
         threads: CPU threads.
         num_processes: Processes that did the same on the machine at the same time.
+        age_s: How long ago it was measured, where it was not now.
     """
 
     start_s: float
@@ -64,6 +65,7 @@ class StepCost:
     device: str
     threads: int
     num_processes: int = 1
+    age_s: float = 0.0
 
     @property
     def teacher_epoch_s(self) -> float:

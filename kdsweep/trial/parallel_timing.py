@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import KdsweepError
 from kdsweep.training.step_cost import StepCost
+from kdsweep.trial.kept_timing import KeptTimes
 
 if TYPE_CHECKING:
     from kdsweep.config.job import Job
@@ -32,8 +33,12 @@ def measure_in_parallel(
     num_threads: int = 1,
     seconds: float = 5.0,
     scratch: Path | None = None,
+    num_frames: Sequence[tuple[int, int]] = (),
+    afresh: bool = True,
 ) -> list[StepCost]:
     """Time steps of jobs, each in several new processes at once.
+
+    What is measured is kept for an hour.
 
     Args:
         jobs: The jobs, measured one after another.
@@ -42,6 +47,8 @@ def measure_in_parallel(
         num_threads: CPU threads of each.
         seconds: Time for the steps of each job.
         scratch: Folder for checkpoints that are written to be timed and deleted again.
+        num_frames: Training and validation frames of each data set, to know kept times by.
+        afresh: Whether to measure even where times are kept.
 
     Returns:
         The mean over the processes, job by job.
@@ -49,12 +56,17 @@ def measure_in_parallel(
     Raises:
         KdsweepError: A process failed.
     """
+    options = {"device": device, "num_threads": num_threads, "seconds": seconds}
+    disk = None if scratch is None else os.stat(scratch).st_dev
+    how = {"num_processes": num_processes, "num_frames": num_frames, "disk": disk}
+    kept = KeptTimes(jobs, how | options)
+    if not afresh and (known := kept.read()):
+        return known
     costs = []
     with (
         tempfile.TemporaryDirectory(prefix=".kdsweep-", dir=scratch) as folder,
         _processes(num_processes, num_threads) as processes,
     ):
-        options = {"device": device, "num_threads": num_threads, "seconds": seconds}
         for process in processes:
             _hear(process)  # all have loaded what they need
         for job in jobs:
@@ -62,6 +74,7 @@ def measure_in_parallel(
             for process in processes:
                 _tell(process, order)
             costs.append(_mean([StepCost.from_json(_hear(process)) for process in processes]))
+    kept.write(costs)
     return costs
 
 

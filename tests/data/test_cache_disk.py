@@ -26,14 +26,18 @@ def fill(step, done, total):
             pass
 
 split = HoldoutConfig(val=0.5, block=1)
-config = LyftData(source="lyft", path="data", image_size=(512, 768), split=split, cache="disk/cache")
+config = LyftData(source="lyft", path="data", image_size=(512, 768), split=split,
+                  cache="disk/cache")
 try:
     open_data(config, progress=fill)
 except DataError as error:
     print(error)
     sys.exit(2)
 """
-SCRIPT = 'mount -t tmpfs -o size=100m disk disk && "$PYTHON" build.py; code=$?; ls disk/cache/frames; exit $code'
+SCRIPT = """
+mount -t tmpfs -o size=100m disk disk || exit 9
+"$PYTHON" build.py; code=$?; ls disk/cache/frames; exit $code
+"""
 
 
 def test_it_is_one_clear_error(tmp_path: Path) -> None:

@@ -92,12 +92,12 @@ def test_what_is_chosen_fits_by_the_forecast_and_wastes_little() -> None:
 
 
 def test_with_few_hours_the_epochs_are_fewer_but_no_less_than_a_third() -> None:
-    trials, epochs, _ = chosen(make_space(), 4)
+    trials, epochs, _ = chosen(make_space(), 3)
     assert 9 <= epochs < 27
-    assert trials >= 9
+    assert trials >= 8
     with pytest.raises(ConfigError) as raised:
         plan_hours(make_space(), 0.5)
-    assert "too few hours: 9 trials of 9 epochs with 1 control" in str(raised.value)
+    assert "too few hours: 8 trials of 9 epochs with 1 control" in str(raised.value)
     least = re.search(r"at least --hours ([\d.]+)", str(raised.value))
     assert least is not None
     assert chosen(make_space(), float(least[1]) + 0.02)[1] == 9

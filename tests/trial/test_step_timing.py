@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +26,7 @@ from kdsweep.training.gradients import GradientShares
 from kdsweep.training.learner import Learner
 from kdsweep.training.step_cost import StepCost
 from kdsweep.trial import measure_step_cost, step_timing, timed_epochs
+from kdsweep.trial.kept_timing import KeptTimes
 from kdsweep.trial.parallel_timing import measure_in_parallel
 from kdsweep.trial.training_memory import ActivationMeter
 from kdsweep.trial.untrained import untrained_cohort
@@ -222,16 +226,49 @@ def test_kept_tensors_are_counted_once_and_until_they_are_freed() -> None:
 
 
 @pytest.mark.slow
-def test_processes_measure_in_parallel(tiny_data: Path, tmp_path: Path) -> None:
+def test_processes_measure_in_parallel(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDSWEEP_CACHE", str(tmp_path / "cache"))
     job = make_job(tiny_data, tmp_path)
-    costs = measure_in_parallel(
-        [job, job.as_control()], 2, device="cpu", seconds=0.0, scratch=tmp_path
-    )
+    how: Any = {"device": "cpu", "seconds": 0.0, "scratch": tmp_path}
+    costs = measure_in_parallel([job, job.as_control()], 2, **how)
     assert [cost.num_processes for cost in costs] == [2, 2]
     # How much of it is the teacher's is a difference, which noise can eat in networks so small.
     assert costs[0].teacher_s + costs[0].student_s > 0
     assert costs[1].teacher_s == 0
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    # Kept for who asks for the same jobs, whatever they are called and however long they train.
+    renamed = job.model_copy(
+        update={"name": "other", "train": job.train.model_copy(update={"epochs": 9})}
+    )
+    again = measure_in_parallel([renamed, renamed.as_control()], 2, afresh=False, **how)
+    assert [replace(cost, age_s=0.0) for cost in again] == costs
+    assert min(cost.age_s for cost in again) > 0
+
+
+def test_times_are_kept_for_an_hour(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDSWEEP_CACHE", str(tmp_path / "cache"))
+    job = make_job(tiny_data, tmp_path)
+    numbers = {field.name: 1 for field in fields(StepCost)}
+    cost = StepCost(**{**numbers, "device": "a processor"})  # type: ignore[arg-type]
+    kept = KeptTimes([job], {"num_frames": [(8, 4)]})
+    assert kept.read() is None
+    kept.write([cost])
+    assert [
+        found.teacher_s for found in KeptTimes([job], {"num_frames": [(8, 4)]}).read() or ()
+    ] == [1]
+    assert KeptTimes([job], {"num_frames": [(9, 4)]}).read() is None
+    other = job.model_copy(update={"train": job.train.model_copy(update={"batch_size": 2})})
+    assert KeptTimes([other], {"num_frames": [(8, 4)]}).read() is None
+    (file,) = (tmp_path / "cache" / "steps").iterdir()
+    old = time.time() - 3700
+    os.utime(file, (old, old))
+    assert kept.read() is None
+    KeptTimes([other], {}).write([cost])
+    assert not file.exists()
 
 
 @pytest.mark.slow
