@@ -21,6 +21,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import product
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
@@ -37,17 +39,15 @@ NEW, OLD = "kdsweep", "kdsweep, TPE, ASHA, first rung at epoch 1"
 TOLD = "kdsweep, told the best of an earlier sweep"
 # Each is made of a seed and of the epochs that there are.
 WAYS: dict[str, Callable[[int, int], Way]] = {
-    NEW: lambda seed, budget: Kdsweep(seed),
-    TOLD: lambda seed, budget: Kdsweep(seed),  # and what `best_of` has found
-    "kdsweep, TPE": lambda seed, budget: Kdsweep(seed, sampler="tpe"),
-    "kdsweep, random": lambda seed, budget: Kdsweep(seed, sampler="random"),
-    "kdsweep, TPE, ASHA": lambda seed, budget: Kdsweep(seed, sampler="tpe", scheduler="asha"),
-    OLD: lambda seed, budget: Kdsweep(seed, sampler="tpe", scheduler="asha", grace_period=1),
+    NEW: Kdsweep,
+    TOLD: Kdsweep,  # and what `best_of` has found
+    "kdsweep, TPE": partial(Kdsweep, sampler="tpe"),
+    "kdsweep, random": partial(Kdsweep, sampler="random"),
+    "kdsweep, TPE, ASHA": partial(Kdsweep, sampler="tpe", scheduler="asha"),
+    OLD: partial(Kdsweep, sampler="tpe", scheduler="asha", grace_period=1),
     "Optuna's TPE + Hyperband": lambda seed, budget: OptunaHyperband(seed),
     "Ray's OptunaSearch + ASHA": lambda seed, budget: RayTune(seed),
-    "random + ASHA": lambda seed, budget: Kdsweep(
-        seed, sampler="random", scheduler="asha", grace_period=1
-    ),
+    "random + ASHA": partial(Kdsweep, sampler="random", scheduler="asha", grace_period=1),
     "one epoch each, the best to the end": OneEpoch,
     "random": lambda seed, budget: Random(seed),
 }
@@ -121,23 +121,28 @@ def best_of(problem: Problem, seed: int) -> list[dict[str, Any]]:
         key = json.dumps(params)
         scores[key] = max(score, scores.get(key, score))
 
-    search(problem, Kdsweep(seed + 1_000_000), seed + 1_000_000, BUDGETS[0], told)
+    other, budget = seed + 1_000_000, BUDGETS[0]
+    search(problem, Kdsweep(other, budget), other, budget, told)
     return [json.loads(key) for key in sorted(scores, key=scores.__getitem__)[:-4:-1]]
 
 
-def _run(task: tuple[str, str, int, int]) -> tuple[tuple[str, str, int], list[float], list[float]]:
+# Family, way, problem and the epochs that there are.
+_Task = tuple[str, str, int, int]
+
+
+def _run(task: _Task) -> tuple[_Task, list[float], list[float]]:
     family, name, seed, budget = task
     quiet()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         solved = problem(family, seed)
         way = (
-            Kdsweep(seed, try_first=best_of(solved, seed))
+            Kdsweep(seed, budget, try_first=best_of(solved, seed))
             if name == TOLD
             else WAYS[name](seed, budget)
         )
         regret, hours = search(solved, way, seed, budget)
-    return (family, name, seed), regret.tolist(), hours.tolist()
+    return task, regret.tolist(), hours.tolist()
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -148,7 +153,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def tables(
-    found: dict[tuple[str, str, int], np.ndarray], budgets: tuple[int, ...], ways: list[str]
+    found: dict[_Task, np.ndarray], budgets: tuple[int, ...], ways: list[str]
 ) -> list[dict[str, Any]]:
     """Return one row for each family, and for all of them, each way and each budget."""
     rows = []
@@ -158,7 +163,7 @@ def tables(
         chosen = families if family == "all" else [family]
         for budget in budgets:
             regrets = {
-                way: np.array([found[f, way, s][budget - 1] for f in chosen for s in seeds])
+                way: np.array([found[f, way, s, budget][-1] for f in chosen for s in seeds])
                 for way in ways
             }
             for way, values in regrets.items():
@@ -195,9 +200,10 @@ def show(rows: list[dict[str, Any]], budgets: tuple[int, ...], ways: list[str]) 
 
 def draw(
     path: Path,
-    found: dict[tuple[str, str, int], np.ndarray],
-    hours: dict[tuple[str, str, int], np.ndarray],
+    found: dict[_Task, np.ndarray],
+    hours: dict[_Task, np.ndarray],
     ways: list[str],
+    budget: int,
 ) -> None:
     """Write a page with mean regret against epochs and against time, for each family."""
     from plotly.colors import qualitative
@@ -208,8 +214,8 @@ def draw(
     figure = make_subplots(2, len(families), shared_yaxes="all", column_titles=families)
     for column, family in enumerate(families, start=1):
         for way, colour in zip(ways, qualitative.Safe, strict=False):
-            curves = [found[family, way, seed] for seed in seeds]
-            ends = [hours[family, way, seed] for seed in seeds]
+            curves = [found[family, way, seed, budget] for seed in seeds]
+            ends = [hours[family, way, seed, budget] for seed in seeds]
             grid = np.linspace(0, min(end[-1] for end in ends), 200)[1:]
             at = [np.interp(grid, h, c) for h, c in zip(ends, curves, strict=True)]
             line = {"color": colour, "width": 3 if way == ways[0] else 1.5}
@@ -241,17 +247,15 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, help="an HTML page with the curves")
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     options = parser.parse_args()
-    budget = max(options.budgets)
+    budgets, budget = tuple(options.budgets), max(options.budgets)
     seeds = range(options.first, options.first + options.problems)
-    tasks = [
-        (f, way, seed, budget) for f in options.families for way in options.ways for seed in seeds
-    ]
+    # Each number of epochs is a search of its own: some ways depend on how many there are.
+    tasks = list(product(options.families, options.ways, seeds, budgets))
     found, hours = {}, {}
     with Pool(options.processes) as pool:
         for key, regret, ended in pool.imap_unordered(_run, tasks):
             found[key], hours[key] = np.array(regret), np.array(ended)
             print(f"\r{len(found)} of {len(tasks)}", end="", file=sys.stderr)
-    budgets = tuple(options.budgets)
     rows = tables(found, budgets, options.ways)
     print(
         f"{options.problems} problems of each family, from {options.first}; "
@@ -259,7 +263,7 @@ def main() -> int:
     )
     show(rows, budgets, options.ways)
     if options.picture:
-        draw(options.picture, found, hours, options.ways)
+        draw(options.picture, found, hours, options.ways, budget)
     if options.json:
         # The better the higher, as everywhere in benchmarks/.
         best = [row for row in rows if row["family"] == "all" and row["epochs"] == budget]

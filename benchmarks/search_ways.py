@@ -26,6 +26,7 @@ from search_families import (
 )
 
 REDUCTION = 3
+EPOCHS_A_TRIAL = 9  # of 27, on average: ASHA's first rung is at epoch 3
 
 
 class Way(ABC):
@@ -49,12 +50,13 @@ class Kdsweep(Way):
 
     Args:
         seed: Of the sweep.
+        budget: Epochs in all; whoever has so many asks for as many trials as they are enough for.
         sweep: Keys of the space's ``sweep:`` section.
     """
 
-    def __init__(self, seed: int, **sweep: Any) -> None:
+    def __init__(self, seed: int, budget: int, **sweep: Any) -> None:
         from kdsweep.config import load_space
-        from kdsweep.config.halving import grace_period
+        from kdsweep.config.halving import grace_period, num_spared
         from kdsweep.ledger.rungs import Rungs
         from kdsweep.sweep.schedulers import make_scheduler
         from kdsweep.sweep.study import Study
@@ -65,9 +67,9 @@ class Kdsweep(Way):
         self._rungs = Rungs(grace_period(space), space.sweep.reduction_factor)
         self._students: dict[int, str] = {}
         # As in the driver, but that here the number of trials has no end.
-        self._scheduler = make_scheduler(
-            space.sweep.scheduler, self._rungs, student_of=self._students.__getitem__
-        )
+        spares = num_spared(space, budget // EPOCHS_A_TRIAL) > 0
+        student_of = self._students.__getitem__ if spares else None
+        self._scheduler = make_scheduler(space.sweep.scheduler, self._rungs, student_of=student_of)
         self._study = Study(space)
 
     def draw(self, number: int) -> Mapping[str, Any]:

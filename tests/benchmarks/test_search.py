@@ -66,7 +66,7 @@ def test_differences_are_paired_with_the_first_way():
     from search import tables
 
     levels = [(seed, way, level) for seed in (0, 1) for way, level in (("a", 1.0), ("b", 3.0))]
-    found = {("plain", way, seed): np.full(10, level + seed) for seed, way, level in levels}
+    found = {("plain", way, seed, 10): np.full(10, level + seed) for seed, way, level in levels}
     rows = {r["way"]: r for r in tables(found, (10,), ["a", "b"]) if r["family"] == "plain"}
     assert (rows["a"]["regret"], rows["b"]["behind"]) == (1.5, 2.0)
     assert rows["b"]["low"] == rows["b"]["high"] == 2.0
