@@ -7,6 +7,7 @@ when every trial failed. Numbers that are not there are ``NaN`` or ``<NA>``, nev
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from kdsweep.ledger import Event, Experiment, iter_ledger
 from kdsweep.ledger.driven import is_driven
 from kdsweep.ledger.events import Kind, decode_numbers
 from kdsweep.ledger.state import Sweep
+from kdsweep.ledger.trials import ITSELF, LABELS
 from kdsweep.reporting.confirmation import claims_in, confirmation_table
 from kdsweep.reporting.confirmations import confirmed_source, confirming
 from kdsweep.reporting.epochs import EpochColumns, read_epochs
@@ -131,6 +133,9 @@ class Results:
         """Return the classes of the best student with its ``gain``; none before there is one."""
         best = self.summary.best
         rows = self.classes[self.classes["trial"] == (-1 if best is None else best.number)]
+        if best is not None and best.teacher in (None, ITSELF, LABELS):
+            # A control may train beside a teacher, which is not its own.
+            rows = rows.assign(teacher=math.nan)
         return rows.assign(gain=rows["student"] - rows["control"])
 
     def ranked(self) -> pd.DataFrame:

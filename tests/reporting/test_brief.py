@@ -84,6 +84,17 @@ def test_the_picture_shows_students_and_controls(story: Any) -> None:
     assert {student, control}.isdisjoint(colours(table[:0]))
 
 
+def test_a_control_beside_a_teacher_is_not_shown_with_that_teacher(story: Any) -> None:
+    story.sweep(trials=1, data={"source": "own", "classes": ["road", "pole"]}).session()
+    for number, teacher, last in ((0, "resnet34", 0.3), (1, None, 0.5)):
+        found = {"student": [last, last], "teacher": [0.9, 0.8]}
+        story.trial(number, teacher=teacher).run(number, [0.2, last], teacher=0.7, classes=found)
+    results = results_of(story.add("done").events)
+    assert results.best_classes()["student"].tolist() == [0.5, 0.5]
+    assert results.best_classes()["teacher"].isna().all()
+    assert set(results.classes["teacher"]) == {0.9, 0.8}
+
+
 def test_classes_that_nobody_finds_are_one_row(story: Any) -> None:
     names = ["road", "pole", "sign", "bike"]
     story.sweep(trials=1, data={"source": "own", "classes": names}).session()

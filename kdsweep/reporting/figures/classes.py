@@ -101,7 +101,7 @@ def class_figures(results: Results) -> list[Figure]:
     return [
         Figure(
             name="classes",
-            title="Which classes does the best student know?",
+            title="Which classes does the best student find?",
             caption="IoU of each class on the validation split. A class without a dot has no IoU: "
             f"it is neither in the labels nor in any prediction.{hidden}",
             tables={"classes": ious},

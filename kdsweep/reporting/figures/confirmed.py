@@ -1,4 +1,4 @@
-"""Which gains stand with repeated seeds?"""
+"""Which gains hold on repeated seeds?"""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def confirmed_figures(results: Results, metric: str) -> list[Figure]:
     return [
         Figure(
             name="confirmed",
-            title="Which gains stand with repeated seeds?",
+            title="Which gains hold on repeated seeds?",
             caption="Mean difference between students and their exact controls, seed by seed, with "
             "Student's 95 % interval; thin, from 5 seeds on, the always-valid one, which may be "
-            "looked at after every seed. An interval that holds zero shows no gain." + untested,
+            "looked at after every seed. An interval that contains zero shows no gain." + untested,
             tables={"confirmed": table},
             traces=traces,
             layout={

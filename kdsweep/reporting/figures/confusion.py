@@ -94,7 +94,7 @@ def confusion_figures(results: Results) -> list[Figure]:
         _heat_map(
             Figure(
                 name="confusion",
-                title="What does the best student take for what?",
+                title="Which classes does the best student confuse?",
                 caption="Of all validation pixels of a class (row), the percentage that the best "
                 f"student ({where}) predicts as each class (column). On the diagonal it is right. "
                 f"Colours make small shares visible.{hidden}",
@@ -127,7 +127,7 @@ def confusion_figures(results: Results) -> list[Figure]:
             _heat_map(
                 Figure(
                     name="confusion-gain",
-                    title="Which confusions differ from those without a teacher?",
+                    title="Which confusions did the teacher change?",
                     caption="The same percentages minus those of its control (trial "
                     f"{control.trial}, epoch {control.epoch}), in points, one training each. "
                     "Blue: better with the teacher, which is more on the diagonal and less beside "

@@ -66,10 +66,10 @@ def pair_figures(results: Results, metric: str) -> list[Figure]:
             "best",
             Figure(
                 name="pairs",
-                title="Which pair reaches the most?",
+                title="Which pair scores best?",
                 caption=f"Best {metric} of the trials of each pair; n is how many there are. "
-                "A pair with few trials may not have met its best settings, and trials that were "
-                "stopped early stand with the epochs they had.",
+                "A pair with few trials may not have found its best settings, and a trial that was "
+                "stopped early shows the best of the epochs it had.",
                 tables={"pairs": cells},
                 traces=[],
             ),
@@ -83,8 +83,8 @@ def pair_figures(results: Results, metric: str) -> list[Figure]:
                 "best_gain",
                 Figure(
                     name="pair-gains",
-                    title="Where was a student ahead with a teacher?",
-                    caption="Difference of each pair's best trial to its student's control at "
+                    title="Where did a teacher help?",
+                    caption="Gain of each pair's best trial over its student's control at "
                     "equal epochs, one training each. Blue: ahead with the teacher; orange: "
                     "behind.",
                     tables={"pair-gains": cells},

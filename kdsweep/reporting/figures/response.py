@@ -1,4 +1,4 @@
-"""How does the score answer to each weight, temperature and other setting that was drawn?"""
+"""Which values of each weight, temperature and other drawn setting score best?"""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _response(results: Results, parameter: str, metric: str, log: bool | None) -
         extra, caption, traces, x_axis = _curve(points, parameter, is_log(points, log))
     return Figure(
         name=slug,
-        title=f"How does the score answer to {parameter}?",
+        title=f"Which values of {parameter} score best?",
         caption=caption,
         tables={slug: points, f"{slug}-smooth": extra},
         traces=traces,

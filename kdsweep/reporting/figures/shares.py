@@ -112,10 +112,10 @@ def _all_trials(points: pd.DataFrame, metric: str) -> Figure:
     lowest = np.log10(100 * max(float(points["share"].min()), _LEAST_SHARE))
     return Figure(
         name="shares",
-        title="Which distillation terms did the students feel?",
-        caption="Share of the student's gradient that comes from each term, one point a trial. "
-        "Left of the first dashed line (1 %) a term changes next to nothing, right of the second "
-        f"(95 %) the labels hardly count.{left_out}",
+        title="How much of the gradient does each distillation loss give?",
+        caption="Share of the student's gradient from each loss, one point per trial. "
+        "Left of the first dashed line (1 %) a loss changes almost nothing, right of the second "
+        f"(95 %) the labels almost do not count.{left_out}",
         tables={"shares": points},
         traces=[trace],
         layout={
@@ -161,9 +161,9 @@ def _best_trial(results: Results) -> list[Figure]:
     return [
         Figure(
             name="best-shares",
-            title="What did the best student learn from, epoch by epoch?",
+            title="Where does the gradient of the best student come from, epoch by epoch?",
             caption=f"Shares of the gradient in trial {best.number}: the labels and each "
-            "distillation term. They are measured on one batch an epoch and therefore noisy.",
+            "distillation loss. They are measured on one batch per epoch, so they are noisy.",
             tables={"best-shares": table},
             traces=traces,
             layout={

@@ -194,7 +194,7 @@ def _learning(results: Results, drawn: pd.DataFrame, metric: str) -> Figure:
         caption += " The band holds the middle 80 % of the trials that reached an epoch."
     return Figure(
         name="curves",
-        title="How did the students learn?",
+        title="How fast did students learn, and how far did they get?",
         caption=caption,
         tables={"curves": drawn, "curves-all": band},
         traces=traces,
@@ -280,7 +280,7 @@ def _cohort(results: Results, metric: str, number: int) -> Figure:
         )
         if course[role].notna().any()
     ]
-    title = "Did the best student follow its teacher, and leave its control behind?"
+    title = "Did the best student follow its teacher, and beat its control?"
     who = ", its teacher, which learns at the same time, and its control, which learns alone"
     taught_by = None if results.summary.best is None else results.summary.best.teacher
     if results.summary.best is not None and taught_by in (None, ITSELF):
@@ -327,8 +327,8 @@ def _endings(results: Results) -> list[Figure]:
     return [
         Figure(
             name="endings",
-            title="Where did trials end?",
-            caption="Search trials by the last epoch that they finished.",
+            title="At which epoch did trials end?",
+            caption="Search trials by the last epoch they finished.",
             tables={"endings": table},
             traces=traces,
             layout={
