@@ -7,6 +7,7 @@ for cut JPEG files and writes its complaints to the terminal. Both are equally f
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+# Pillow refuses what is larger, and warns from half of it on, which aerial pictures have.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _RGB_MODES = frozenset({"RGB", "RGBA", "L", "P", "1", "CMYK", "YCbCr", "LA", "PA", "RGBX"})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from zlib import compress, crc32
@@ -96,6 +98,15 @@ def test_a_small_file_of_a_huge_picture_is_refused_before_it_takes_memory(
     )
     with pytest.raises(FrameError, match=r"has 3,600,000,000 pixels; at most 178,956,970 are"):
         read(file)
+
+
+def test_a_large_picture_is_read_without_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "large.png"
+    Image.new("1", (10_000, 9_500)).save(file)
+    read = "import sys, pathlib; from kdsweep.data.pictures import read_mask as r"
+    code = f"{read}; print(r(pathlib.Path(sys.argv[1])).shape)"
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(9500, 10000)\n", "")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
