@@ -8,11 +8,15 @@
 ``kdsweep.export(experiment)`` writes a file that ``kdsweep.deploy.load`` predicts with.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdsweep.api import confirm, evaluate, export, load, plan, postprocess, resume, run, train
+
+# Of tqdm in a notebook, which a library imports; kdsweep draws its own progress there.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __version__ = "0.1.0"
 _VERBS = ("confirm", "evaluate", "export", "load", "plan", "postprocess", "resume", "run", "train")

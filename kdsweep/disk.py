@@ -45,7 +45,7 @@ def disk_problem(error: BaseException, folders: Sequence[Path] = ()) -> tuple[st
         error: The error.
         folders: Where it may have happened; of a full disk the one with the least room is named.
     """
-    for found in _chain(error):
+    for found in causes(error):
         if isinstance(found, DiskError):
             return found.reason, found.remedy
         code = found.errno if isinstance(found, OSError) else _code_in(str(found))
@@ -68,7 +68,8 @@ def words_for(code: int | None) -> str | None:
     return _WORDS[code][0] if code in _WORDS else None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what caused it, what caused that, and so on."""
     seen: set[int] = set()
     found: BaseException | None = error
     while found is not None and id(found) not in seen:

@@ -346,6 +346,7 @@ class SweepSession:
             lambda: self._step(link, machines),
             way=lambda: self._way,
             avoided=lambda: machines.avoided,
+            leave_out=machines.leave_out,
         )
         try:
             run_tune(link, scratch)

@@ -89,6 +89,33 @@ def test_machines_join_while_it_runs_and_one_without_the_data_gets_nothing(
     assert hosts == {"host-1", "host-3"}
 
 
+def test_a_machine_whose_own_disk_gets_full_leaves_its_trials_to_others(
+    host: Callable[..., Any], sweep: Callable[..., Any], experiments: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    head, full, other = host(1), host(2, experiments, own, TMPDIR=str(own)), host(3)
+    head.ray(cpus=0)
+    for worker in (full, other):
+        worker.ray(head)
+    options = {"options": {"seconds": 2.0}}
+    process = sweep(head, head, teacher=options, sweep={"trials": 4})
+    said = read(process, '"machine": "host-2"')
+    fill = f"mount -o remount,size=1m {own}; head -c 2M /dev/zero > {own}/ballast"
+    full.start("sh", "-c", fill).wait()
+    rest, _ = process.communicate(timeout=250)
+    assert process.returncode == 0, said + rest
+    assert "the disk is full: it gets no more trials" in rest
+    told = events(experiments)
+    fails = {(e["machine"], e["class"], e["retry"]) for e in told if e["event"] == "fail"}
+    assert fails == {("host-2", "lost", True)}
+    for trial in range(4):
+        epochs = [e["epoch"] for e in told if e["event"] == "epoch" and e["trial"] == trial]
+        assert epochs == list(range(1, 5))
+    last = {e["trial"]: e["machine"] for e in told if e["event"] == "placed"}
+    assert set(last.values()) == {"host-3"}
+
+
 def test_a_machine_that_is_cut_off_loses_its_trial_to_another(
     host: Callable[..., Any], sweep: Callable[..., Any], experiments: Path
 ) -> None:

@@ -301,6 +301,13 @@ def own_gpus() -> list[str]:
     return [str(gpu) for gpu in ray.get_gpu_ids()]
 
 
+def own_node() -> str:
+    """Return the id of the machine that this worker is on."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def num_gpus_here() -> int:
     """Return how many GPUs of this machine Ray would hand out, without starting it."""
     accelerators: Any = import_module("ray._private.accelerators")

@@ -52,6 +52,8 @@ class Link:
             :class:`LeaveSweepError`.
         way: Gives the way to the experiment's folder, once there is one.
         avoided: Gives the ids of machines that get no trial.
+        leave_out: Told the id of a machine that is to get no more, and why; returns whether that
+            was possible.
 
     Attributes:
         driver: The driver; ``None`` before there is one.
@@ -69,6 +71,7 @@ class Link:
         on_step: Callable[[], None],
         way: Callable[[], Way | None] = lambda: None,
         avoided: Callable[[], list[str]] = list,
+        leave_out: Callable[[str, str], bool] = lambda node, problem: False,
     ) -> None:
         self.plan = plan
         self.runner = runner
@@ -77,6 +80,7 @@ class Link:
         self.on_step = on_step
         self._way = way
         self._avoided = avoided
+        self._leave_out = leave_out
         self.driver: Driver | None = None
         self.watch: Watch | None = None
         self.running: dict[str, Attempt | PreflightTask] = {}
@@ -199,6 +203,8 @@ class Link:
             if "machine" in result:
                 self.driver.placed(what, result["machine"], result["gpus"])
                 return False
+            if self._is_left_out(trial_id, what, result.get("failed", {})):
+                return False
             stop = self.driver.reported(what, result)
             if stop:
                 self._take_sign_down(trial_id)
@@ -213,6 +219,22 @@ class Link:
         if self.preflight.data is not None and self.driver is None:
             self.driver = self.begin(self.preflight.data)
         return stop
+
+    def _is_left_out(self, trial_id: str, attempt: Attempt, failed: dict[str, Any]) -> bool:
+        """Where a machine's own disk is full and there are others: let its trials go to these."""
+        assert self.driver is not None
+        if "node" not in failed or not self._leave_out(failed["node"], failed["disk"][0]):
+            return False
+        said = failed["disk"][0], failed["traceback"]
+        self._end_worker(trial_id, attempt, Failure.LOST, *said)
+        return True
+
+    def _end_worker(self, trial_id: str, attempt: Attempt, *said: str, **more: Any) -> None:
+        """Take an attempt from its worker, and end that; Tune hears of it as of any other's end."""
+        assert self.driver is not None
+        self.driver.crashed(attempt, *said, **more)
+        self._take_sign_down(trial_id)
+        bridge.kill_worker(self._trials[trial_id])
 
     def crashed(self, trial: TuneTrial) -> None:
         """Take in that a Tune trial ended with an error; telling of it twice does no harm."""
@@ -245,10 +267,8 @@ class Link:
             trial_id = active[hang.cohort]
             attempt = self.running[trial_id]
             assert isinstance(attempt, Attempt)
-            driver.crashed(attempt, Failure.HANG, hang.message, machine=hang.machine)
-            self._take_sign_down(trial_id)
-            # Tune hears of its end as of any other worker's.
-            bridge.kill_worker(self._trials[trial_id])
+            said = Failure.HANG, hang.message
+            self._end_worker(trial_id, attempt, *said, machine=hang.machine)
 
     def preparing(self) -> Beat | None:
         """How far the worker is that checks and prepares; ``None`` before it has told."""

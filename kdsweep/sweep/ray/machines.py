@@ -111,6 +111,27 @@ class Machines:
         self._check_patience(now)
         return True
 
+    def leave_out(self, node: str, problem: str) -> bool:
+        """Give no more trials to a machine, if there are others.
+
+        Args:
+            node: Its id.
+            problem: Its name, and what is wrong with it.
+
+        Returns:
+            Whether that was possible.
+        """
+        seen = None if self._survey is None else self._survey.seen.get(node)
+        if self._survey is None or seen is None:
+            return False
+        if seen.problem is None:
+            if not self._usable.keys() - {node}:
+                return False
+            self._survey.seen[node] = replace(seen, problem=problem)
+            self._note(f"machines:   {problem}: it gets no more trials")
+            self._next_look = 0.0
+        return True
+
     def _check_patience(self, now: float) -> None:
         if self.plan.slots > 0:
             self._none_since = None

@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory, Trainable
 
 from kdsweep.config import Job
-from kdsweep.disk import disk_problem
+from kdsweep.disk import causes, disk_problem
 from kdsweep.errors import NonFiniteLossError, TrainingError
 from kdsweep.ledger import TrialFolder
 from kdsweep.ledger.events import Failure
@@ -66,7 +67,7 @@ class KdsweepTrial(Trainable):
         # The driver blocks signals while it starts Ray, and everything started then inherits that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._streams: tuple[int, int] | None = None
-        self._failed = False
+        self._failed = self._is_away = False
         self._results: Iterator[dict[str, Any]] = iter(())
         self._begin(config)
 
@@ -134,6 +135,7 @@ class KdsweepTrial(Trainable):
     def _train(self, payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the results of one attempt."""
         way = None if payload["way"] is None else Way.from_json(payload["way"])
+        self._is_away = way is not None and not way.word.is_seen()
         places = payload["folders"], payload["cohort_dir"], payload["fence"]
         pulse = Pulse()
         with heartbeat.telling(payload["heartbeat"], pulse):
@@ -203,6 +205,9 @@ class KdsweepTrial(Trainable):
         if problem := disk_problem(error):
             reason, remedy = problem
             told["disk"] = [f"{self._machine}{reason}", remedy]
+            # Not where the experiment is, which Ray writes to.
+            if self._is_away and not any(isinstance(e, RayError) for e in causes(error)):
+                told["node"] = bridge.own_node()
         return told
 
     def _leave(self) -> None:
