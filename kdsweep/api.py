@@ -508,10 +508,10 @@ def postprocess(
     ).search
 
 
-def new_single_folder(name: str, experiments: Path = DEFAULT_EXPERIMENTS) -> Path:
+def new_single_folder(name: str) -> Path:
     """A folder for one training outside any sweep that is not there yet."""
     # Not beside the sweeps: it holds no ledger, and experiments/latest must stay a sweep.
-    stem = experiments / "single" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    stem = DEFAULT_EXPERIMENTS / "single" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     folder, number = stem, 1
     while folder.exists():
         number += 1
