@@ -192,12 +192,7 @@ def resume(
 
 
 def sweep_summary(experiment: Path, session: int) -> SweepSummary:
-    """Return what trackers are told of a sweep as a whole; draws the report's page for it.
-
-    Args:
-        experiment: Its folder.
-        session: Number of its last session.
-    """
+    """Return what trackers are told of a sweep after a session; draws the report's page for it."""
     from kdsweep.ledger import Experiment
     from kdsweep.reporting import load as load_results
     from kdsweep.reporting import to_json, write_page

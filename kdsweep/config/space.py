@@ -165,19 +165,11 @@ class Space:
             yield {**params, **dict(own)}
 
     def num_siblings(self, draw: Draw) -> int | None:
-        """Return how many different students one cohort can have; ``None`` if infinitely many.
-
-        Args:
-            draw: One of them.
-        """
+        """Return how many different students a draw's cohort can have; ``None`` if without end."""
         return self.num_points_with(draw.shared)
 
     def siblings(self, draw: Draw) -> Iterator[dict[str, Scalar]]:
-        """``params`` of every student that a cohort can have; they must be finitely many.
-
-        Args:
-            draw: One of them.
-        """
+        """``params`` of every student that a draw's cohort can have; they must be finitely many."""
         return self.points_with(draw.shared)
 
     def trying_first(self, settings: Sequence[Mapping[str, Scalar]]) -> Space:

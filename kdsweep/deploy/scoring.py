@@ -30,12 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """An evaluation and its files.
-
-    Attributes:
-        evaluation: What the student scored.
-        written: The files.
-    """
+    """An evaluation and its files."""
 
     evaluation: Evaluation
     written: tuple[Path, ...]
@@ -43,12 +38,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Searched:
-    """A search for post-processing and its files.
-
-    Attributes:
-        search: What it found.
-        written: The files.
-    """
+    """A search for post-processing and its files."""
 
     search: Search
     written: tuple[Path, ...]

@@ -149,11 +149,7 @@ class Search:
         return out.getvalue()
 
     def write(self, path: Path) -> list[Path]:
-        """Write JSON, and CSV beside it.
-
-        Args:
-            path: Of the JSON.
-        """
+        """Write JSON, and CSV beside it; return both paths."""
         return write_with_table(path, self.to_json(), self.to_csv())
 
 
@@ -253,10 +249,7 @@ class Choice:
 
 
 def read_choice(path: Path) -> Choice:
-    """The chain that a search has chosen.
-
-    Args:
-        path: What :meth:`Search.write` wrote.
+    """The chain that a search has chosen, from what :meth:`Search.write` wrote.
 
     Raises:
         ConfigError: There was no search yet, or its file is damaged.

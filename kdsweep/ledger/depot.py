@@ -47,11 +47,7 @@ class Store(Protocol):
 
 
 class Depot:
-    """The trials' folder of an experiment, for workers that do not see it.
-
-    Args:
-        trials: The folder.
-    """
+    """The trials' folder of an experiment, for workers that do not see it."""
 
     def __init__(self, trials: Path) -> None:
         self._trials = Path(trials)

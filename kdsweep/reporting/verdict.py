@@ -94,11 +94,7 @@ class Verdict(Record):
 
 
 def verdict(results: Results) -> Verdict | None:
-    """Return the answer; ``None`` before there is one, and for a confirmation, which has its own.
-
-    Args:
-        results: What :func:`kdsweep.reporting.load` returned.
-    """
+    """Return the answer; ``None`` before there is one, and for a confirmation: it has its own."""
     best = results.summary.best
     if best is None or not results.confirmation.empty:
         return None

@@ -161,12 +161,7 @@ class Pace:
 
 
 class Deadline:
-    """Judges what there is time for.
-
-    Args:
-        sweep: The state.
-        max_hours: After which the sweep pauses.
-    """
+    """Judges what there is time for before ``max_hours``, after which the sweep pauses."""
 
     def __init__(self, sweep: Sweep, max_hours: float | None) -> None:
         self._sweep = sweep

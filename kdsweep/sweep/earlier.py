@@ -81,12 +81,7 @@ class Earlier:
         self._priors = [_look(space, path) for path in priors]
 
     def decide(self, data: SweepData, note: Callable[[str], None]) -> Space:
-        """Return the space with its settings to try first, now that the data are known.
-
-        Args:
-            data: The data.
-            note: Told what is taken from where, and why no more.
-        """
+        """Return the space with its settings to try first; says what is taken from where."""
         sources = list(self._best_of)
         for prior in self._priors:
             name, why = prior.experiment.name, prior.differs_with(data)

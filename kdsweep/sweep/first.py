@@ -28,11 +28,7 @@ class Setting(NamedTuple):
 
 
 class TriedFirst:
-    """The settings of a space, each to be followed once.
-
-    Args:
-        space: The space.
-    """
+    """The settings of a space, each to be followed once."""
 
     def __init__(self, space: Space | JobList) -> None:
         self._space = space

@@ -134,13 +134,7 @@ def resume_command(experiment: Experiment, paused: str | None = None) -> str:
 
 
 def broken_off(experiment: Experiment, error: Exception, scratch: Path) -> KdsweepError:
-    """Return what to tell of an error that ended a sweep: what it was, and how to go on.
-
-    Args:
-        experiment: The experiment.
-        error: The error.
-        scratch: Where Ray writes.
-    """
+    """Return what to tell of an error that ended a sweep: what it was, and how to go on."""
     problem = disk_problem(error, (experiment.path, scratch))
     if isinstance(error, FileNotFoundError) and not experiment.ledger.exists():
         problem = f"{experiment.ledger} is not there any more", "put its folder back, or mount it"

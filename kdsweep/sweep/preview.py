@@ -49,13 +49,7 @@ class DataRow:
 
 @dataclass(frozen=True)
 class Sample:
-    """A job that was measured.
-
-    Attributes:
-        job: The job.
-        work: What a sweep of such jobs asks for.
-        cost: Its steps.
-    """
+    """A job that was measured: its steps, and what a sweep of such jobs asks for."""
 
     job: Job
     work: Workload

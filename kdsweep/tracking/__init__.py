@@ -104,10 +104,6 @@ def open_job_tracker(folder: TrialFolder, warn: Warn | None = None) -> Tracker:
 
     What is not known here is taken from wandb's own environment variables. Under ``wandb agent``
     the run is the one that the agent has begun.
-
-    Args:
-        folder: The training's folder.
-        warn: As for :func:`open_tracker`.
     """
     mode = choose_mode("auto", os.environ, Path.home(), Path.cwd())
     if mode == "off":

@@ -125,11 +125,7 @@ class Tracker(Protocol):
 
 
 class Trackers:
-    """Several trackers as one; none of them does nothing.
-
-    Args:
-        members: The trackers.
-    """
+    """Several trackers as one; none of them does nothing."""
 
     def __init__(self, members: Sequence[Tracker] = ()) -> None:
         self.members = tuple(members)

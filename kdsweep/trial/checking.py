@@ -158,12 +158,7 @@ def network_bytes(jobs: Sequence[Job]) -> tuple[int, int]:
 
 
 def static_costs(jobs: Sequence[Job], num_classes: int) -> list[dict[str, float]]:
-    """Return what each job's student costs by its architecture alone, by metric.
-
-    Args:
-        jobs: The jobs.
-        num_classes: K of their data.
-    """
+    """Return what each job's student costs by its architecture alone, by metric."""
     known: dict[str, dict[str, float]] = {}
     for job in jobs:
         key = architecture_key(job)

@@ -87,12 +87,7 @@ class BatchDrawer:
         self._kernel_size = _largest_kernel(self._preset)
 
     def __call__(self, epoch: int, indices: Sequence[int]) -> Draws:
-        """Draw for a batch.
-
-        Args:
-            epoch: Number of the epoch.
-            indices: Numbers of the frames in their split.
-        """
+        """Draw for a batch of frames, by their numbers in the split."""
         frames: dict[str, list[int]] = {}
         if self._preset is None and self._crop is None:
             return Draws(torch.empty(0), frames, [])

@@ -73,9 +73,6 @@ class RemoteStore:
 
     One chunk at a time is on its way: the next call waits for the last one, so a slow network slows
     the worker down and fills no memory.
-
-    Args:
-        name: Of the actor.
     """
 
     def __init__(self, name: str) -> None:
@@ -103,12 +100,7 @@ class RemoteStore:
 
 
 class Workplace:
-    """Where an attempt trains.
-
-    Attributes:
-        folders: The trials' folders there.
-        cohort_dir: That of what they share.
-    """
+    """The trials' folders where an attempt trains, and that of what they share."""
 
     def __init__(
         self, folders: Sequence[TrialFolder], cohort_dir: TrialFolder, copy: LocalCopy | None

@@ -26,11 +26,7 @@ _SECONDS = 30.0
 
 
 def mark(folder: Path) -> dict[str, str]:
-    """Return the variables that mark the processes of a Ray.
-
-    Args:
-        folder: Its temporary folder.
-    """
+    """Return the variables that mark the processes of a Ray in a temporary folder."""
     return {MARK: str(folder), _KEEP: "1"}
 
 
@@ -58,11 +54,7 @@ def ended_with_driver(folder: Path) -> Iterator[None]:
 
 
 def end_processes(folder: str) -> int:
-    """Kill the processes of a Ray; return how many there were.
-
-    Args:
-        folder: Its temporary folder.
-    """
+    """Kill the processes of the Ray in a temporary folder; return how many there were."""
     num_found = 0
     for process in Path("/proc").iterdir():
         with suppress(OSError):

@@ -36,12 +36,7 @@ _COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 @dataclass(frozen=True)
 class Word:
-    """What the driver leaves in a folder, for who sees it.
-
-    Attributes:
-        folder: The folder.
-        text: What stands in its file; no other sweep has it.
-    """
+    """What the driver leaves in a folder, for who sees it: a text that no other sweep has."""
 
     folder: str
     text: str
