@@ -34,11 +34,7 @@ class Architecture:
 
 
 def architecture_key(job: Job | Mapping[str, Any]) -> str:
-    """Return what a job has in common with all whose students cost as much: network and image size.
-
-    Args:
-        job: The job, or the same as plain JSON.
-    """
+    """Return what a job shares with all whose students cost as much: network and image size."""
     plain = job.model_dump(mode="json") if isinstance(job, Job) else job
     student = {key: v for key, v in plain["student"].items() if key not in _COST_NOTHING}
     return json.dumps([student, *plain["data"]["image_size"]], sort_keys=True)

@@ -50,12 +50,7 @@ class Order(NamedTuple):
 
 
 class HostBatch(NamedTuple):
-    """A batch as it was made on the host.
-
-    Attributes:
-        batch: Its frames.
-        draws: What is left to be done to them on the device, if anything.
-    """
+    """A batch as it was made on the host, and what is left to be done to it on the device."""
 
     batch: Batch
     draws: Draws | None

@@ -52,11 +52,7 @@ class _Times:
 
 
 class Pace:
-    """How long epochs take, in seconds.
-
-    Args:
-        sweep: The state, into which each event goes first.
-    """
+    """How long epochs take, in seconds, by a state into which each event goes first."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep

@@ -48,12 +48,7 @@ class TriedFirst:
         return {} if number is None else self._space.first[number - 1]
 
     def next(self, shared: Params, is_untried: Callable[[Params], bool]) -> Setting | None:
-        """The next setting that a draw can follow; ``None`` if there is none.
-
-        Args:
-            shared: What the draw's cohort has in common.
-            is_untried: Whether a point may be drawn.
-        """
+        """The next setting that a draw can follow in its cohort; ``None`` if there is none."""
         for number, setting in enumerate(self._space.first, 1):
             if number in self._followed or any(shared.get(k, v) != v for k, v in setting.items()):
                 continue

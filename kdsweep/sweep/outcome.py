@@ -62,12 +62,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class HoursOutcome(Outcome):
-    """How a run of a sweep ended that was to end in a number of hours.
-
-    Attributes:
-        asked_hours: That number.
-        used_hours: Those of them that went by, measuring and starting among them.
-    """
+    """How a sweep ended that was to end in hours; those used hold measuring and starting too."""
 
     asked_hours: float = 0.0
     used_hours: float = 0.0

@@ -42,12 +42,7 @@ class Progress:
         """Say one thing that is not in the ledger, for example the address of Ray's page."""
 
     def begins(self, stage: str, words: str) -> None:
-        """Show that a stage of the start begins.
-
-        Args:
-            stage: Its name.
-            words: What is done in it; empty where the name says it all.
-        """
+        """Show that a stage of the start begins, and in words what is done in it."""
 
     def waiting(self, stage: str, seconds: float, beat: Beat | None = None) -> None:
         """Show how long a stage of the start has taken, and how far it is; called often."""

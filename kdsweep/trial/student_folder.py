@@ -114,13 +114,7 @@ class StudentFolder:
         return [epoch_line(report, self.job.train.epochs), *self._terms.look_at(report)]
 
     def say(self, line: str, *, level: int = logging.INFO, alone: bool = False) -> None:
-        """Put a line in the log.
-
-        Args:
-            line: The line.
-            level: How much it matters.
-            alone: Whether no other student is in the cohort, so that no name is needed.
-        """
+        """Put a line in the log; with the student's name unless it is alone in the cohort."""
         _LOGGER.log(level, "%s%s", "" if alone else f"{self.folder.path.name}  ", line)
         if not self._is_cohort_dir:
             self._append(line)

@@ -24,12 +24,7 @@ from kdsweep.sweep.ray.survey import Word
 
 @dataclass(frozen=True)
 class Way:
-    """The way to an experiment's folder, as a worker is told of it.
-
-    Attributes:
-        word: Left in a folder beside the experiment's.
-        depot: Name of the actor that takes what workers make.
-    """
+    """The way to an experiment's folder, as a worker is told: a word beside it, and its actor."""
 
     word: Word
     depot: str

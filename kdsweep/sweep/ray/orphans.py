@@ -32,11 +32,7 @@ def mark(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def ended_with_driver(folder: Path) -> Iterator[None]:
-    """Let whatever has the mark end when this process does, or the context.
-
-    Args:
-        folder: Temporary folder of the Ray that is started meanwhile.
-    """
+    """Let what has the mark of a Ray's folder end when this process does, or the context."""
     if sys.platform != "linux":
         yield
         return

@@ -177,12 +177,7 @@ class Survey:
 
 
 def other_data(here: Mapping[str, str], seen: Iterable[Seen]) -> str | None:
-    """Return in what the data of a machine differ from those of the first one that has some.
-
-    Args:
-        here: Fingerprints of its data.
-        seen: The machines so far, in the order in which they answered.
-    """
+    """Return in what a machine's data differ from those of the first to answer that has some."""
     first = next((s for s in seen if s.problem is None and s.data), None)
     if first is None or first.data == here:
         return None
