@@ -505,10 +505,7 @@ def postprocess(
 
 def new_single_folder(name: str) -> Path:
     """A folder for one training outside any sweep that is not there yet."""
+    from kdsweep.user_folders import new_folder
+
     # Not beside the sweeps: it holds no ledger, and experiments/latest must stay a sweep.
-    stem = DEFAULT_EXPERIMENTS / "single" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    folder, number = stem, 1
-    while folder.exists():
-        number += 1
-        folder = stem.with_name(f"{stem.name}-{number}")
-    return folder
+    return new_folder(DEFAULT_EXPERIMENTS / "single" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")

@@ -130,7 +130,7 @@ class Space:
 
     def num_points(self) -> int | None:
         """Return how many different jobs can be drawn; ``None`` if infinitely many."""
-        return num_combinations(self.root, lambda range_: range_.num_options())
+        return self.num_points_with({})
 
     def grid(self) -> Iterator[dict[str, Scalar]]:
         """``params`` of every point, the first range of the file changing slowest.
@@ -139,9 +139,7 @@ class Space:
             ConfigError: There are infinitely many.
         """
         must_be_finite(self.root)
-        for options in combinations(self.root, lambda range_: range_.options()):
-            found = (r.param(options[r.name]) for r, _ in ranges(self.root) if r.name in options)
-            yield dict(found)
+        yield from self.points_with({})
 
     def ranges(self) -> Iterator[tuple[Range, bool]]:
         """Every range, and whether it is drawn once for all students of a cohort."""
@@ -201,14 +199,12 @@ class Space:
         Raises:
             ConfigError: There are infinitely many student architectures.
         """
-        student = Branch((), {"student": self.root.children["student"]})
-        for range_, _ in ranges(student):
-            if range_.num_options() is None:
-                raise ConfigError(
-                    "infinitely many student architectures, each of which needs a control",
-                    path=range_.path,
-                    hint="use `values`, or set sweep.controls to none",
-                )
+        student = self._student()
+        must_be_finite(
+            student,
+            "infinitely many student architectures, each of which needs a control",
+            "use `values`, or set sweep.controls to none",
+        )
         jobs: dict[str, Job] = {}
         further: dict[str, Job] = {}
         for options in combinations(student, lambda range_: range_.options()):
@@ -225,11 +221,10 @@ class Space:
 
     def num_students(self) -> int | None:
         """Return how many different students the space has; ``None`` if infinitely many."""
-        student = Branch((), {"student": self.root.children["student"]})
-        if any(range_.num_options() is None for range_, _ in ranges(student)):
-            return None
-        picks = combinations(student, lambda range_: range_.options())
-        return sum(1 for _ in picks)
+        return num_combinations(self._student(), lambda range_: range_.num_options())
+
+    def _student(self) -> Branch:
+        return Branch((), {"student": self.root.children["student"]})
 
     def architectures(self) -> list[Architecture]:
         """Every student architecture at every image size of the space.

@@ -24,6 +24,7 @@ from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.ledger.atomic import new_directory, write_json, write_text
 from kdsweep.ledger.layout import CARD, WEIGHTS
 from kdsweep.ledger.provenance import installed_versions
+from kdsweep.user_folders import new_folder
 
 Format = Literal["onnx", "torch", "int8"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch", "int8")
@@ -164,12 +165,7 @@ def _folder(chosen: ChosenStudent, format: Format, out: Path | str | None) -> Pa
         return folder
     experiment, trial = chosen.experiment, chosen.folder
     parent = trial.path / "exports" if experiment is None else experiment.exports
-    stem = parent / (format if experiment is None else f"{trial.path.name}-{format}")
-    folder, number = stem, 1
-    while folder.exists():
-        number += 1
-        folder = stem.with_name(f"{stem.name}-{number}")
-    return folder
+    return new_folder(parent / (format if experiment is None else f"{trial.path.name}-{format}"))
 
 
 def _taken(folder: Path) -> ConfigError:
