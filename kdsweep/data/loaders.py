@@ -282,8 +282,7 @@ class EvalLoader:
     Args:
         split: The frames.
         batch_size: Frames in a batch.
-        workers: As for :class:`TrainLoader`; copying from mapped files seldom needs any.
-        pin_memory: As for :class:`TrainLoader`.
+        workers, pin_memory: As for :class:`TrainLoader`; copying mapped files seldom needs any.
     """
 
     def __init__(

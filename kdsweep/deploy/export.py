@@ -62,17 +62,9 @@ def export_student(
     claims: Sequence[str] = (),
     advance: Progress = lambda doing, done, total: None,
 ) -> Exported:
-    """Export a trained student to a new folder; :func:`kdsweep.export` with what goes before it.
+    """Export a trained student to a new folder; see :func:`kdsweep.export`.
 
-    Args:
-        chosen: The student.
-        format: One of :data:`FORMATS`.
-        out: Folder to write, which must not be there yet; a new one under the experiment's
-            ``exports`` if left out.
-        data: Where data sets lie, as ``"camvid=PATH"``.
-        max_loss: Points of mIoU that ``int8`` may lose.
-        claims: Lines for the model card on what repeated seeds have shown.
-        advance: Told what is being done, steps done and steps in all.
+    ``claims`` are lines for the model card on what repeated seeds have shown.
 
     Raises:
         ConfigError: No such format, the folder is there, or a package is missing.

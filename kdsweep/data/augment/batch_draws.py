@@ -62,13 +62,8 @@ class Draws(NamedTuple):
 class BatchDrawer:
     """Draws what is done to the frames of batches, on the host.
 
-    A frame's draws depend on (seed, epoch, index) alone.
-
-    Args:
-        preset: Its name.
-        image_size: (height, width) of the frames.
-        seed: First part of every frame's seed.
-        crop: Crops that take the frames' place, if any.
+    A frame's draws depend on (seed, epoch, index) alone. What it takes is as for
+    :class:`~kdsweep.data.augment.on_cpu.Augmenter`.
     """
 
     def __init__(
