@@ -53,7 +53,6 @@ class Draw:
             of one space have equal parameters.
         values: What the ranges came to, for people to read: it has the label of a choice where
             ``params`` has a quantile.
-        job: The job.
         shared: Those of ``params`` that all students of a cohort have in common.
         first: Number, from 1, of the setting to try first that it follows, if it does.
     """
@@ -73,9 +72,6 @@ class Space:
 
     Attributes:
         tree: The job with its ranges, as plain mappings, overrides applied and defaults filled in.
-        sweep: The ``sweep`` section.
-        resources: The ``resources`` section.
-        tracking: The ``tracking`` section.
         labels: Labels of choices between sub-trees, by the name of the range.
         text: The file as it was given; ``None`` if the space came from Python.
         document: Where everything was written, if that is known.

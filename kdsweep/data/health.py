@@ -66,7 +66,6 @@ class Health:
     """A data set that was looked through.
 
     Attributes:
-        data: The data set.
         splits: By name, those that there are.
         findings: What was found, problems first.
         fits: Whether labels fit images could be told, which takes some frames.

@@ -180,7 +180,6 @@ class TrainLoader:
     the only one.
 
     Args:
-        split: The frames.
         batch_size: Frames in a batch.
         augment: Name of an augmentation preset, or a pipeline as albumentations saves it.
         seed: Seed of order and augmentation.
@@ -192,10 +191,6 @@ class TrainLoader:
             same but for rounding.
         epoch_frames: How many frames make an epoch; all for ``None``. The next epoch goes on where
             one ends.
-
-    Attributes:
-        workers: As given.
-        device: As given.
     """
 
     def __init__(
@@ -280,7 +275,6 @@ class EvalLoader:
     """All frames of a split in order, as they are; the last batch may be smaller.
 
     Args:
-        split: The frames.
         batch_size: Frames in a batch.
         workers, pin_memory: As for :class:`TrainLoader`; copying mapped files seldom needs any.
     """

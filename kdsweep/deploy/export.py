@@ -40,10 +40,8 @@ class Exported:
     """An export that is in place.
 
     Attributes:
-        folder: Its folder.
         model: What to load or to ship: an ONNX file, or safetensors beside its card.
         check: What it did on validation frames.
-        written: What was written.
     """
 
     folder: Path

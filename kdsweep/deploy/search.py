@@ -51,7 +51,6 @@ class Tried:
     """A chain of steps that was tried.
 
     Attributes:
-        steps: The chain.
         stage: The stage it was tried at.
         builds_on: The chain it adds a step to.
         scores: Its values of ``miou``, ``boundary_f``, ``pixel_accuracy`` and ``ece``.
@@ -240,7 +239,6 @@ class Choice:
     """What a search has chosen.
 
     Attributes:
-        steps: The chain.
         epoch: That of the weights which it was searched for; ``None`` where that is not known.
     """
 

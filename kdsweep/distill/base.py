@@ -68,7 +68,6 @@ class DistillationLoss(nn.Module, ABC, Generic[K]):
 
     Args:
         channels: Channels of both networks at every tap, for losses with projections.
-        keys: Its keys.
 
     Attributes:
         taps: Feature maps that both networks must return; ``logits`` counts as one.

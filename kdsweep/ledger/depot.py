@@ -122,7 +122,6 @@ class LocalCopy:
 
     Args:
         root: Folder that holds them.
-        store: The store.
         cohort: Name of the folder of the cohort's first trial.
         attempt: Name of the attempt.
         trials: Names of all folders, that one among them.

@@ -38,7 +38,6 @@ class Settling(Record):
     """What would settle whether a teacher makes a difference.
 
     Attributes:
-        command: The command.
         trial: The trial in question.
         top: How many jobs that takes: those with a teacher that are better come before it.
         hours: Hours of training that it takes, trials at a time not counted.

@@ -31,8 +31,6 @@ class _Source:
     """An earlier sweep, looked at with a new space in mind.
 
     Attributes:
-        experiment: Its folder.
-        sweep: Its state.
         best: Its best trials with what the new space's ranges take of each.
         observations: Those of its trials that the new space can draw.
         differs: Why none of them counts as an observation, whatever the data are.

@@ -18,7 +18,6 @@ class Feasibility:
     """What a space's bounds leave of it, before anything is trained.
 
     Args:
-        space: The search space.
         costs: Static costs of each architecture, by its key; not needed without static bounds.
 
     Attributes:

@@ -26,13 +26,10 @@ class Outcome:
         num_complete: Trials trained to the end; controls are counted by themselves.
         num_stopped: Trials that halving stopped.
         num_too_costly: Trials that ended because they cost more than the sweep allows.
-        num_failed: Trials that failed.
         num_left: Trials that have not ended, those not drawn yet too.
         num_controls: Controls so far.
         num_failed_controls: Those of them that failed.
         best_trial: Number of the trial with the best value, controls included.
-        best_label: Its name.
-        best_value: Its value.
         hours: Wall-clock hours over all sessions.
         gpu_hours: GPU-hours over all sessions.
         resume_command: What goes on with the sweep, if anything is left.

@@ -14,7 +14,6 @@ class RangeRow:
     """One range of a space.
 
     Attributes:
-        name: Its name.
         values: What it draws from, in words.
         num_values: How many values that are; ``None`` if infinitely many.
         shared: Whether all students of a cohort have it in common.

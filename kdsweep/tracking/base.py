@@ -58,7 +58,6 @@ class SweepSummary:
         session: Number of the session at whose end this is known, from 1.
         facts: Single numbers and texts.
         tables: Rows by the table's name; the keys of a row are the table's columns.
-        page: The report's page.
     """
 
     session: int
@@ -196,7 +195,6 @@ class RunWriter(ABC):
     Args:
         options: The tracker's keys in ``tracking:``, with ``dir``, the folder to write to, and
             ``group``, the sweep's name, which no other sweep has.
-        host: The process.
     """
 
     def __init__(self, options: Mapping[str, Any], host: Host) -> None:

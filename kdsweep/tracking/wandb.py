@@ -45,7 +45,6 @@ class WandbTracker(Sidecar):
 
     Args:
         mode: ``online`` or ``offline``.
-        project: Project name.
         entity: User or team; the account's default if ``None``.
         group: Name that the runs of a sweep share; with a trial's number it makes a run's id, so
             that a resumed sweep continues its runs.

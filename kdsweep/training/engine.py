@@ -65,8 +65,6 @@ class Engine:
     Args:
         teacher: The teacher, or ``None`` when only controls train.
         students: The students; a control is one without an objective.
-        batches: Training batches.
-        validation: Validation frames.
         settings: Losses and precision.
         num_classes: K.
         epochs: Epochs in all.

@@ -17,7 +17,6 @@ class Learner:
     """One network of a cohort with its own optimiser, schedule and gradient clipping.
 
     Args:
-        network: The network.
         optimizer: Over the network's parameters and those of ``objective``.
         schedule: Of the learning rate.
         clip_norm: Gradient norm above which gradients are scaled down; ``None`` never.

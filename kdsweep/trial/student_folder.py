@@ -36,14 +36,9 @@ class StudentFolder:
     """One job of a cohort and its folder: its best student, pictures, log, and what was said.
 
     Args:
-        job: The job.
         folder: Its folder; made if it is not there.
         cohort_dir: The folder in which its cohort trains, where the process's output goes; a
             student with another folder has its own lines there as well.
-
-    Attributes:
-        job: The job.
-        folder: Its folder.
     """
 
     def __init__(self, job: Job, folder: TrialFolder, cohort_dir: TrialFolder) -> None:

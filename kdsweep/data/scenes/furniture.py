@@ -194,7 +194,6 @@ class Crate(Upright):
     Attributes:
         s, z: Its corner to the left and towards us.
         size: Width, height and length.
-        colour: Its colour.
         bench: Whether it is a bench, with a back.
     """
 

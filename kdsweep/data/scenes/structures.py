@@ -153,8 +153,6 @@ class Barrier(Thing):
         label: Its class, which also says what it is.
         s: Where it stands.
         z: Its near and far end.
-        height: Its height.
-        texture: Its texture.
         dark, bright: Colours of the texture's darkest and brightest grey.
         side: -1 left of the road, 1 right of it.
         clearance: Space below it.
@@ -291,7 +289,6 @@ class Awning(Thing):
         s, z: Its corner towards the road and us.
         side: -1 left of the road, 1 right of it.
         size: Depth away from the road, height and length along it.
-        colour: Its colour.
     """
 
     s: float

@@ -41,7 +41,6 @@ class Figure:
         title: The question that it answers.
         caption: How to read it, in a sentence or two.
         tables: The numbers it shows by file name, each written as CSV.
-        traces: Plotly's traces.
         layout: What it changes of the page's layout.
         height: In pixels.
         least_width: Pixels below which the page scrolls it sideways.

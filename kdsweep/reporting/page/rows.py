@@ -57,9 +57,7 @@ class Table:
 
     Attributes:
         name: Names it in the page.
-        title: Its heading.
         headers: Headings, each with its unit (or an empty text) and whether the column is numeric.
-        rows: The cells.
         note: What is left out, if anything is.
     """
 
