@@ -193,12 +193,7 @@ def resume(
 
 
 def sweep_summary(experiment: Path, session: int) -> SweepSummary:
-    """Return what trackers are told of a sweep as a whole; draws the report's page for it.
-
-    Args:
-        experiment: Its folder.
-        session: Number of its last session.
-    """
+    """Return what trackers are told of a sweep after a session; draws the report's page for it."""
     from kdsweep.ledger import Experiment
     from kdsweep.reporting import load as load_results
     from kdsweep.reporting import to_json, write_page
@@ -509,12 +504,9 @@ def postprocess(
     ).search
 
 
-def new_single_folder(name: str, experiments: Path = DEFAULT_EXPERIMENTS) -> Path:
+def new_single_folder(name: str) -> Path:
     """A folder for one training outside any sweep that is not there yet."""
+    from kdsweep.user_folders import new_folder
+
     # Not beside the sweeps: it holds no ledger, and experiments/latest must stay a sweep.
-    stem = experiments / "single" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    folder, number = stem, 1
-    while folder.exists():
-        number += 1
-        folder = stem.with_name(f"{stem.name}-{number}")
-    return folder
+    return new_folder(DEFAULT_EXPERIMENTS / "single" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")

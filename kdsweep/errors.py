@@ -190,12 +190,7 @@ class CheckpointError(KdsweepError):
 
 
 class TrainingError(KdsweepError):
-    """A network cannot go on training; the others of its cohort may.
-
-    Args:
-        message: What happened.
-        traceback: Where, if that says more.
-    """
+    """A network cannot go on training; the others of its cohort may."""
 
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)

@@ -55,9 +55,6 @@ class Pulse:
 
     The thread that works calls it: one that beats on its own would go on in a deadlock. A call
     makes one small object; it waits for nobody, a GPU least of all.
-
-    Attributes:
-        now: The latest moment.
     """
 
     def __init__(self) -> None:

@@ -29,6 +29,15 @@ def nearest_existing(folder: Path) -> Path:
             return folder
 
 
+def new_folder(path: Path) -> Path:
+    """Return ``path`` if it is not there yet, else the first of ``path-2``, … that is not."""
+    folder, number = path, 1
+    while folder.exists():
+        number += 1
+        folder = path.with_name(f"{path.name}-{number}")
+    return folder
+
+
 def can_write(folder: Path) -> bool:
     """Return whether a folder can be written, or made, by this user."""
     try:

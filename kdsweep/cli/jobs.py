@@ -55,7 +55,7 @@ def train(
     from kdsweep.config import read_job
     from kdsweep.ledger import TrialFolder
     from kdsweep.ledger.given_teachers import teacher_doubts, teacher_notes
-    from kdsweep.tracking import NullTracker, agents_run, open_job_tracker
+    from kdsweep.tracking import Trackers, agents_run, open_job_tracker
     from kdsweep.trial import check_job, note_data, prepare_one, run_job, tracked
 
     file = read_job(job, set_ or (), data or ())
@@ -79,7 +79,7 @@ def train(
     else:
         for doubt in teacher_doubts(data_facts):
             say_warning(doubt)
-    tracker = open_job_tracker(folder, say_warning) if wandb else NullTracker()
+    tracker = open_job_tracker(folder, say_warning) if wandb else Trackers()
     reports = run_job(loaded, folder, device=device, num_threads=threads)
     try:
         told = tracked(reports, tracker, loaded, folder, data_facts["classes"], name_of_data)

@@ -43,11 +43,7 @@ def _lines(text: str) -> str:
 
 
 def terminal(**options: Any) -> Console:
-    """The terminal.
-
-    Args:
-        options: Of rich's console.
-    """
+    """The terminal, with options of rich's console."""
     from rich.console import Console
     from rich.segment import Segment
 

@@ -10,8 +10,8 @@ from typing import Any
 from kdsweep.config.corners import taking
 from kdsweep.config.job import Job
 from kdsweep.config.ranges import Scalar
+from kdsweep.config.searchable import must_be_finite
 from kdsweep.config.template import Branch, Node, Pick, combinations, ranges
-from kdsweep.errors import ConfigError
 
 # Turns a job into that of a student on its own.
 NO_TEACHER: dict[str, Any] = {"teacher": None, "distill": {}}
@@ -34,11 +34,7 @@ class Architecture:
 
 
 def architecture_key(job: Job | Mapping[str, Any]) -> str:
-    """Return what a job has in common with all whose students cost as much: network and image size.
-
-    Args:
-        job: The job, or the same as plain JSON.
-    """
+    """Return what a job shares with all whose students cost as much: network and image size."""
     plain = job.model_dump(mode="json") if isinstance(job, Job) else job
     student = {key: v for key, v in plain["student"].items() if key not in _COST_NOTHING}
     return json.dumps([student, *plain["data"]["image_size"]], sort_keys=True)
@@ -55,14 +51,12 @@ def architectures_of(root: Branch, job_of: Callable[[Pick], Job]) -> Iterator[Ar
         ConfigError: There are infinitely many.
     """
     part = Branch((), {"student": root.children["student"], "data": _image_size(root)})
-    for range_, _ in ranges(part):
-        if range_.num_options() is None:
-            raise ConfigError(
-                "infinitely many student architectures, each of which must be measured before "
-                "anything is trained",
-                path=range_.path,
-                hint="use `values`, or bound student/latency_ms, which is measured later",
-            )
+    must_be_finite(
+        part,
+        "infinitely many student architectures, each of which must be measured before anything is "
+        "trained",
+        "use `values`, or bound student/latency_ms, which is measured later",
+    )
     for options in combinations(part, lambda range_: range_.options()):
         job = job_of(taking(options, lambda range_: range_.middle()))
         own = (r.param(options[r.name]) for r, _ in ranges(part) if r.name in options)

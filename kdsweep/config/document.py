@@ -49,11 +49,7 @@ class Document:
         return Mark(self.file) if self.file else None
 
     def is_changed(self, name: str) -> bool:
-        """Return whether an override has changed a range, what stands in it, or what it stands in.
-
-        Args:
-            name: Of the range.
-        """
+        """Return whether an override has changed a range, what is in it, or what it stands in."""
         for path, mark in self.marks.items():
             changed = dotted([part for part in path if part not in ("values", "value")])
             within = name.startswith((f"{changed}.", f"{changed}["))
@@ -89,12 +85,7 @@ def read_document(source: str | Path | Mapping[str, Any]) -> Document:
 
 
 def parse_document(text: str, file: str) -> Document:
-    """The mapping in a YAML text.
-
-    Args:
-        text: The text.
-        file: Name of its file for messages.
-    """
+    """The mapping in a YAML text; messages name its ``file``."""
     document = Document({}, file=file, text=text)
     tree = Reader(file, document.marks, document.blanks).read(text)
     if tree is None:
@@ -116,12 +107,7 @@ def parse_document(text: str, file: str) -> Document:
 
 
 def parse_value(text: str, origin: str) -> Any:
-    """The value in a piece of YAML, such as the right side of ``--set path=value``.
-
-    Args:
-        text: The YAML text.
-        origin: What to call its place in messages.
-    """
+    """The value in a piece of YAML, as of ``--set path=value``; messages name its ``origin``."""
     return Reader(origin, {}, set()).read(text)
 
 

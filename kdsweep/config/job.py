@@ -168,11 +168,7 @@ _HOW_SHOWN = (
 
 
 def data_section(data: Mapping[str, Any]) -> str:
-    """Return what of a section ``data`` decides on its frames, as text: equal texts, equal data.
-
-    Args:
-        data: The section as plain JSON.
-    """
+    """Return what of a section ``data`` (JSON) decides on its frames: equal texts, equal data."""
     decisive = {key: value for key, value in data.items() if key not in _HOW_SHOWN}
     if not decisive.get("all_labels"):  # ledgers of before there was such a key
         decisive.pop("all_labels", None)

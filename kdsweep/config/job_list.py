@@ -29,8 +29,6 @@ class JobList:
         jobs: The jobs by name, without a seed of their own.
         seeds: Seeds of each.
         sweep: The ``sweep`` section; its sampler is ``grid``.
-        resources: The ``resources`` section.
-        tracking: The ``tracking`` section.
         origin: Where the jobs come from, for the record; JSON-able.
         until_settled: Whether a job gets seeds only until its gain is settled.
     """

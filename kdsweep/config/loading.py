@@ -57,12 +57,7 @@ SPACE_KEYS = {**JOB_KEYS, **SchemaNode(SweepSections).keys({})}
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job together with where each part of it was written.
-
-    Attributes:
-        job: The job.
-        document: Its file or mapping, overrides included.
-    """
+    """A job with its document (a file or a mapping), overrides included."""
 
     job: Job
     document: Document

@@ -122,11 +122,7 @@ _NAMED = {
 
 
 def metric_of(key: str) -> Metric:
-    """Return what is known of a metric; one that is not known goes by its own key, as a score.
-
-    Args:
-        key: Key of an epoch report.
-    """
+    """Return what is known of a report's metric; one not known goes by its own key, as a score."""
     return _NAMED.get(key) or Metric(key, key)
 
 

@@ -131,13 +131,7 @@ def front(points: Mapping[int, Sequence[float]], objectives: Sequence[Metric]) -
 
 
 def dominates(one: Sequence[float], other: Sequence[float], objectives: Sequence[Metric]) -> bool:
-    """Return whether one point is as good as another in everything and better in something.
-
-    Args:
-        one: A value for each objective.
-        other: The same of the other.
-        objectives: The objectives.
-    """
+    """Return whether one point is as good as another in all objectives and better in some."""
     better = False
     for a, b, objective in zip(one, other, objectives, strict=True):
         ahead = (b - a) if objective.is_cost else (a - b)

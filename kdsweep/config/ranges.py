@@ -37,11 +37,7 @@ class Suggest(Protocol):
 
 
 class Given:
-    """Answers with parameters that were drawn before.
-
-    Args:
-        params: Values by the name of the sampler's parameter.
-    """
+    """Answers with parameters that were drawn before, by their names for the sampler."""
 
     def __init__(self, params: Mapping[str, Scalar]) -> None:
         self._params = params

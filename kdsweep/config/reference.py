@@ -66,7 +66,6 @@ class Key(NamedTuple):
     """A key of a section, in words.
 
     Attributes:
-        name: The key.
         default: Its default as it would stand in a file, or ``required``.
         allowed: What may stand there.
         meaning: What it does.

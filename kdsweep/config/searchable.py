@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from kdsweep.config.space import Space
 
 
-def must_be_finite(root: Node) -> None:
-    """Raise a ConfigError if a space has infinitely many points."""
+def must_be_finite(
+    root: Node,
+    problem: str = "a grid needs a finite space, and this range has infinitely many values",
+    hint: str = "use `values` or distribution: q_uniform, or another sampler",
+) -> None:
+    """Raise a ConfigError if a space, or a part of one, has infinitely many points."""
     for range_, _ in ranges(root):
         if range_.num_options() is None:
-            raise ConfigError(
-                "a grid needs a finite space, and this range has infinitely many values",
-                path=range_.path,
-                hint="use `values` or distribution: q_uniform, or another sampler",
-            )
+            raise ConfigError(problem, path=range_.path, hint=hint)
 
 
 def check_search(space: Space) -> None:

@@ -97,12 +97,7 @@ def params_of(space: Space, job: Mapping[str, Any]) -> dict[str, Scalar] | None:
 
 
 def setting_of(space: Space, job: Mapping[str, Any]) -> dict[str, Scalar]:
-    """What the ranges of a space stand at in a job of another one, as far as they can.
-
-    Args:
-        space: The space.
-        job: The job as plain JSON.
-    """
+    """What the ranges of a space stand at in a job (JSON) of another one, as far as they can."""
     wanted = _complete(job)
     if wanted is None:
         return {}
@@ -186,13 +181,7 @@ def _bare(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _matches(node: Node, value: Any, at: ConfigPath) -> Iterator[Options]:
-    """Options for which a node may come to a value; drawing tells whether it does.
-
-    Args:
-        node: The node.
-        value: What stands in its place in a job.
-        at: Where that is.
-    """
+    """Options for which a node may come to what a job has in its place; drawing tells whether."""
     if isinstance(node, Hole):
         option = node.range.find(value)
         if option is None and at in _FREE:

@@ -27,13 +27,7 @@ def shared_ranges(root: Node) -> Iterator[str]:
 
 
 def pinned(node: Node, names: frozenset[str], pick: Pick) -> Node:
-    """The tree in which the ranges of some names stand at what ``pick`` takes.
-
-    Args:
-        node: Where to begin.
-        names: Names of the ranges to pin.
-        pick: Called for each of them that is met.
-    """
+    """The tree in which the ranges of some names stand at what ``pick`` takes for each met."""
     if isinstance(node, Hole):
         if node.range.name not in names:
             return node

@@ -53,7 +53,6 @@ class Draw:
             of one space have equal parameters.
         values: What the ranges came to, for people to read: it has the label of a choice where
             ``params`` has a quantile.
-        job: The job.
         shared: Those of ``params`` that all students of a cohort have in common.
         first: Number, from 1, of the setting to try first that it follows, if it does.
     """
@@ -73,9 +72,6 @@ class Space:
 
     Attributes:
         tree: The job with its ranges, as plain mappings, overrides applied and defaults filled in.
-        sweep: The ``sweep`` section.
-        resources: The ``resources`` section.
-        tracking: The ``tracking`` section.
         labels: Labels of choices between sub-trees, by the name of the range.
         text: The file as it was given; ``None`` if the space came from Python.
         document: Where everything was written, if that is known.
@@ -130,7 +126,7 @@ class Space:
 
     def num_points(self) -> int | None:
         """Return how many different jobs can be drawn; ``None`` if infinitely many."""
-        return num_combinations(self.root, lambda range_: range_.num_options())
+        return self.num_points_with({})
 
     def grid(self) -> Iterator[dict[str, Scalar]]:
         """``params`` of every point, the first range of the file changing slowest.
@@ -139,9 +135,7 @@ class Space:
             ConfigError: There are infinitely many.
         """
         must_be_finite(self.root)
-        for options in combinations(self.root, lambda range_: range_.options()):
-            found = (r.param(options[r.name]) for r, _ in ranges(self.root) if r.name in options)
-            yield dict(found)
+        yield from self.points_with({})
 
     def ranges(self) -> Iterator[tuple[Range, bool]]:
         """Every range, and whether it is drawn once for all students of a cohort."""
@@ -165,19 +159,11 @@ class Space:
             yield {**params, **dict(own)}
 
     def num_siblings(self, draw: Draw) -> int | None:
-        """Return how many different students one cohort can have; ``None`` if infinitely many.
-
-        Args:
-            draw: One of them.
-        """
+        """Return how many different students a draw's cohort can have; ``None`` if without end."""
         return self.num_points_with(draw.shared)
 
     def siblings(self, draw: Draw) -> Iterator[dict[str, Scalar]]:
-        """``params`` of every student that a cohort can have; they must be finitely many.
-
-        Args:
-            draw: One of them.
-        """
+        """``params`` of every student that a draw's cohort can have; they must be finitely many."""
         return self.points_with(draw.shared)
 
     def trying_first(self, settings: Sequence[Mapping[str, Scalar]]) -> Space:
@@ -209,14 +195,12 @@ class Space:
         Raises:
             ConfigError: There are infinitely many student architectures.
         """
-        student = Branch((), {"student": self.root.children["student"]})
-        for range_, _ in ranges(student):
-            if range_.num_options() is None:
-                raise ConfigError(
-                    "infinitely many student architectures, each of which needs a control",
-                    path=range_.path,
-                    hint="use `values`, or set sweep.controls to none",
-                )
+        student = self._student()
+        must_be_finite(
+            student,
+            "infinitely many student architectures, each of which needs a control",
+            "use `values`, or set sweep.controls to none",
+        )
         jobs: dict[str, Job] = {}
         further: dict[str, Job] = {}
         for options in combinations(student, lambda range_: range_.options()):
@@ -233,11 +217,10 @@ class Space:
 
     def num_students(self) -> int | None:
         """Return how many different students the space has; ``None`` if infinitely many."""
-        student = Branch((), {"student": self.root.children["student"]})
-        if any(range_.num_options() is None for range_, _ in ranges(student)):
-            return None
-        picks = combinations(student, lambda range_: range_.options())
-        return sum(1 for _ in picks)
+        return num_combinations(self._student(), lambda range_: range_.num_options())
+
+    def _student(self) -> Branch:
+        return Branch((), {"student": self.root.children["student"]})
 
     def architectures(self) -> list[Architecture]:
         """Every student architecture at every image size of the space.

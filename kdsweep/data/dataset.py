@@ -97,9 +97,6 @@ def count_frames(config: DataConfig) -> FrameCounts:
     Generated scenes need not be there for it. A hold-out that looks at classes may come out a block
     larger or smaller.
 
-    Args:
-        config: The ``data:`` section of a job.
-
     Raises:
         DataError: The data set is missing or laid out differently.
         ConfigError: As for :func:`open_data`.

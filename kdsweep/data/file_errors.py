@@ -34,13 +34,12 @@ class Problems:
         """Notes what a decoder complained about."""
         self.add(problem.path, problem.problem)
 
-    def raise_if_any(self, num_checked: int, hint: str, extra: str = "") -> None:
+    def raise_if_any(self, num_checked: int, hint: str) -> None:
         """Raises one error for all problems noted.
 
         Args:
             num_checked: Files that were looked at.
             hint: What to do next.
-            extra: Further lines, already indented.
 
         Raises:
             DataError: At least one problem was noted.
@@ -54,8 +53,6 @@ class Problems:
         lines += [f"  {self._shown(path)}: {problem}" for path, problem in found[:NUM_SHOWN]]
         if len(found) > NUM_SHOWN:
             lines.append(f"  … and {len(found) - NUM_SHOWN} more")
-        if extra:
-            lines.append(extra)
         lines.append(f"  try:     {hint}")
         raise DataError("\n".join(lines))
 

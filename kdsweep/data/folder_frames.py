@@ -53,10 +53,6 @@ def part_of(name: str) -> str:
 def find_frames(config: FolderData, root: Path) -> FolderFrames:
     """Return the frames that a section describes.
 
-    Args:
-        config: The section.
-        root: The folder.
-
     Raises:
         DataError: Folders or files are missing, or have no partner; all problems in one message.
     """

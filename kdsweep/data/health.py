@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 
@@ -19,8 +18,6 @@ from kdsweep.data.source import Source, SplitName
 from kdsweep.data.split import Split
 from kdsweep.labels import VOID
 
-# What stops a training unless `data.accept` names it.
-PROBLEMS: tuple[Problem, ...] = get_args(Problem)
 _MOST_OF_ONE, _MOST_VOID = 0.99, 0.5
 # Bits of 64 in which the looks of two frames may differ to be called alike.
 _ALIKE_BITS = 2
@@ -69,7 +66,6 @@ class Health:
     """A data set that was looked through.
 
     Attributes:
-        data: The data set.
         splits: By name, those that there are.
         findings: What was found, problems first.
         fits: Whether labels fit images could be told, which takes some frames.

@@ -50,12 +50,7 @@ class Order(NamedTuple):
 
 
 class HostBatch(NamedTuple):
-    """A batch as it was made on the host.
-
-    Attributes:
-        batch: Its frames.
-        draws: What is left to be done to them on the device, if anything.
-    """
+    """A batch as it was made on the host, and what is left to be done to it on the device."""
 
     batch: Batch
     draws: Draws | None
@@ -185,7 +180,6 @@ class TrainLoader:
     the only one.
 
     Args:
-        split: The frames.
         batch_size: Frames in a batch.
         augment: Name of an augmentation preset, or a pipeline as albumentations saves it.
         seed: Seed of order and augmentation.
@@ -197,10 +191,6 @@ class TrainLoader:
             same but for rounding.
         epoch_frames: How many frames make an epoch; all for ``None``. The next epoch goes on where
             one ends.
-
-    Attributes:
-        workers: As given.
-        device: As given.
     """
 
     def __init__(
@@ -285,10 +275,8 @@ class EvalLoader:
     """All frames of a split in order, as they are; the last batch may be smaller.
 
     Args:
-        split: The frames.
         batch_size: Frames in a batch.
-        workers: As for :class:`TrainLoader`; copying from mapped files seldom needs any.
-        pin_memory: As for :class:`TrainLoader`.
+        workers, pin_memory: As for :class:`TrainLoader`; copying mapped files seldom needs any.
     """
 
     def __init__(

@@ -46,7 +46,6 @@ class Look:
         table: A ``classes.yaml`` to begin with, where there is none.
         rows: Pairs of files, where the section needs a list of them.
         unlabelled: A folder with pictures that no mask belongs to, where one was looked for.
-        num_unlabelled: How many.
     """
 
     layout: str

@@ -36,14 +36,12 @@ class MaskValues:
         ids: Ids by their number of pixels; empty if there are colours.
         colours: RGB colours by their number of pixels.
         palette: The palette of the first file, uint8 of (C, 3), if it has one.
-        alike: Whether indices of palette files may be ids: their palettes are equal.
     """
 
     modes: dict[str, int]
     ids: dict[int, int]
     colours: dict[Colour, int]
     palette: np.ndarray | None
-    alike: bool
 
     def describe(self) -> str:
         """Return it in words: ``grey, ids 0 … 11``."""
@@ -107,7 +105,6 @@ def look_at(masks: Sequence[Path], *, every: bool = False) -> MaskValues:
         ids={} if colours else {int(v): int(ids[v]) for v in np.flatnonzero(ids)},
         colours={(c >> 16, c >> 8 & 255, c & 255): n for c, n in colours.items()},
         palette=palettes[0] if palettes else None,
-        alike=alike,
     )
 
 

@@ -30,12 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NativeLabels:
-    """The labels of a split, frame by frame in the split's order; can be gone through repeatedly.
-
-    Attributes:
-        source: Decodes them.
-        frames: Which frames.
-    """
+    """The labels of a split, frame by frame in the split's order; can be gone through again."""
 
     source: Source
     frames: Sequence[Frame]

@@ -23,12 +23,7 @@ _RGB_MODES = frozenset({"RGB", "RGBA", "L", "P", "1", "CMYK", "YCbCr", "LA", "PA
 
 
 class FrameError(Exception):
-    """One file cannot be used; collected and shown with all others in one DataError.
-
-    Args:
-        path: The file.
-        problem: What is wrong with it.
-    """
+    """One file cannot be used; collected and shown with all others in one DataError."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
@@ -119,12 +114,7 @@ def exif_turn(picture: Image.Image) -> int:
 
 
 def is_turned(path: Path, content: bytes) -> bool:
-    """Return whether a picture's EXIF note says that it does not lie upright.
-
-    Args:
-        path: The picture.
-        content: What its file holds.
-    """
+    """Return whether a picture's EXIF note says that it does not lie upright."""
     if content.startswith(_PNG) and b"eXIf" not in content:
         return False  # Pillow would decode the file to find out
     with _decoding(path, load=False) as picture:

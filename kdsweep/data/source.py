@@ -31,7 +31,6 @@ class Frame(NamedTuple):
 
     Attributes:
         name: Unique within the source, for example ``dataA/02_00_100``.
-        image: The photograph.
         mask: Its label image; the photograph itself where there is none.
     """
 

@@ -24,12 +24,7 @@ NUM_DRAWS = 64
 
 @dataclass(frozen=True)
 class Recording:
-    """Frames that follow each other.
-
-    Attributes:
-        part: The part of the data set they belong to.
-        frames: In order.
-    """
+    """Frames that follow each other, and the part of the data set that they belong to."""
 
     part: str
     frames: Sequence[Frame]

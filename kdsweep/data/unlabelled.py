@@ -97,10 +97,7 @@ class UnlabelledLoader:
         batch_size: Frames in a batch; all frames if there are fewer.
         augment: Name of the preset for the student.
         seed: Seed of order and augmentation.
-        workers: As for :class:`~kdsweep.data.loaders.TrainLoader`.
-        pin_memory: Likewise.
-        device: Likewise.
-        crop: Likewise.
+        workers, pin_memory, device, crop: As for :class:`~kdsweep.data.loaders.TrainLoader`.
     """
 
     def __init__(

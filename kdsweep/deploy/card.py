@@ -92,11 +92,7 @@ class Card(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes, where: object) -> Card:
-        """Read a card.
-
-        Args:
-            text: JSON.
-            where: Its file, for the error message.
+        """Read a card from JSON; ``where`` it lies is said in errors.
 
         Raises:
             ModelFileError: It is no card, or says something that cannot be.

@@ -94,11 +94,7 @@ class Evaluation:
         return out.getvalue()
 
     def write(self, path: Path) -> list[Path]:
-        """Write JSON, and CSV beside it.
-
-        Args:
-            path: Of the JSON.
-        """
+        """Write JSON, and CSV beside it; return both paths."""
         return write_with_table(path, self.to_json(), self.to_csv())
 
 

@@ -24,6 +24,7 @@ from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.ledger.atomic import new_directory, write_json, write_text
 from kdsweep.ledger.layout import CARD, WEIGHTS
 from kdsweep.ledger.provenance import installed_versions
+from kdsweep.user_folders import new_folder
 
 Format = Literal["onnx", "torch", "int8"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch", "int8")
@@ -39,10 +40,8 @@ class Exported:
     """An export that is in place.
 
     Attributes:
-        folder: Its folder.
         model: What to load or to ship: an ONNX file, or safetensors beside its card.
         check: What it did on validation frames.
-        written: What was written.
     """
 
     folder: Path
@@ -61,17 +60,9 @@ def export_student(
     claims: Sequence[str] = (),
     advance: Progress = lambda doing, done, total: None,
 ) -> Exported:
-    """Export a trained student to a new folder; :func:`kdsweep.export` with what goes before it.
+    """Export a trained student to a new folder; see :func:`kdsweep.export`.
 
-    Args:
-        chosen: The student.
-        format: One of :data:`FORMATS`.
-        out: Folder to write, which must not be there yet; a new one under the experiment's
-            ``exports`` if left out.
-        data: Where data sets lie, as ``"camvid=PATH"``.
-        max_loss: Points of mIoU that ``int8`` may lose.
-        claims: Lines for the model card on what repeated seeds have shown.
-        advance: Told what is being done, steps done and steps in all.
+    ``claims`` are lines for the model card on what repeated seeds have shown.
 
     Raises:
         ConfigError: No such format, the folder is there, or a package is missing.
@@ -164,12 +155,7 @@ def _folder(chosen: ChosenStudent, format: Format, out: Path | str | None) -> Pa
         return folder
     experiment, trial = chosen.experiment, chosen.folder
     parent = trial.path / "exports" if experiment is None else experiment.exports
-    stem = parent / (format if experiment is None else f"{trial.path.name}-{format}")
-    folder, number = stem, 1
-    while folder.exists():
-        number += 1
-        folder = stem.with_name(f"{stem.name}-{number}")
-    return folder
+    return new_folder(parent / (format if experiment is None else f"{trial.path.name}-{format}"))
 
 
 def _taken(folder: Path) -> ConfigError:

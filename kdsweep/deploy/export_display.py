@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_export(exported: Exported, model: Path, console: Console) -> None:
-    """Say what was exported and how it did.
-
-    Args:
-        exported: The export.
-        model: Its file, as it is to be shown.
-        console: Where.
-    """
+    """Say what was exported, to which file, and how it did."""
     check, written = exported.check, exported.written
 
     def say(line: str) -> None:

@@ -20,12 +20,7 @@ _LEAST_SHARE_OF_VIDEO = 0.95
 
 @dataclass(frozen=True)
 class Input:
-    """One picture or video.
-
-    Attributes:
-        path: Its file.
-        name: Of what is written for it: a relative path without suffix.
-    """
+    """One picture or video, and the relative path without suffix of what is written for it."""
 
     path: Path
     name: str

@@ -19,10 +19,7 @@ ROAD_BETA, VEHICLE_BETA = 0.5, 2.0
 
 
 def challenge_classes(classes: Sequence[str]) -> tuple[list[int], list[int]] | None:
-    """Ids of what counts as road and as vehicle.
-
-    Args:
-        classes: Names of the data's classes.
+    """Ids of what counts as road and as vehicle, by the names of the data's classes.
 
     Returns:
         ``None`` where the data lack one of CARLA's two classes.

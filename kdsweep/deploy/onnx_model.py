@@ -31,7 +31,6 @@ class OnnxModel(DeployedModel):
     weights in other files, kdsweep's own inputs, outputs and card.
 
     Args:
-        path: The file.
         device: ``auto`` takes CUDA where onnxruntime has it, ``cpu`` and ``cuda`` choose.
         num_threads: CPU threads; onnxruntime's own choice if left out.
 

@@ -8,10 +8,7 @@ from kdsweep.errors import ConfigError
 
 
 def require_extra(*packages: str) -> None:
-    """Refuse to go on without packages that come with ``kdsweep[deploy]``.
-
-    Args:
-        packages: Names they are imported by.
+    """Refuse to go on without packages, by import name, that come with ``kdsweep[deploy]``.
 
     Raises:
         ConfigError: One is not installed.

@@ -30,12 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """An evaluation and its files.
-
-    Attributes:
-        evaluation: What the student scored.
-        written: The files.
-    """
+    """An evaluation and its files."""
 
     evaluation: Evaluation
     written: tuple[Path, ...]
@@ -43,12 +38,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Searched:
-    """A search for post-processing and its files.
-
-    Attributes:
-        search: What it found.
-        written: The files.
-    """
+    """A search for post-processing and its files."""
 
     search: Search
     written: tuple[Path, ...]
@@ -70,24 +60,11 @@ def score(
     warn: Callable[[str], None],
     advance: Progress | None = None,
 ) -> Scored:
-    """Score a student on a split and write the scores.
+    """Score a student on a split and write the scores; see :func:`kdsweep.evaluate`.
 
-    Args:
-        path: What :func:`~kdsweep.deploy.choosing.choose_student` takes.
-        trial: Number of a trial of the experiment; its best one if left out.
-        split: ``val``, ``test`` or ``train``.
-        data: Where data sets lie, as ``"camvid=PATH"``.
-        postprocess: Steps as :func:`~kdsweep.deploy.steps.parse_steps` reads them, or ``auto`` for
-            what a search has chosen.
-        teacher: Folder of a trained network, for the step ``teacher``.
-        out: Folder of the files; ``evaluation`` in the experiment if left out.
-        device: Where to run.
-        accept_changed_data: Whether to score on other data than the student was trained on.
-        protocol: The size to score at; that of the student's validation if left out.
-        windows: Look at images at their own resolution in windows.
-        warn: Told when the test split has been scored before, when ``auto`` is none, or of other
-            weights, and when its data are others, or not known.
-        advance: Told what is being done, steps done and steps in all.
+    ``path`` is what :func:`~kdsweep.deploy.choosing.choose_student` takes. ``warn`` is told when
+    the test split has been scored before, when ``auto`` is none, or of other weights, and when the
+    data are others, or not known; ``advance`` what is being done, steps done and steps in all.
 
     Raises:
         KdsweepError: Bad input, before anything is scored.
@@ -142,17 +119,10 @@ def search(
     warn: Callable[[str], None] = lambda said: None,
     say: Say | None = None,
 ) -> Searched:
-    """Try post-processing on a student's validation frames and write what pays.
+    """Try post-processing and write what pays; see :func:`kdsweep.postprocess`.
 
-    Args:
-        path: What :func:`~kdsweep.deploy.choosing.choose_student` takes.
-        trial: Number of a trial of the experiment; its best one if left out.
-        data: Where data sets lie, as ``"camvid=PATH"``.
-        teacher: Folder of a trained network, for the step ``teacher``.
-        device: Where to run.
-        accept_changed_data: Whether to use other data than the student was trained on.
-        warn: Told when its data are others, or not known.
-        say: Told how far it is.
+    ``path`` is what :func:`~kdsweep.deploy.choosing.choose_student` takes. ``warn`` is told when
+    the data are others, or not known; ``say`` how far it is.
 
     Raises:
         KdsweepError: Bad input, before anything is tried.

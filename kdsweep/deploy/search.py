@@ -51,7 +51,6 @@ class Tried:
     """A chain of steps that was tried.
 
     Attributes:
-        steps: The chain.
         stage: The stage it was tried at.
         builds_on: The chain it adds a step to.
         scores: Its values of ``miou``, ``boundary_f``, ``pixel_accuracy`` and ``ece``.
@@ -149,11 +148,7 @@ class Search:
         return out.getvalue()
 
     def write(self, path: Path) -> list[Path]:
-        """Write JSON, and CSV beside it.
-
-        Args:
-            path: Of the JSON.
-        """
+        """Write JSON, and CSV beside it; return both paths."""
         return write_with_table(path, self.to_json(), self.to_csv())
 
 
@@ -244,7 +239,6 @@ class Choice:
     """What a search has chosen.
 
     Attributes:
-        steps: The chain.
         epoch: That of the weights which it was searched for; ``None`` where that is not known.
     """
 
@@ -253,10 +247,7 @@ class Choice:
 
 
 def read_choice(path: Path) -> Choice:
-    """The chain that a search has chosen.
-
-    Args:
-        path: What :meth:`Search.write` wrote.
+    """The chain that a search has chosen, from what :meth:`Search.write` wrote.
 
     Raises:
         ConfigError: There was no search yet, or its file is damaged.

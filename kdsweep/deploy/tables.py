@@ -32,11 +32,7 @@ def scored_text(facts: Mapping[str, Any]) -> str:
 
 
 def plain_table(*columns: str | tuple[str, str]) -> Table:
-    """A table without lines.
-
-    Args:
-        columns: Headers, of numbers; or of text, as ``(header, "left")``.
-    """
+    """A table without lines, by its headers: of numbers; or of text, as ``(header, "left")``."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for column in columns:
         header, side = column if isinstance(column, tuple) else (column, "right")

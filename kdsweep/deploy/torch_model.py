@@ -18,7 +18,7 @@ from kdsweep.deploy.card import Card
 from kdsweep.deploy.model import DeployedModel
 from kdsweep.errors import ConfigError, ModelFileError
 from kdsweep.models import SegmentationNetwork, build_network, choose_device
-from kdsweep.models.build import inspect_network
+from kdsweep.models.build import inspect_model
 from kdsweep.models.unused import unused_modules
 
 
@@ -74,10 +74,9 @@ def read_network(card: Card, weights: Path) -> SegmentationNetwork:
     model, num_classes = card.model, len(card.classes)
     try:
         # On memory-less tensors first: a card may name a network of any size.
+        _compare(inspect_model(model, num_classes, card.image_size), weights)
         given = model.arch, model.encoder, num_classes
-        options, size = model.options, card.image_size
-        _compare(inspect_network(*given, options=options, image_size=size), weights)
-        network = build_network(*given, options=options, image_size=size)
+        network = build_network(*given, options=model.options, image_size=card.image_size)
         network.load_state_dict(load_file(weights))
     except ConfigError as error:
         raise ModelFileError(f"{weights.parent}: its card names no network: {error}") from None

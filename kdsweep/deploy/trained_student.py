@@ -143,13 +143,7 @@ def open_student(
     device: str = "auto",
     advance: Progress | None = None,
 ) -> TrainedStudent:
-    """Load a trained student and open its data.
-
-    Args:
-        chosen: The student.
-        data: Where data sets lie, as ``"camvid=PATH"``.
-        device: ``auto`` is CUDA where there is any, else the CPU.
-        advance: Told what is being done, steps done and steps in all.
+    """Load a trained student and open its data; see :func:`open_training` and ``choose_device``.
 
     Raises:
         ModelFileError: Its card or weights cannot be used.

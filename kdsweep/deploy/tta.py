@@ -37,7 +37,6 @@ class FramePredictor:
     """Probabilities of single frames.
 
     Args:
-        student: The student.
         teacher: The network that :attr:`Views.teacher` is about, where there is one.
     """
 

@@ -89,11 +89,7 @@ def _numbers(name: str, text: str | None) -> Numbers | None:
 
 
 def require_size(logits: Logits, windows: Windows) -> None:
-    """Refuse windows of a size that a network does not take.
-
-    Args:
-        logits: As for :func:`sliding_logits`; tried once.
-        windows: The windows.
+    """Refuse windows of a size that a network, tried once, does not take.
 
     Raises:
         ConfigError: It does not take them.

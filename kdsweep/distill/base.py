@@ -68,7 +68,6 @@ class DistillationLoss(nn.Module, ABC, Generic[K]):
 
     Args:
         channels: Channels of both networks at every tap, for losses with projections.
-        keys: Its keys.
 
     Attributes:
         taps: Feature maps that both networks must return; ``logits`` counts as one.
@@ -101,12 +100,7 @@ class DistillationLoss(nn.Module, ABC, Generic[K]):
 def build_loss(
     name: str, channels: TapChannels, options: Mapping[str, Any]
 ) -> DistillationLoss[Any]:
-    """Return the loss of a name.
-
-    Args:
-        name: Its name in ``distill:``.
-        channels: Channels of both networks at every tap.
-        options: Its keys; those left out have their defaults.
+    """Return the loss of a name in ``distill:``; of its keys, those left out have their defaults.
 
     Raises:
         ConfigError: There is none of this name, or it cannot be loaded.

@@ -18,7 +18,6 @@ class Projections(nn.Module):
 
     Args:
         channels: Channels of both networks at every tap.
-        taps: Taps to project.
     """
 
     def __init__(self, channels: TapChannels, taps: Sequence[str]) -> None:

@@ -19,12 +19,7 @@ def names_at_random(trials: Iterable[Trial]) -> list[str]:
 
 
 def random_note(sampler: str | None, names: Iterable[str]) -> str:
-    """Say which parameters a sampler draws at random, and why.
-
-    Args:
-        sampler: Its name in a space.
-        names: The parameters, by dotted path.
-    """
+    """Say which of some parameters, by dotted path, a sampler draws at random, and why."""
     reason = _REASONS.get(sampler or "", "it does not know them")
     return (
         f"sampler {sampler} draws these at random, because {reason}: {', '.join(names)}; "

@@ -33,12 +33,7 @@ class CheckpointFolder:
         return [entry for _, entry in reversed(numbered)]
 
     def save(self, epoch: int, write: Callable[[Path], None]) -> None:
-        """Put the checkpoint of an epoch in place, then drop the oldest ones.
-
-        Args:
-            epoch: Number of finished epochs.
-            write: Fills the folder that it is given.
-        """
+        """Put an epoch's checkpoint, filled by ``write``, in place, then drop the oldest ones."""
         with new_directory(self.path / f"epoch-{epoch:04d}") as temporary:
             write(temporary)
         for entry in self.newest_first()[self.keep :]:

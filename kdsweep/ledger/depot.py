@@ -47,11 +47,7 @@ class Store(Protocol):
 
 
 class Depot:
-    """The trials' folder of an experiment, for workers that do not see it.
-
-    Args:
-        trials: The folder.
-    """
+    """The trials' folder of an experiment, for workers that do not see it."""
 
     def __init__(self, trials: Path) -> None:
         self._trials = Path(trials)
@@ -126,7 +122,6 @@ class LocalCopy:
 
     Args:
         root: Folder that holds them.
-        store: The store.
         cohort: Name of the folder of the cohort's first trial.
         attempt: Name of the attempt.
         trials: Names of all folders, that one among them.

@@ -148,11 +148,7 @@ class ExtendEvent(Event, tag="extend", kw_only=True, frozen=True):
 
 
 class RetryEvent(Event, tag="retry", kw_only=True, frozen=True):
-    """Failed trials were asked for again: they wait, to be trained from their first epoch.
-
-    Attributes:
-        trials: Their numbers.
-    """
+    """Failed trials were asked for again: they wait, to be trained from their first epoch."""
 
     trials: list[int]
 
@@ -467,11 +463,7 @@ class DoneEvent(Event, tag="done", kw_only=True, frozen=True):
 
 
 class UnknownEvent(Event, tag="", kw_only=True, frozen=True):
-    """An event of a later version.
-
-    Attributes:
-        kind: What it is called there.
-    """
+    """An event of a later version, by its name there."""
 
     kind: str
 

@@ -133,7 +133,6 @@ class Ledger:
     Events are not kept: a long sweep's would fill the driver's memory.
 
     Attributes:
-        path: The file.
         num_events: Events so far, those of earlier sessions included.
         num_torn_bytes: Length of the torn tail that was cut off when it was opened.
     """

@@ -66,11 +66,7 @@ class EvaluationFolder:
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """The folder of one trial; it also stands alone, for one job trained without a sweep.
-
-    Attributes:
-        path: The folder.
-    """
+    """The folder of one trial; it also stands alone, for one job trained without a sweep."""
 
     path: Path
 
@@ -197,11 +193,7 @@ class TrialFolder:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The folder of one sweep.
-
-    Attributes:
-        path: The folder, absolute, with ``latest`` resolved.
-    """
+    """The folder of one sweep, absolute, with ``latest`` resolved."""
 
     path: Path
 

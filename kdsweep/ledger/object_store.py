@@ -63,10 +63,7 @@ def uri_of(path: Path | str) -> str | None:
 
 
 class ObjectStoreCopy:
-    """The copy of one experiment.
-
-    Args:
-        uri: Where it is.
+    """The copy of one experiment, by its address.
 
     Raises:
         MachineError: The address is of no known kind, or the package for it is missing.

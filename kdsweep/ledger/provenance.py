@@ -64,12 +64,7 @@ def environment(command: Sequence[str], seeds: dict[str, int]) -> dict[str, Any]
 
 
 def note_machines(experiment: Experiment, gpus: Mapping[str, Sequence[str]]) -> None:
-    """Add machines of a cluster to ``environment.json``; those that have left stay there.
-
-    Args:
-        experiment: Where it lies.
-        gpus: What :func:`visible_gpus` tells on each of them.
-    """
+    """Add machines, with their :func:`visible_gpus`, to ``environment.json``; those gone stay."""
     try:
         known = json.loads(experiment.environment_json.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # nothing depends on it

@@ -243,11 +243,7 @@ class Sweep:
     # -- cohorts ---------------------------------------------------------------------------------
 
     def cohort(self, number: int) -> list[Trial]:
-        """The trials that train together with one, itself among them, those that have ended too.
-
-        Args:
-            number: Of any of them.
-        """
+        """The trials that train together with one, itself among them, those that have ended too."""
         return list(self._cohorts[self.trials[number].cohort])
 
     def job_to_run(self, number: int) -> dict[str, Any]:

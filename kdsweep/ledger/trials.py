@@ -269,13 +269,7 @@ def merit(value: float, params_m: float | None, number: int) -> tuple[float, flo
 
 
 def title(label: str, student: str, teacher: str | None) -> str:
-    """Return what a trial is called where it is an answer: ``mobilenet_v2 without a teacher``.
-
-    Args:
-        label: Its own name.
-        student: The student's.
-        teacher: The teacher's, as :attr:`Trial.taught_by` has it.
-    """
+    """Return what a trial is called where it is an answer: ``mobilenet_v2 without a teacher``."""
     if teacher == ITSELF:
         return f"{student} taught by its own average"
     if teacher == LABELS:

@@ -95,15 +95,10 @@ def build_model(
     options: Mapping[str, Any] | None = None,
     encoder_options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a segmentation network for RGB images.
+    """Build a segmentation network for RGB images; see ``build_network``.
 
-    Args:
-        arch: Name from :func:`architecture_names`.
-        encoder: Encoder by its segmentation-models-pytorch name, or ``tu-<timm model>``.
-        num_classes: Channels of the logits.
-        encoder_weights: ``None`` for random weights, or ``imagenet``.
-        options: Further arguments of the architecture.
-        encoder_options: Further arguments of a timm encoder.
+    Its ``encoder_weights`` are ``None`` for random ones, or ``imagenet``; ``encoder_options`` are
+    further arguments of a timm encoder.
 
     Returns:
         A module with ``encoder``, ``decoder`` and ``segmentation_head``.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kdsweep.config.model import PixelsConfig
+from kdsweep.config.model import ModelConfig, PixelsConfig
 from kdsweep.errors import ConfigError
 from kdsweep.models.architectures import build_model, check_names
 from kdsweep.models.fixed_size import Size, size_options
@@ -99,6 +99,13 @@ def inspect_network(
         options=options,
         image_size=image_size,
     )[0]
+
+
+def inspect_model(model: ModelConfig, num_classes: int, image_size: Size) -> SegmentationNetwork:
+    """Do what :func:`inspect_network` does for a network as a job has it, but for its weights."""
+    return inspect_network(
+        model.arch, model.encoder, num_classes, options=model.options, image_size=image_size
+    )
 
 
 def inspect_weights(

@@ -33,10 +33,7 @@ class Encoder:
 
 
 def encoders(word: str = "") -> list[Encoder]:
-    """Return what is known of encoders, without a network.
-
-    Args:
-        word: As for :func:`encoder_names`.
+    """Return what is known of the encoders of :func:`encoder_names`, without a network.
 
     Raises:
         ConfigError: None is called so.

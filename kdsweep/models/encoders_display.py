@@ -11,13 +11,7 @@ from kdsweep.models.encoders import MOST_COUNTED, Encoder
 
 
 def show_encoders(found: Sequence[Encoder], console: Console, *, complete: bool) -> None:
-    """Print encoders as a table.
-
-    Args:
-        found: The encoders.
-        console: Where to print.
-        complete: Whether timm's were searched too.
-    """
+    """Print encoders as a table; ``complete`` where timm's were searched too."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("encoder", no_wrap=True)
     counted = len(found) <= MOST_COUNTED

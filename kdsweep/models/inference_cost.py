@@ -163,13 +163,7 @@ def device_name(device: torch.device) -> str:
 
 
 def timed_runs(run: Callable[[], object], device: torch.device, share: float = 1.0) -> list[float]:
-    """Seconds of each run, after warm-up, as many as there is time for.
-
-    Args:
-        run: What is timed.
-        device: Where it works.
-        share: Of the time there is.
-    """
+    """Seconds of each run, after warm-up, as many as there is time for, or a share of it."""
 
     def once() -> float:
         begun = time.perf_counter()

@@ -73,13 +73,7 @@ def doubts(results: Results) -> list[str]:
 
 
 def as_markdown(results: Results, metric: str, picture: str) -> str:
-    """Return a page of Markdown that can be pasted or mailed.
-
-    Args:
-        results: What :func:`kdsweep.reporting.load` returned.
-        metric: The sweep's metric as axes name it.
-        picture: Address of the picture beside it.
-    """
+    """Return a page of Markdown, with a picture by its address, that can be pasted or mailed."""
     summary = results.summary
     lines = [f"# {summary.name or 'sweep'}", ""]
     said = headline(results, metric)

@@ -171,12 +171,7 @@ def data_notes(summary: Summary) -> list[str]:
 
 
 def warnings_of(results: Results, *, luck: bool = True) -> list[str]:
-    """Return what makes the answer weaker than it looks, the gravest first.
-
-    Args:
-        results: The results.
-        luck: As in :func:`notes`.
-    """
+    """Return what makes the answer weaker than it looks, the gravest first; see :func:`notes`."""
     summary = results.summary
     return [
         *_state(summary),

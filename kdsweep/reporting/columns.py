@@ -105,13 +105,7 @@ def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
 
 
 def draw(title: str, columns: Sequence[Column], width: int) -> list[Text]:
-    """Return a table of the columns that fit, as lines.
-
-    Args:
-        title: Heading above the table.
-        columns: All of them, in order; each with equally many cells.
-        width: Terminal cells there are.
-    """
+    """Return a table of the columns that fit in ``width`` cells, as lines below its title."""
     fitted = fit(columns, width)
     headers = [column.header.split("\n") for column, _ in fitted]
     height = max(len(lines) for lines in headers)

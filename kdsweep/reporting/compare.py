@@ -41,7 +41,6 @@ class Compared(Record):
     """One experiment of a comparison.
 
     Attributes:
-        path: Its folder.
         state: As in ``summary.state``.
         metric: The sweep's metric; of several the score that decides on epochs.
         metrics: All that the sweep searches by.

@@ -26,12 +26,7 @@ _ROW_TYPE = np.dtype(
 
 
 class _Block:
-    """The numbers of all epochs that have one set of metrics.
-
-    Attributes:
-        rows: The places of these epochs among all.
-        numbers: Their numbers, row by row, as bytes of doubles.
-    """
+    """The numbers of all epochs that have one set of metrics: their places, and rows of doubles."""
 
     def __init__(self, num_metrics: int) -> None:
         self.rows = array("q")

@@ -96,7 +96,6 @@ class View:
     """A table.
 
     Attributes:
-        fields: All its columns.
         terminal, page, paper: Keys of those that each writer shows, in its order.
     """
 

@@ -163,11 +163,7 @@ def interval(low: float | None, high: float | None, form: str = "+z.3f") -> str:
 
 
 def training_frames(data: Mapping[str, Any]) -> str:
-    """Return the frames trained on: ``96 training``, ``163 labelled and 204 unlabelled training``.
-
-    Args:
-        data: What a ledger says of the data.
-    """
+    """Return the frames trained on: ``163 labelled and 204 unlabelled training``."""
     return labels.training_frames(data["num_train"], data.get("num_unlabelled"))
 
 

@@ -15,12 +15,7 @@ _BUDGET_FLAGS = {"max_hours": " --max-hours N", "max_gpu_hours": " --max-gpu-hou
 
 
 def resume_command(experiment: Path, reason: str | None) -> str:
-    """Return the command that goes on with an experiment.
-
-    Args:
-        experiment: Its folder.
-        reason: Why it paused, if it did.
-    """
+    """Return the command that goes on with an experiment, by why it paused, if it did."""
     return f"kdsweep resume {formats.short_path(experiment)}{_BUDGET_FLAGS.get(reason or '', '')}"
 
 

@@ -23,13 +23,7 @@ _HANGS_SHOWN = 5
 
 
 def render_list(found: Sequence[Status | Damaged], folder: Path, console: Console) -> None:
-    """Print one line an experiment, and what is wrong with those that cannot be read.
-
-    Args:
-        found: What :func:`kdsweep.reporting.read_all_statuses` returned.
-        folder: Where they are.
-        console: Where to print.
-    """
+    """Print one line an experiment in a folder, and what is wrong with those that are damaged."""
     if not found:
         print_text(console, f"{folder}: no experiments. kdsweep run SPACE.yaml starts one.")
         return

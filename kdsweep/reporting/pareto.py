@@ -19,10 +19,6 @@ _COLUMNS = ("trial", "label", "student", "teacher")
 def front_table(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials on the front, best score first.
 
-    Args:
-        sweep: The sweep.
-        trials: Its trials.
-
     Returns:
         Columns ``trial, label, student, teacher``, one for each metric of the sweep by its name
         (the score at the trial's best epoch; what is measured is the median over all trials of
@@ -68,25 +64,14 @@ def front_title(metrics: Sequence[str]) -> str:
 def further_costs(
     trials: pd.DataFrame, metrics: Sequence[str], shown: pd.DataFrame
 ) -> dict[str, pd.Series]:
-    """Return what trials on the front cost besides what the sweep searches by, where it is known.
-
-    Args:
-        trials: All trials.
-        metrics: What the sweep searches by.
-        shown: Rows of its front.
-    """
+    """Return what rows of the front cost besides what the sweep searches by, where it is known."""
     rows = trials.set_index("number").loc[shown["trial"]]
     every = {f"student/{name}": rows[name].reset_index(drop=True) for name in COSTS}
     return {m: own for m, own in every.items() if m not in metrics and own.notna().any()}
 
 
 def names_of(metrics: Sequence[str], word: str = "and") -> str:
-    """Return what a sweep searches by: ``mIoU and latency``.
-
-    Args:
-        metrics: Metrics.
-        word: What stands before the last one.
-    """
+    """Return what a sweep searches by, with a word before the last: ``mIoU and latency``."""
     return joined((metric_of(metric).name for metric in metrics), word)
 
 

@@ -34,7 +34,6 @@ class RunningTrial(Record):
     """A trial that runs now.
 
     Attributes:
-        number, label, kind: Of the trial.
         epoch, epochs: The last one finished (0 before the first), and all of them.
         value, best: Of that epoch, and the best so far; ``None`` before there is one.
         attempt: From 1.
@@ -57,7 +56,6 @@ class Standstill(Record):
     """A worker that came to a standstill and was ended.
 
     Attributes:
-        number, label: Of the trial.
         machine: Where, as far as it was told.
         message: Since when, and what it was at.
         time: Unix time at which it was ended.
@@ -108,11 +106,9 @@ class Status(Record):
     """How an experiment stands.
 
     Attributes:
-        path: Its folder.
         name: Name of the sweep.
         state: ``empty``, ``not started``, ``starting`` (a driver has it and has not begun its
             session yet), ``running``, ``paused``, ``died`` or ``done``.
-        reason: Why it paused.
         driven: Whether a process holds it; ``None`` where that cannot be told from here.
         metric: The sweep's metric; of several the score that decides on epochs.
         started, updated: Unix times of the first and the last event.

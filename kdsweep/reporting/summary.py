@@ -51,7 +51,6 @@ class ConfirmedBy(Record):
     """An experiment that trained the best jobs of another one again.
 
     Attributes:
-        experiment: Its folder.
         error: Why it cannot be read, if it cannot.
         state: As in :class:`Summary`, or ``damaged``.
         claims: Rows of its confirmation.
@@ -82,7 +81,6 @@ class Summary(Record):
         name: Name of the sweep.
         experiment: Its folder; ``None`` for results of events alone.
         state: As in :class:`kdsweep.reporting.status.Status`.
-        pause_reason: Why it paused.
         metric: The score that decides on epochs.
         metrics: All that it searches by.
         constraints: Most that is allowed of each bounded cost.

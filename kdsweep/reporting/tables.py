@@ -112,10 +112,6 @@ def _costs_of_networks(
 
     What is measured is the median over all trainings of a network: taken beside whatever ran at the
     time, single values differ by more than networks do.
-
-    Args:
-        students: Each trial's student: ``name`` and :data:`COSTS` as they were measured.
-        teachers: Each trial's teacher likewise.
     """
     numbers = dict.fromkeys(COSTS, "float64")
     students, teachers = students.astype(numbers), teachers.astype(numbers)

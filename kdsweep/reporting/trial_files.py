@@ -24,8 +24,6 @@ class Confusions:
     """Confusion matrices of a trial's best epoch on the validation split.
 
     Attributes:
-        trial: Its number.
-        epoch: The epoch.
         classes: Names of the classes.
         student_KK: Pixels by label (rows) and prediction (columns), int64.
         teacher_KK: The teacher's at the same epoch; ``None`` for a control.

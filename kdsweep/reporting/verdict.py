@@ -38,7 +38,6 @@ class Settling(Record):
     """What would settle whether a teacher makes a difference.
 
     Attributes:
-        command: The command.
         trial: The trial in question.
         top: How many jobs that takes: those with a teacher that are better come before it.
         hours: Hours of training that it takes, trials at a time not counted.
@@ -94,11 +93,7 @@ class Verdict(Record):
 
 
 def verdict(results: Results) -> Verdict | None:
-    """Return the answer; ``None`` before there is one, and for a confirmation, which has its own.
-
-    Args:
-        results: What :func:`kdsweep.reporting.load` returned.
-    """
+    """Return the answer; ``None`` before there is one, and for a confirmation: it has its own."""
     best = results.summary.best
     if best is None or not results.confirmation.empty:
         return None

@@ -25,13 +25,7 @@ def watched_statuses(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Status]:
-    """Yield how an experiment stands, every two seconds, until it does not run any more.
-
-    Args:
-        path: Its folder.
-        sleep: Waits so many seconds.
-        clock: Seconds, for how long reading takes.
-    """
+    """Yield how an experiment stands, every two seconds, until it does not run any more."""
     while True:
         begin = clock()
         seen = read_status(path)

@@ -8,13 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Task:
-    """One student to train.
-
-    Attributes:
-        trial: Number of its trial.
-        job: The job to run as JSON.
-        folder: The trial's folder.
-    """
+    """One student to train: its trial's number and folder, and the job to run as JSON."""
 
     trial: int
     job: dict[str, Any]

@@ -52,11 +52,7 @@ class _Times:
 
 
 class Pace:
-    """How long epochs take, in seconds.
-
-    Args:
-        sweep: The state, into which each event goes first.
-    """
+    """How long epochs take, in seconds, by a state into which each event goes first."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
@@ -161,12 +157,7 @@ class Pace:
 
 
 class Deadline:
-    """Judges what there is time for.
-
-    Args:
-        sweep: The state.
-        max_hours: After which the sweep pauses.
-    """
+    """Judges what there is time for before ``max_hours``, after which the sweep pauses."""
 
     def __init__(self, sweep: Sweep, max_hours: float | None) -> None:
         self._sweep = sweep

@@ -59,11 +59,7 @@ class Diagnosis:
 
 
 def diagnose(experiments: Path) -> Diagnosis:
-    """Look at this machine; starts no Ray and asks no network.
-
-    Args:
-        experiments: The folder that would get an experiment's folder.
-    """
+    """Look at this machine; starts no Ray and asks no network."""
     problems: list[str] = []
     warnings: list[str] = []
 

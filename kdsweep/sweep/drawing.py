@@ -36,9 +36,7 @@ class Drawing:
     and draws again.
 
     Args:
-        space: The search space.
         sweep: The state; read only.
-        study: Draws the parameters.
         feasibility: What may be trained.
         emit: Writes an event, which reaches state and study that way.
     """

@@ -72,8 +72,6 @@ class Driver:
     """Runs one session of a sweep: hands out attempts, judges results, keeps budgets.
 
     Args:
-        space: The search space.
-        experiment: Its folder.
         ledger: Open for writing; what it holds already is taken in first.
         plan: The resources of this session.
         max_hours: Wall-clock budget over all sessions.
@@ -88,7 +86,6 @@ class Driver:
         clock: Source of Unix time.
 
     Attributes:
-        sweep: The state.
         study: The sampler's history.
         listeners: Told of each event of this session.
         pausing: Reason why no further attempts are handed out and running ones stop at their next

@@ -31,8 +31,6 @@ class _Source:
     """An earlier sweep, looked at with a new space in mind.
 
     Attributes:
-        experiment: Its folder.
-        sweep: Its state.
         best: Its best trials with what the new space's ranges take of each.
         observations: Those of its trials that the new space can draw.
         differs: Why none of them counts as an observation, whatever the data are.
@@ -81,12 +79,7 @@ class Earlier:
         self._priors = [_look(space, path) for path in priors]
 
     def decide(self, data: SweepData, note: Callable[[str], None]) -> Space:
-        """Return the space with its settings to try first, now that the data are known.
-
-        Args:
-            data: The data.
-            note: Told what is taken from where, and why no more.
-        """
+        """Return the space with its settings to try first; says what is taken from where."""
         sources = list(self._best_of)
         for prior in self._priors:
             name, why = prior.experiment.name, prior.differs_with(data)

@@ -18,7 +18,6 @@ class Feasibility:
     """What a space's bounds leave of it, before anything is trained.
 
     Args:
-        space: The search space.
         costs: Static costs of each architecture, by its key; not needed without static bounds.
 
     Attributes:
@@ -61,11 +60,7 @@ class Feasibility:
         return not any(excluded <= items for excluded in self._excluded)
 
     def num_points(self, most: int) -> int:
-        """Return how many different jobs there are to train.
-
-        Args:
-            most: Counts no further.
-        """
+        """Return how many different jobs there are to train; counts no further than ``most``."""
         num_points = self._space.num_points()
         if num_points is None:
             return most

@@ -28,11 +28,7 @@ class Setting(NamedTuple):
 
 
 class TriedFirst:
-    """The settings of a space, each to be followed once.
-
-    Args:
-        space: The space.
-    """
+    """The settings of a space, each to be followed once."""
 
     def __init__(self, space: Space | JobList) -> None:
         self._space = space
@@ -52,12 +48,7 @@ class TriedFirst:
         return {} if number is None else self._space.first[number - 1]
 
     def next(self, shared: Params, is_untried: Callable[[Params], bool]) -> Setting | None:
-        """The next setting that a draw can follow; ``None`` if there is none.
-
-        Args:
-            shared: What the draw's cohort has in common.
-            is_untried: Whether a point may be drawn.
-        """
+        """The next setting that a draw can follow in its cohort; ``None`` if there is none."""
         for number, setting in enumerate(self._space.first, 1):
             if number in self._followed or any(shared.get(k, v) != v for k, v in setting.items()):
                 continue

@@ -35,13 +35,7 @@ class Sign:
 
 @dataclass(frozen=True)
 class Hang:
-    """A standstill.
-
-    Attributes:
-        cohort: Whose attempt.
-        machine: Where, as far as it was told.
-        message: Since when, and what it was at.
-    """
+    """A cohort stands still: on which machine, as far as was told, and since when and at what."""
 
     cohort: int
     machine: str | None

@@ -26,10 +26,6 @@ def thinned(
 
     All that run, the best, and the newest of those that tell something. Of several metrics the
     best are those that are best by each.
-
-    Args:
-        trials: All trials of a study.
-        directions: Of its metrics.
     """
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     told = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]

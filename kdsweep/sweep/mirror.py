@@ -57,7 +57,6 @@ class StudyMirror:
 
     Args:
         path: The SQLite file. It is made anew in each session.
-        name: Name of the study.
         study: Where the trials come from.
         warn: Told once if the file cannot be written.
         lock_seconds: How long to wait for somebody who holds the file.

@@ -26,13 +26,10 @@ class Outcome:
         num_complete: Trials trained to the end; controls are counted by themselves.
         num_stopped: Trials that halving stopped.
         num_too_costly: Trials that ended because they cost more than the sweep allows.
-        num_failed: Trials that failed.
         num_left: Trials that have not ended, those not drawn yet too.
         num_controls: Controls so far.
         num_failed_controls: Those of them that failed.
         best_trial: Number of the trial with the best value, controls included.
-        best_label: Its name.
-        best_value: Its value.
         hours: Wall-clock hours over all sessions.
         gpu_hours: GPU-hours over all sessions.
         resume_command: What goes on with the sweep, if anything is left.
@@ -62,12 +59,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class HoursOutcome(Outcome):
-    """How a run of a sweep ended that was to end in a number of hours.
-
-    Attributes:
-        asked_hours: That number.
-        used_hours: Those of them that went by, measuring and starting among them.
-    """
+    """How a sweep ended that was to end in hours; those used hold measuring and starting too."""
 
     asked_hours: float = 0.0
     used_hours: float = 0.0
@@ -134,13 +126,7 @@ def resume_command(experiment: Experiment, paused: str | None = None) -> str:
 
 
 def broken_off(experiment: Experiment, error: Exception, scratch: Path) -> KdsweepError:
-    """Return what to tell of an error that ended a sweep: what it was, and how to go on.
-
-    Args:
-        experiment: The experiment.
-        error: The error.
-        scratch: Where Ray writes.
-    """
+    """Return what to tell of an error that ended a sweep: what it was, and how to go on."""
     problem = disk_problem(error, (experiment.path, scratch))
     if isinstance(error, FileNotFoundError) and not experiment.ledger.exists():
         problem = f"{experiment.ledger} is not there any more", "put its folder back, or mount it"

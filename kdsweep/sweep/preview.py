@@ -49,13 +49,7 @@ class DataRow:
 
 @dataclass(frozen=True)
 class Sample:
-    """A job that was measured.
-
-    Attributes:
-        job: The job.
-        work: What a sweep of such jobs asks for.
-        cost: Its steps.
-    """
+    """A job that was measured: its steps, and what a sweep of such jobs asks for."""
 
     job: Job
     work: Workload
@@ -95,13 +89,9 @@ class Preview:
     """What a search space would train, and what that would take.
 
     Attributes:
-        space: The space.
-        num_trials: Search trials.
-        num_controls: Controls.
         num_points: Different jobs in the space; ``None`` if infinitely many.
         epochs: Fewest and most epochs of a trial.
         rungs: Epochs at which ASHA may stop the longest trials; none without it.
-        data: The data sets.
         weights: Pretrained weights that it needs, and whether they are on this machine.
         teachers: Trained teachers that it begins with.
         ranges: The ranges, in the order of the file.

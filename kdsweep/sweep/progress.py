@@ -42,32 +42,16 @@ class Progress:
         """Say one thing that is not in the ledger, for example the address of Ray's page."""
 
     def begins(self, stage: str, words: str) -> None:
-        """Show that a stage of the start begins.
-
-        Args:
-            stage: Its name.
-            words: What is done in it; empty where the name says it all.
-        """
+        """Show that a stage of the start begins, and in words what is done in it."""
 
     def waiting(self, stage: str, seconds: float, beat: Beat | None = None) -> None:
-        """Show that a stage of the start goes on; called often.
-
-        Args:
-            stage: Its name.
-            seconds: How long it has taken so far.
-            beat: How far it is, where that is told.
-        """
+        """Show how long a stage of the start has taken, and how far it is; called often."""
 
     def event(self, sweep: Sweep, event: Event) -> None:
         """Show an event that was just taken into the state."""
 
     def tick(self, sweep: Sweep, paces: Mapping[int, Pace] = _NO_PACES) -> None:
-        """Called about ten times a second.
-
-        Args:
-            sweep: The state.
-            paces: How the attempts get on that have told, by cohort.
-        """
+        """Called about ten times a second, with the paces of cohorts that have told."""
 
     def close(self, outcome: Outcome) -> None:
         """Show how it ended."""
@@ -218,10 +202,6 @@ class LastingProgress(Progress):
 
     A sweep outlives its output: a pipe whose reader has left (``| head``), a terminal that is
     closed, a full disk. The loss is told once on standard error; from then on nothing is shown.
-
-    Args:
-        shown: What to show.
-        file: Where it goes.
 
     Attributes:
         shown: What is shown; nothing after a loss.

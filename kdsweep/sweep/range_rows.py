@@ -14,7 +14,6 @@ class RangeRow:
     """One range of a space.
 
     Attributes:
-        name: Its name.
         values: What it draws from, in words.
         num_values: How many values that are; ``None`` if infinitely many.
         shared: Whether all students of a cohort have it in common.
@@ -27,12 +26,7 @@ class RangeRow:
 
 
 def range_row(range_: Range, shared: bool) -> RangeRow:
-    """A range in words.
-
-    Args:
-        range_: The range.
-        shared: Whether all students of a cohort have it in common.
-    """
+    """A range in words, and whether all students of a cohort have it in common."""
     return RangeRow(range_.name, _values(range_), range_.num_options(), shared)
 
 

@@ -23,12 +23,7 @@ class Recorder:
         self.distributions: dict[str, BaseDistribution] = {}
 
     def running(self, user: dict[str, Any], system: dict[str, Any]) -> FrozenTrial:
-        """A trial with those of the parameters that were asked for.
-
-        Args:
-            user: Notes for people.
-            system: Notes for samplers.
-        """
+        """A trial with the parameters that were asked for; notes for people, and for samplers."""
         return create_trial(
             state=TrialState.RUNNING,
             params={name: self._given[name] for name in self.distributions},

@@ -160,24 +160,12 @@ def resume_sweep(
 ) -> Outcome:
     """Go on with a sweep that was interrupted, paused or killed, or extend one.
 
-    Where only the last line is missing, it is written without starting Ray.
+    Where only the last line is missing, it is written without starting Ray. What is not said here
+    is as for :func:`run_sweep` and :func:`kdsweep.resume`.
 
-    Args:
-        experiment: Its folder, or the address of its copy in an object store.
-        experiments: Folder that gets the experiment's folder, if it is to be fetched.
-        address: As for :func:`run_sweep`.
-        progress: As for :func:`run_sweep`.
-        command: As for :func:`run_sweep`.
-        dashboard: As for :func:`run_sweep`.
-        listen: As for :func:`run_sweep`.
-        runner: As for :func:`run_sweep`.
-        max_hours: Replaces the space's budget of hours in this session.
-        max_gpu_hours: Replaces the space's budget of GPU-hours in this session.
-        make_summary: As for :func:`run_sweep`.
-        more_trials: Trials to draw on top of those that were asked for.
-        accept_changed_data: Whether to go on where the data are not those of the trials so far,
-            none of which is then compared with those to come.
-        retry_failed: Whether to train failed trials again, from their first epoch.
+    ``experiment`` may be the address of its copy in an object store, which is then fetched into
+    ``experiments``. ``max_hours`` and ``max_gpu_hours`` replace the space's budgets in this
+    session. ``more_trials`` are drawn on top of those that were asked for.
 
     Raises:
         DataError: The data have changed.

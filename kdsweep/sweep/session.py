@@ -69,21 +69,12 @@ GRACE_SECONDS |= {"storage": 3.0}
 class SweepSession:
     """One session of a sweep, from checks to the last line.
 
+    What it takes is what :func:`~kdsweep.sweep.run.run_sweep` and ``resume_sweep`` take, and:
+
     Args:
-        space: The search space.
-        progress: Shows what happens.
-        command: The command line, for the record.
-        runner: Module with what workers call, like :mod:`kdsweep.trial`.
-        address: Ray cluster to join.
         shared: Folder of experiments.
         folder: Folder that gets the experiment's folder, or the experiment's own.
-        dashboard: Whether to start Ray's dashboard.
-        listen: Whether other machines can reach a Ray that is started here.
-        max_hours: Replaces the space's budget.
-        max_gpu_hours: Replaces the space's budget.
-        make_summary: Makes what a tracker is told at the end; it is told nothing if left out.
         source: The experiment whose jobs are confirmed, if they are.
-        accept_changed_data: Whether to go on where the data are not those of before.
         earlier: What a new sweep takes from earlier ones.
         hours: In which a new sweep is to end.
         storage: The experiment's copy in an object store, whose lease this process has; or the

@@ -19,10 +19,6 @@ def newly_settled(space: Space | JobList, sweep: Sweep) -> Iterator[SettledEvent
 
     Seeds that were drawn already are trained to the end. The caller writes each event before it
     takes the next one.
-
-    Args:
-        space: What the sweep trains.
-        sweep: Its state.
     """
     if not isinstance(space, JobList) or not space.until_settled:
         return

@@ -21,12 +21,7 @@ _WORDS = {
 
 
 class Stages:
-    """Times the stages of a start, one after the other.
-
-    Args:
-        progress: Shows them.
-        clock: Source of monotonic time.
-    """
+    """Times the stages of a start, one after the other, and has them shown."""
 
     def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
@@ -37,11 +32,7 @@ class Stages:
         self._before: Beat | None = None
 
     def begin(self, name: str) -> None:
-        """End the stage before, and begin one.
-
-        Args:
-            name: A few words.
-        """
+        """End the stage before, and begin one, named in a few words."""
         self.end()
         self._name, self._since, self._before = name, self._clock(), self._beat
         self._progress.begins(name, _WORDS.get(name, ""))

@@ -23,13 +23,8 @@ class Start:
     """Brings Ray up for a session.
 
     Args:
-        progress: Shows the stages.
         interruption: Tells of signals.
-        address: Ray cluster to join.
-        shared: Folder of experiments, which all machines of a cluster see.
-        folder: Folder that gets the experiment's folder, or the experiment's own.
-        dashboard: Whether to start Ray's dashboard.
-        listen: Whether other machines can reach a Ray that is started here.
+        progress, address, shared, folder, dashboard, listen: As for a session.
 
     Attributes:
         stages: Times the stages; those of the workers too.

@@ -40,7 +40,6 @@ class StorageListener:
 
     Args:
         copy: The copy, whose lease this process has.
-        experiment: The experiment.
         note: Told where the copy is, when the store does not answer, and how it ended.
         on_lost: Called from the thread if another driver has taken over.
         is_leaving: Tells whether a signal asks the process to end.

@@ -56,9 +56,6 @@ _KEEPING_NOTES = ("cmaes", "nsga2")
 class Study:
     """What the sampler knows of a sweep.
 
-    Args:
-        space: The search space.
-
     Attributes:
         at_random: Parameters of the last draw that the sampler cannot learn.
     """

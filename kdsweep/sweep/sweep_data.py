@@ -110,12 +110,7 @@ class SweepData:
         return found
 
     def differences(self, before: Names, experiment: Experiment) -> list[str]:
-        """Return in which ways they differ from those of before; empty where they do not.
-
-        Args:
-            before: Names of those.
-            experiment: Where it was written down what those were.
-        """
+        """Return in which ways they differ from those of before; empty where they do not."""
         from kdsweep.data.identity import Identity, differences
 
         old = {_placeless(name["section"]): name for name in before}  # they may lie elsewhere

@@ -17,7 +17,6 @@ from kdsweep.ledger import Experiment, TrialFolder
 from kdsweep.tracking.account import choose_mode
 from kdsweep.tracking.base import (
     DATA_FINGERPRINT,
-    NullTracker,
     SweepSummary,
     Tracker,
     Trackers,
@@ -28,9 +27,9 @@ from kdsweep.tracking.wandb import WandbTracker
 
 __all__ = [
     "DATA_FINGERPRINT",
-    "NullTracker",
     "SweepSummary",
     "Tracker",
+    "Trackers",
     "TrialDetails",
     "agents_run",
     "open_job_tracker",
@@ -65,7 +64,7 @@ def open_tracker(
         options = {**config.model_dump(mode="json"), **place}
         found.append(Sidecar(config.title, config.implementation, options, warn=warn))
     if not found:
-        return NullTracker()
+        return Trackers()
     return found[0] if len(found) == 1 else Trackers(found)
 
 
@@ -104,14 +103,10 @@ def open_job_tracker(folder: TrialFolder, warn: Warn | None = None) -> Tracker:
 
     What is not known here is taken from wandb's own environment variables. Under ``wandb agent``
     the run is the one that the agent has begun.
-
-    Args:
-        folder: The training's folder.
-        warn: As for :func:`open_tracker`.
     """
     mode = choose_mode("auto", os.environ, Path.home(), Path.cwd())
     if mode == "off":
-        return NullTracker()
+        return Trackers()
     return WandbTracker(
         mode,
         os.environ.get("WANDB_PROJECT") or PROJECT,

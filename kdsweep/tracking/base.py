@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from typing_extensions import override
+
 DATA_FINGERPRINT = "data_fingerprint"
 """Among the parameters of a trial: which data it is trained on."""
 
@@ -56,7 +58,6 @@ class SweepSummary:
         session: Number of the session at whose end this is known, from 1.
         facts: Single numbers and texts.
         tables: Rows by the table's name; the keys of a row are the table's columns.
-        page: The report's page.
     """
 
     session: int
@@ -84,14 +85,9 @@ class Tracker(Protocol):
         kind: str,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        """A trial begins, or goes on after a pause, a crash or a retry.
+        """A trial begins, or goes on in the same run; see :meth:`RunWriter.trial`.
 
-        Args:
-            number: Number of the trial; the same one continues the same run.
-            label: Name for tables, for example ``resnet34→resnet18``.
-            job: The job as plain JSON.
-            kind: ``search``, ``control``, or ``job`` outside of sweeps.
-            params: What was drawn for it, by dotted path; and :data:`DATA_FINGERPRINT`.
+        Its ``label`` is for tables, for example ``resnet34→resnet18``.
         """
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
@@ -107,14 +103,10 @@ class Tracker(Protocol):
         summary: Mapping[str, Any] | None = None,
         details: TrialDetails | None = None,
     ) -> None:
-        """A trial will report no more.
+        """A trial will report no more; see :meth:`RunWriter.trial_end`.
 
-        Args:
-            number: Number of the trial.
-            state: ``complete``, ``stopped`` or ``failed``.
-            summary: What is to be known of it as a whole. The best mIoU of the epochs seen by this
-                tracker is known anyway; one that was resumed has seen only a part.
-            details: Its classes and pictures, if it has any.
+        The best mIoU of the epochs seen by this tracker is known without ``summary``; one that was
+        resumed has seen only a part.
         """
 
     def summary(self, summary: SweepSummary) -> None:
@@ -124,21 +116,18 @@ class Tracker(Protocol):
         """Send what is left. Trials that have not ended were interrupted."""
 
 
-class Trackers:
-    """Several trackers as one; none of them does nothing.
-
-    Args:
-        members: The trackers.
-    """
+class Trackers(Tracker):
+    """Several trackers as one; none of them does nothing."""
 
     def __init__(self, members: Sequence[Tracker] = ()) -> None:
         self.members = tuple(members)
 
     @property
+    @override
     def is_active(self) -> bool:
-        """Do nothing."""
         return any(member.is_active for member in self.members)
 
+    @override
     def trial(
         self,
         number: int,
@@ -147,20 +136,20 @@ class Trackers:
         kind: str,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        """Do nothing."""
         for member in self.members:
             member.trial(number, label, job, kind, params)
 
+    @override
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
-        """Do nothing."""
         for member in self.members:
             member.epoch(number, epoch, metrics)
 
+    @override
     def alert(self, number: int, text: str) -> None:
-        """Do nothing."""
         for member in self.members:
             member.alert(number, text)
 
+    @override
     def trial_end(
         self,
         number: int,
@@ -168,23 +157,18 @@ class Trackers:
         summary: Mapping[str, Any] | None = None,
         details: TrialDetails | None = None,
     ) -> None:
-        """Do nothing."""
         for member in self.members:
             member.trial_end(number, state, summary, details)
 
+    @override
     def summary(self, summary: SweepSummary) -> None:
-        """Do nothing."""
         for member in self.members:
             member.summary(summary)
 
+    @override
     def close(self) -> None:
-        """Do nothing."""
         for member in self.members:
             member.close()
-
-
-class NullTracker(Trackers):
-    """Tracks nothing."""
 
 
 class Host(Protocol):
@@ -211,7 +195,6 @@ class RunWriter(ABC):
     Args:
         options: The tracker's keys in ``tracking:``, with ``dir``, the folder to write to, and
             ``group``, the sweep's name, which no other sweep has.
-        host: The process.
     """
 
     def __init__(self, options: Mapping[str, Any], host: Host) -> None:

@@ -27,7 +27,6 @@ class MlflowWriter(RunWriter):
 
     Args:
         options: ``dir``, ``group``, ``uri`` and ``experiment``.
-        host: The process.
     """
 
     def __init__(self, options: Mapping[str, Any], host: Host) -> None:

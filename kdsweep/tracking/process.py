@@ -33,11 +33,7 @@ Message = dict[str, Any]
 
 
 class Answers:
-    """The driver's ear, and its patience (a :class:`~kdsweep.tracking.base.Host`).
-
-    Args:
-        stream: Where answers are written.
-    """
+    """The driver's ear, and its patience (a :class:`~kdsweep.tracking.base.Host`), on a stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -63,12 +59,7 @@ class Answers:
 
 
 class Runs:
-    """Turns messages into calls of a writer; a run that fails is given up, the others go on.
-
-    Args:
-        writer: The writer.
-        host: Hears what went wrong.
-    """
+    """Turns messages into calls of a writer; a run that fails is given up, the others go on."""
 
     def __init__(self, writer: RunWriter, host: Answers) -> None:
         self._writer = writer

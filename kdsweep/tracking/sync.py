@@ -23,12 +23,7 @@ _WANDB = [sys.executable, "-P", "-m", "wandb"]
 
 @dataclass(frozen=True)
 class Synced:
-    """What :func:`sync_runs` did.
-
-    Attributes:
-        sent: Folders of the runs that were sent, in their order.
-        num_before: Runs that had been sent before.
-    """
+    """The folders of runs that :func:`sync_runs` sent, in order, and how many were sent before."""
 
     sent: tuple[Path, ...]
     num_before: int

@@ -20,7 +20,6 @@ class TensorboardWriter(RunWriter):
 
     Args:
         options: ``dir`` and ``group``.
-        host: The process.
     """
 
     def __init__(self, options: Mapping[str, Any], host: Host) -> None:

@@ -45,7 +45,6 @@ class WandbTracker(Sidecar):
 
     Args:
         mode: ``online`` or ``offline``.
-        project: Project name.
         entity: User or team; the account's default if ``None``.
         group: Name that the runs of a sweep share; with a trial's number it makes a run's id, so
             that a resumed sweep continues its runs.
@@ -56,10 +55,8 @@ class WandbTracker(Sidecar):
         sweep_file: Where the sweep's id is kept. A sweep whose id is there is not created again;
             where the file has none, it is looked up by its name first.
         agent: Whether this process was started by ``wandb agent``, for one run of its sweep.
-        warn: Tells the user what went wrong; a Python warning if left out.
         init_seconds: How long a server may take to open a run.
-        close_seconds: How long :meth:`close` may take.
-        queue_size: Messages kept while wandb is behind; more are dropped.
+        warn, close_seconds, queue_size: As for a :class:`~kdsweep.tracking.sidecar.Sidecar`.
     """
 
     def __init__(

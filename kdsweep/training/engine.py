@@ -65,8 +65,6 @@ class Engine:
     Args:
         teacher: The teacher, or ``None`` when only controls train.
         students: The students; a control is one without an objective.
-        batches: Training batches.
-        validation: Validation frames.
         settings: Losses and precision.
         num_classes: K.
         epochs: Epochs in all.
@@ -204,11 +202,7 @@ class Engine:
             self.students = [student for student in self.students if student not in failed]
 
     def leave(self, positions: Collection[int]) -> None:
-        """Let students go, between two reports; the others take the steps they would have taken.
-
-        Args:
-            positions: Their places in :attr:`students`.
-        """
+        """Let students, by place, go between two reports; the others step as they would have."""
         self.students = [s for index, s in enumerate(self.students) if index not in positions]
 
     def _train_epoch(
@@ -319,13 +313,7 @@ class Engine:
         frames: Iterable[Batch],
         native: Iterable[np.ndarray] | None = None,
     ) -> Scores:
-        """Scores of a network on any frames, in the precision of the validation.
-
-        Args:
-            network: The network.
-            frames: The frames.
-            native: Their labels at their own size, to score against these.
-        """
+        """Scores of a network, on labels at ``native`` size if given, as precise as validation."""
         found = evaluate(
             {"network": network},
             self._pulse.through("scoring", frames),

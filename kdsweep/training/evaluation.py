@@ -31,7 +31,6 @@ class Evaluation:
     """What one pass over a split gave, by network.
 
     Attributes:
-        scores: Its scores.
         predictions: Kept predictions (uint8, H×W) by frame.
         agreement: Share of the labelled pixels where it predicts the same class as the network
             it was compared with; NaN without labelled pixels.

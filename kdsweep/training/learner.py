@@ -17,7 +17,6 @@ class Learner:
     """One network of a cohort with its own optimiser, schedule and gradient clipping.
 
     Args:
-        network: The network.
         optimizer: Over the network's parameters and those of ``objective``.
         schedule: Of the learning rate.
         clip_norm: Gradient norm above which gradients are scaled down; ``None`` never.
@@ -67,11 +66,7 @@ class Learner:
             module.train()
 
     def update(self, epoch: float) -> None:
-        """One optimiser step on the gradients gathered since the last one.
-
-        Args:
-            epoch: Time of the step, for the schedule.
-        """
+        """One optimiser step, at a time in epochs, on the gradients gathered since the last one."""
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
         lr = self.schedule.at(epoch)

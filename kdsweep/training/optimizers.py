@@ -21,7 +21,6 @@ class Schedule:
         course: ``poly`` (power 0.9), ``cosine``, ``cyclic`` (one triangle an epoch between
             lr / 100 and lr) or ``constant``.
         lr: Peak learning rate.
-        epochs: Epochs in all.
         warmup_epochs: Linear warm-up from near zero.
     """
 

@@ -17,7 +17,6 @@ from kdsweep.labels import VOID
 _GAP = 4
 _HEADING = 18
 _BACKGROUND = 255
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _VOID_COLOUR = np.zeros(3, np.uint8)
 
 

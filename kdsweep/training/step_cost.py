@@ -124,11 +124,7 @@ class StepCost:
         return max(epochs, math.ceil(ratio - 1e-9))
 
     def memory_bytes(self, students: int) -> int:
-        """Return what a cohort needs at its peak.
-
-        Args:
-            students: Its students, controls that ride along counted.
-        """
+        """Return what a cohort of so many students, riding controls counted, needs at its peak."""
         return self.teacher_bytes + students * self.student_bytes + self.activation_bytes
 
     def to_json(self) -> dict[str, Any]:

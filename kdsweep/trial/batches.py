@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 def training_batches(
     job: Job, data: SegmentationData, device: torch.device
 ) -> tuple[TrainLoader, UnlabelledLoader | None]:
-    """Return what makes the batches of a job, and those of its frames without labels.
-
-    Args:
-        job: The job.
-        data: Opened from its data section.
-        device: Where it trains.
-    """
+    """Return what makes a job's batches on a device, and those of its frames without labels."""
     train = job.train
     shared: dict[str, Any] = {
         "workers": num_workers(job, device),

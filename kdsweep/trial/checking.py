@@ -26,7 +26,7 @@ from kdsweep.models import (
     are_here,
     check_taps,
     fetch_weights,
-    inspect_network,
+    inspect_model,
     inspect_weights,
 )
 from kdsweep.models.inference_cost import static_cost
@@ -40,6 +40,7 @@ from kdsweep.trial.training_memory import module_bytes
 if TYPE_CHECKING:
     from kdsweep.config.job import Job
     from kdsweep.config.model import ModelConfig
+    from kdsweep.models.weights_file import Fit
 
 Inspected = dict[tuple[Any, ...], SegmentationNetwork]
 
@@ -104,15 +105,7 @@ def check_job(job: Job, inspected: Inspected | None = None) -> None:
 
 
 def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
-    # The number of classes is not known before the data are opened, and does not matter here.
-    network = inspect_network(
-        model.arch,
-        model.encoder,
-        num_classes=2,
-        encoder_weights=model.encoder_weights,
-        options=model.options,
-        image_size=job.data.image_size,
-    )
+    network, _ = _with_weights(job, model)
     _network_bytes[model.model_dump_json()] = module_bytes(network)
     stride = network.stride
     for name, size in (("image_size", job.data.image_size), ("crop", job.data.train_size)):
@@ -147,6 +140,18 @@ def _inspect(job: Job, model: ModelConfig) -> SegmentationNetwork:
     return network
 
 
+def _with_weights(job: Job, model: ModelConfig) -> tuple[SegmentationNetwork, Fit | None]:
+    return inspect_weights(
+        model.arch,
+        model.encoder,
+        # Not known before the data are opened, and it does not matter here.
+        num_classes=2,
+        encoder_weights=model.encoder_weights,
+        options=model.options,
+        image_size=job.data.image_size,
+    )
+
+
 def network_bytes(jobs: Sequence[Job]) -> tuple[int, int]:
     """Return the bytes of the largest teacher and of the largest student that were checked here."""
 
@@ -158,24 +163,12 @@ def network_bytes(jobs: Sequence[Job]) -> tuple[int, int]:
 
 
 def static_costs(jobs: Sequence[Job], num_classes: int) -> list[dict[str, float]]:
-    """Return what each job's student costs by its architecture alone, by metric.
-
-    Args:
-        jobs: The jobs.
-        num_classes: K of their data.
-    """
+    """Return what each job's student costs by its architecture alone, by metric."""
     known: dict[str, dict[str, float]] = {}
     for job in jobs:
         key = architecture_key(job)
         if key not in known:
-            student = job.student
-            network = inspect_network(
-                student.arch,
-                student.encoder,
-                num_classes,
-                options=student.options,
-                image_size=job.data.image_size,
-            )
+            network = inspect_model(job.student, num_classes, job.data.image_size)
             cost = static_cost(network, job.data.image_size)
             known[key] = {f"student/{name}": value for name, value in cost.items()}
     return [known[architecture_key(job)] for job in jobs]
@@ -240,15 +233,7 @@ def _weights_note(job: Job, model: ModelConfig, files_alone: bool) -> str | None
     assert model.encoder_weights is not None
     said = f"{model.encoder} from {model.weights_name}"
     if weights_file(model.encoder, model.encoder_weights) is not None:
-        fit = inspect_weights(
-            model.arch,
-            model.encoder,
-            num_classes=2,
-            encoder_weights=model.encoder_weights,
-            options=model.options,
-            image_size=job.data.image_size,
-        )[1]
-        return f"{said}: {fit}"
+        return f"{said}: {_with_weights(job, model)[1]}"
     here = are_here(model.encoder, model.encoder_weights)
     told = f"{said}: {'here' if here else 'not on this machine, fetched before training'}"
     return None if files_alone else told

@@ -91,10 +91,6 @@ def choose_compilation(jobs: Sequence[Job], device: torch.device) -> Compilation
     gradients are kept from one forward pass to the next (torch frees those that a recorded pass
     gave, pytorch/pytorch#169545), and in mutual learning, where the teacher's graph waits while
     students run.
-
-    Args:
-        jobs: The jobs.
-        device: Where they train.
     """
     mode = jobs[0].train.compile_mode
     if mode is None:

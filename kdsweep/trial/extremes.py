@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdsweep.data import FrameCounts, count_frames
-from kdsweep.models import inspect_network
+from kdsweep.models import inspect_model
 
 if TYPE_CHECKING:
     from kdsweep.config.data import DataConfig
@@ -79,13 +79,7 @@ class _Sizes:
         plain = model.model_copy(update={"encoder_weights": None})
         key = (plain.model_dump_json(), data.image_size)
         if key not in self._macs:
-            network = inspect_network(
-                model.arch,
-                model.encoder,
-                num_classes=2,
-                options=model.options,
-                image_size=data.image_size,
-            ).eval()
+            network = inspect_model(model, 2, data.image_size).eval()
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 network(torch.zeros((1, *data.image_size, 3), dtype=torch.uint8, device="meta"))
             self._macs[key] = counter.get_total_flops() // 2

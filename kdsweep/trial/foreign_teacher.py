@@ -11,7 +11,7 @@ from torch import nn
 
 from kdsweep.config.model import WEIGHTS_SUFFIXES
 from kdsweep.errors import ConfigError
-from kdsweep.models import inspect_network
+from kdsweep.models import inspect_model
 from kdsweep.models.architectures import ARCHITECTURES, option_defaults
 from kdsweep.models.weights_file import fit_file
 
@@ -44,13 +44,7 @@ def check_foreign(job: Job, model: ModelConfig, checkpoint: str, num_classes: in
     if config.is_file():
         _compare(_read(config, checkpoint), model, checkpoint, num_classes)
     if num_classes is not None:
-        network = inspect_network(
-            model.arch,
-            model.encoder,
-            num_classes,
-            options=model.options,
-            image_size=job.data.image_size,
-        )
+        network = inspect_model(model, num_classes, job.data.image_size)
         _fit(network.get_submodule("model"), model, checkpoint)
 
 

@@ -191,11 +191,7 @@ class PackedTrials:
         return f"{fewer}a train.batch_size below {self.batch_size}"
 
     def as_measured(self, tensor_bytes: int) -> PackedTrials:
-        """The same with what was measured in place of the estimate.
-
-        Args:
-            tensor_bytes: Most that the allocator gave a trial.
-        """
+        """The same with the most that the allocator gave a trial in place of the estimate."""
         return replace(self, trial_bytes=tensor_bytes + CONTEXT_BYTES)
 
     def error(self) -> ResourceError:

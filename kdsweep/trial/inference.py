@@ -35,11 +35,6 @@ def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFo
     trials of theirs counts with it. What was measured before in a trial's folder
     under the same conditions holds on, so that a trial that goes on keeps its numbers. With several
     trials on a machine, networks are measured beside the trainings of others.
-
-    Args:
-        cohort: The cohort, where it trains.
-        jobs: The jobs, in the order of the cohort's students.
-        folders: The folder of each job.
     """
     engine = cohort.engine
     size = cohort.data.val.image_size

@@ -36,14 +36,9 @@ class StudentFolder:
     """One job of a cohort and its folder: its best student, pictures, log, and what was said.
 
     Args:
-        job: The job.
         folder: Its folder; made if it is not there.
         cohort_dir: The folder in which its cohort trains, where the process's output goes; a
             student with another folder has its own lines there as well.
-
-    Attributes:
-        job: The job.
-        folder: Its folder.
     """
 
     def __init__(self, job: Job, folder: TrialFolder, cohort_dir: TrialFolder) -> None:
@@ -114,13 +109,7 @@ class StudentFolder:
         return [epoch_line(report, self.job.train.epochs), *self._terms.look_at(report)]
 
     def say(self, line: str, *, level: int = logging.INFO, alone: bool = False) -> None:
-        """Put a line in the log.
-
-        Args:
-            line: The line.
-            level: How much it matters.
-            alone: Whether no other student is in the cohort, so that no name is needed.
-        """
+        """Put a line in the log; with the student's name unless it is alone in the cohort."""
         _LOGGER.log(level, "%s%s", "" if alone else f"{self.folder.path.name}  ", line)
         if not self._is_cohort_dir:
             self._append(line)

@@ -24,11 +24,6 @@ def untrained_cohort(
 ) -> Cohort:
     """Return a job's cohort with nothing fetched or compiled, and a batch of noise to train on.
 
-    Args:
-        job: The job.
-        counts: Of its data set.
-        device: Where to train.
-
     Raises:
         ConfigError: The job asks for what the networks do not have.
     """

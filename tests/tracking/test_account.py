@@ -2,7 +2,7 @@ import pytest
 
 from kdsweep.config import load_space
 from kdsweep.ledger import Experiment
-from kdsweep.tracking import NullTracker, open_tracker
+from kdsweep.tracking import Trackers, open_tracker
 from kdsweep.tracking.account import choose_mode
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -74,7 +74,8 @@ def test_off_is_no_tracker_at_all(tmp_path):
         }
     )
     tracker = open_tracker(space, Experiment(tmp_path))
-    assert isinstance(tracker, NullTracker)
+    assert isinstance(tracker, Trackers)
+    assert not tracker.members
     tracker.trial(0, "a→b", {}, "search")
     tracker.epoch(0, 1, {"student/miou": 0.1})
     tracker.trial_end(0, "complete")

@@ -62,13 +62,8 @@ class Draws(NamedTuple):
 class BatchDrawer:
     """Draws what is done to the frames of batches, on the host.
 
-    A frame's draws depend on (seed, epoch, index) alone.
-
-    Args:
-        preset: Its name.
-        image_size: (height, width) of the frames.
-        seed: First part of every frame's seed.
-        crop: Crops that take the frames' place, if any.
+    A frame's draws depend on (seed, epoch, index) alone. What it takes is as for
+    :class:`~kdsweep.data.augment.on_cpu.Augmenter`.
     """
 
     def __init__(
@@ -87,12 +82,7 @@ class BatchDrawer:
         self._kernel_size = _largest_kernel(self._preset)
 
     def __call__(self, epoch: int, indices: Sequence[int]) -> Draws:
-        """Draw for a batch.
-
-        Args:
-            epoch: Number of the epoch.
-            indices: Numbers of the frames in their split.
-        """
+        """Draw for a batch of frames, by their numbers in the split."""
         frames: dict[str, list[int]] = {}
         if self._preset is None and self._crop is None:
             return Draws(torch.empty(0), frames, [])

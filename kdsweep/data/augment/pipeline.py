@@ -50,13 +50,7 @@ class PipelineAugmenter:
     def __call__(
         self, image_HWC: np.ndarray, labels_HW: np.ndarray, epoch: int, index: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the frame as epoch ``epoch`` shows it; the arguments are left as they are.
-
-        Args:
-            image_HWC: uint8, RGB.
-            labels_HW: uint8, 255 = void.
-            epoch: Number of the epoch.
-            index: Number of the frame in its split.
+        """Return the frame as epoch ``epoch`` shows it, as an ``on_cpu.Augmenter`` does.
 
         Raises:
             ConfigError: The frame has another size or type after it.

@@ -52,6 +52,17 @@ class Thing(ABC):
         return []
 
 
+class Upright(Thing):
+    """Something that stands at one depth."""
+
+    z: float
+
+    @property
+    def depth(self) -> float:
+        """Where it stands."""
+        return self.z
+
+
 @dataclass(frozen=True)
 class Brush:
     """Paints shapes given in metres under the scene's light."""

@@ -18,12 +18,7 @@ K = TypeVar("K")
 
 
 class Dice(Random):
-    """A random generator for one scene.
-
-    Args:
-        seed: The stream, from 0.
-        index: Number in the stream, from 0.
-    """
+    """A random generator for one scene: a stream, and a number in it, both from 0."""
 
     def __new__(cls, seed: int, index: int) -> Dice:  # noqa: D102
         return super().__new__(cls)  # Random's own takes one argument

@@ -8,7 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 from kdsweep.data import carla
-from kdsweep.data.scenes.brush import Brush, Shadow, Thing, pole_shadow
+from kdsweep.data.scenes.brush import Brush, Shadow, Upright, pole_shadow
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.light import TOWARDS_CAMERA
 
@@ -35,7 +35,7 @@ _FACES = (
 
 
 @dataclass(frozen=True)
-class Lamp(Thing):
+class Lamp(Upright):
     """A street lamp, or a bare utility pole.
 
     Attributes:
@@ -52,11 +52,6 @@ class Lamp(Thing):
     arm: float
     colour: np.ndarray
     thickness: float
-
-    @property
-    def depth(self) -> float:
-        """Where it stands."""
-        return self.z
 
     @override
     def paint(self, brush: Brush) -> None:
@@ -96,7 +91,7 @@ class Lamp(Thing):
 
 
 @dataclass(frozen=True)
-class Sign(Thing):
+class Sign(Upright):
     """A traffic sign on a post.
 
     Attributes:
@@ -115,11 +110,6 @@ class Sign(Thing):
     face: int
     mark: int
     colour: np.ndarray
-
-    @property
-    def depth(self) -> float:
-        """Where it stands."""
-        return self.z
 
     @override
     def paint(self, brush: Brush) -> None:
@@ -145,7 +135,7 @@ class Sign(Thing):
 
 
 @dataclass(frozen=True)
-class TrafficLight(Thing):
+class TrafficLight(Upright):
     """A traffic light, on its post or on an arm over the road.
 
     Attributes:
@@ -160,11 +150,6 @@ class TrafficLight(Thing):
     arm: float
     shows: int
     colour: np.ndarray
-
-    @property
-    def depth(self) -> float:
-        """Where it stands."""
-        return self.z
 
     @override
     def paint(self, brush: Brush) -> None:
@@ -203,13 +188,12 @@ class TrafficLight(Thing):
 
 
 @dataclass(frozen=True)
-class Crate(Thing):
+class Crate(Upright):
     """A bin, box, bench, bollard, hydrant or planter: CARLA's Other.
 
     Attributes:
         s, z: Its corner to the left and towards us.
         size: Width, height and length.
-        colour: Its colour.
         bench: Whether it is a bench, with a back.
     """
 
@@ -218,11 +202,6 @@ class Crate(Thing):
     size: tuple[float, float, float]
     colour: np.ndarray
     bench: bool
-
-    @property
-    def depth(self) -> float:
-        """Its near end."""
-        return self.z
 
     @override
     def paint(self, brush: Brush) -> None:

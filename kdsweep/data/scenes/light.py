@@ -12,7 +12,6 @@ Colour = Sequence[float] | np.ndarray
 Triple = tuple[float, float, float]
 
 TOWARDS_CAMERA = (0.0, 0.0, -1.0)
-UP = (0.0, 1.0, 0.0)
 
 _RAMP = np.stack([np.linspace(1, 0, 256), np.linspace(0, 1, 256)], axis=1)
 """Shares of a table's two ends, by grey level."""

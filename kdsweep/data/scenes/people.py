@@ -8,7 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 from kdsweep.data import carla
-from kdsweep.data.scenes.brush import Brush, Shadow, Thing
+from kdsweep.data.scenes.brush import Brush, Shadow, Upright
 from kdsweep.data.scenes.dice import Dice
 from kdsweep.data.scenes.light import TOWARDS_CAMERA
 
@@ -19,7 +19,7 @@ _DETAIL = 7.0
 
 
 @dataclass(frozen=True)
-class Person(Thing):
+class Person(Upright):
     """Someone who stands or walks.
 
     Attributes:
@@ -43,11 +43,6 @@ class Person(Thing):
     hair: np.ndarray
     skirt: bool
     bag: np.ndarray | None
-
-    @property
-    def depth(self) -> float:
-        """Where they are."""
-        return self.z
 
     @override
     def paint(self, brush: Brush) -> None:

@@ -142,12 +142,7 @@ class Building(Thing):
 
     @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        near, far = max(self.z[0], NEAR), self.z[1]
-        right, forward = reach[0] * self.height, reach[1] * self.height
-        base = [(self.s, near), (self.s, far)]
-        # Ends in order, so that the outline does not cross itself.
-        cast = [(self.s + right, far + forward), (self.s + right, near + forward)]
-        return [Shadow(base + cast)] if right * self.side < 0 else []
+        return [Shadow(_cast(self, reach))] if reach[0] * self.height * self.side < 0 else []
 
 
 @dataclass(frozen=True)
@@ -158,8 +153,6 @@ class Barrier(Thing):
         label: Its class, which also says what it is.
         s: Where it stands.
         z: Its near and far end.
-        height: Its height.
-        texture: Its texture.
         dark, bright: Colours of the texture's darkest and brightest grey.
         side: -1 left of the road, 1 right of it.
         clearance: Space below it.
@@ -208,15 +201,15 @@ class Barrier(Thing):
 
     @override
     def shadows(self, reach: tuple[float, float]) -> list[Shadow]:
-        near, far = max(self.z[0], NEAR), self.z[1]
-        right, forward = reach[0] * self.height, reach[1] * self.height
-        outline = [
-            (self.s, near),
-            (self.s, far),
-            (self.s + right, far + forward),
-            (self.s + right, near + forward),
-        ]
-        return [Shadow(outline, dappled=self.label == carla.FENCE)]
+        return [Shadow(_cast(self, reach), dappled=self.label == carla.FENCE)]
+
+
+def _cast(thing: Building | Barrier, reach: tuple[float, float]) -> list[tuple[float, float]]:
+    near, far = max(thing.z[0], NEAR), thing.z[1]
+    right, forward = reach[0] * thing.height, reach[1] * thing.height
+    base = [(thing.s, near), (thing.s, far)]
+    # Ends in order, so that the outline does not cross itself.
+    return [*base, (thing.s + right, far + forward), (thing.s + right, near + forward)]
 
 
 def draw_building(dice: Dice, side: int, s: float, z: tuple[float, float], tall: bool) -> Building:
@@ -296,7 +289,6 @@ class Awning(Thing):
         s, z: Its corner towards the road and us.
         side: -1 left of the road, 1 right of it.
         size: Depth away from the road, height and length along it.
-        colour: Its colour.
     """
 
     s: float

@@ -44,13 +44,7 @@ class Task(NamedTuple):
 
 
 def write_scenes(task: Task, num_processes: int, done: Callable[[int], None]) -> None:
-    """Draws and writes the scenes of a task.
-
-    Args:
-        task: What to draw.
-        num_processes: How many processes may draw.
-        done: Called with the number of scenes done so far.
-    """
+    """Draws and writes the scenes of a task, telling after each how many are done."""
     for part in {part for part, _ in task.scenes}:
         for kind in ("CameraRGB", "CameraSeg"):
             (Path(task.folder) / part / part / kind).mkdir(parents=True, exist_ok=True)

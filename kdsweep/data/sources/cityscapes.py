@@ -67,11 +67,7 @@ LABELS = (
 
 
 class CityscapesSource(Source):
-    """Reads ``leftImg8bit`` and ``gtFine``.
-
-    Args:
-        root: Folder that holds both.
-    """
+    """Reads ``leftImg8bit`` and ``gtFine``, both in one folder."""
 
     name = "cityscapes"
     published = (

@@ -42,7 +42,6 @@ class FolderSource(Source):
 
     Args:
         config: Where they are, and how they are split.
-        root: The folder.
         cache: Where the outcome of a look through all masks is kept, which is needed where there
             is no ``classes.yaml``.
     """

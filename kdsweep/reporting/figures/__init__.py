@@ -74,12 +74,7 @@ __all__ = [
 
 
 def draw_figures(results: Results, metric: str) -> dict[str, list[Figure]]:
-    """Return all figures by the part of the report they belong to; a part may have none yet.
-
-    Args:
-        results: What :func:`kdsweep.reporting.load` returned.
-        metric: The sweep's metric as axes name it, for example ``mIoU``.
-    """
+    """Return all figures by the part of the report they belong to; a part may have none yet."""
     # A confirmation draws nothing but seeds, which no response or importance can speak of.
     searched = results.confirmation.empty
     return {

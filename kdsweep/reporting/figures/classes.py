@@ -46,11 +46,7 @@ def class_ious(results: Results) -> pd.DataFrame:
 
 
 def grouped(ious: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return the classes with those that no network finds as one row, and the names of these.
-
-    Args:
-        ious: What :func:`class_ious` returned.
-    """
+    """Return classes with those that no network finds as one row, and the names of these."""
     roles = ious[[role for role, _, _ in _ROLES]]
     is_missed = roles.notna().any(axis=1) & ~(roles >= _FOUND).any(axis=1)
     names = ious.loc[is_missed, "class"].tolist()

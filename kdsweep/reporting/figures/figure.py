@@ -23,7 +23,7 @@ Trace = dict[str, Any]
 # Roles that every figure colours alike; the page's stylesheet says which colours these are.
 STUDENT, TEACHER, CONTROL = "var(--student)", "var(--teacher)", "var(--control)"
 TOO_COSTLY = "var(--series-6)"
-INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--grid)"
+INK, MUTED = "var(--ink)", "var(--muted)"
 SERIES = tuple(f"var(--series-{index})" for index in range(1, 7))
 # Light to dark reads as little to much on a light page, and the other way round on a dark one.
 SEQUENTIAL = [[0.0, "var(--low)"], [0.5, "var(--middle)"], [1.0, "var(--high)"]]
@@ -41,7 +41,6 @@ class Figure:
         title: The question that it answers.
         caption: How to read it, in a sentence or two.
         tables: The numbers it shows by file name, each written as CSV.
-        traces: Plotly's traces.
         layout: What it changes of the page's layout.
         height: In pixels.
         least_width: Pixels below which the page scrolls it sideways.

@@ -90,12 +90,7 @@ def declared_scales(results: Results) -> dict[str, bool]:
 
 
 def is_log(points: pd.DataFrame, declared: bool | None = None) -> bool:
-    """Return whether numbers are best read on a logarithmic axis.
-
-    Args:
-        points: The points.
-        declared: Whether they were drawn on one; the numbers themselves decide if that is unknown.
-    """
+    """Return whether numbers are best read on a log axis; they decide unless that is declared."""
     lowest, highest = points["setting"].min(), points["setting"].max()
     if lowest <= 0 or declared is False:
         return False

@@ -21,13 +21,7 @@ from kdsweep.reporting.verdict import claims_about, verdict
 
 @dataclass(frozen=True)
 class Card:
-    """One number that is read at a glance.
-
-    Attributes:
-        name: What it is.
-        value: The number as text.
-        detail: A few words beneath it.
-    """
+    """One number that is read at a glance, with its name and a few words beneath it."""
 
     name: str
     value: str

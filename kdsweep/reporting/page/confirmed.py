@@ -33,13 +33,7 @@ class Related:
 
 
 def related(results: Results, page: str, report: Path | None) -> list[Related]:
-    """Return the experiments that confirm this one, and the one that it confirms.
-
-    Args:
-        results: The results.
-        page: File name of a page in an experiment's report.
-        report: Folder of this page, for addresses relative to it.
-    """
+    """Return the experiments that confirm this one, and the one that it confirms."""
     summary, found = results.summary, []
     if summary.confirms is not None:
         source = Path(summary.confirms)

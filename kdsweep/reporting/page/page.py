@@ -37,10 +37,8 @@ class Part:
 
     Attributes:
         name: Its anchor.
-        title: Its heading.
         question: What it answers.
         lines: Sentences before the figures.
-        figures: Figures.
         tables: Tables, those without rows left out.
         empty: What is said when there is nothing to show.
         headline: The answer in one line; all but the first figure and the first warning is then

@@ -57,9 +57,7 @@ class Table:
 
     Attributes:
         name: Names it in the page.
-        title: Its heading.
         headers: Headings, each with its unit (or an empty text) and whether the column is numeric.
-        rows: The cells.
         note: What is left out, if anything is.
     """
 
@@ -138,12 +136,7 @@ def class_rows(results: Results) -> Table:
 
 
 def failure_rows(results: Results, report: PurePath | None) -> Table:
-    """Return the latest failures with their logs.
-
-    Args:
-        results: The results.
-        report: Folder of the page, for addresses of logs relative to it.
-    """
+    """Return the latest failures with their logs, as addresses relative to the page's folder."""
     failures = results.failures
     shown = failures.iloc[::-1].head(_MOST_ROWS)
     logs = [_log(path, report) for path in shown["log"].astype("str")]

@@ -11,13 +11,7 @@ from kdsweep.reporting.trial_files import measured_on
 
 
 def cost_sentences(results: Results, best: Best, subject: str = "It") -> list[str]:
-    """Return size and latency, a sentence each, as far as they are known.
-
-    Args:
-        results: The results.
-        best: The best trial, as the summary has it.
-        subject: What the first sentence begins with.
-    """
+    """Return size and latency, a sentence each if known; the first begins with ``subject``."""
     found = []
     if best.params_m is not None:
         found.append(f"{subject} {_size(results, best)}")

@@ -18,12 +18,7 @@ from kdsweep.reporting.trial_files import measured_on
 
 @dataclass(frozen=True)
 class Document:
-    """A file or some facts that can be unfolded.
-
-    Attributes:
-        title: What it is.
-        text: Its contents.
-    """
+    """A file or some facts with a title, that can be unfolded."""
 
     title: str
     text: str

@@ -76,11 +76,7 @@ _NAMESPACE = b"kdsweep"
 
 @contextlib.contextmanager
 def environment(**more: str) -> Iterator[None]:
-    """Set the variables that keep Ray quiet, and put the old ones back at the end.
-
-    Args:
-        more: Further ones.
-    """
+    """Set the variables that keep Ray quiet, and ``more``; put the old ones back at the end."""
     wanted = {**QUIET, **more}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -134,11 +130,7 @@ def token_mode() -> dict[str, str]:
 
 
 def asks_for_token(dashboard: str) -> bool:
-    """Return whether a dashboard shows nothing without Ray's token.
-
-    Args:
-        dashboard: Its address.
-    """
+    """Return whether the dashboard at an address shows nothing without Ray's token."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{dashboard}/api/version", timeout=3):
@@ -231,20 +223,12 @@ def session_folder() -> Path:
 
 
 def log_files(temp: Path) -> list[Path]:
-    """Return the logs of Ray's processes.
-
-    Args:
-        temp: Ray's temporary folder.
-    """
+    """Return the logs of Ray's processes in its temporary folder."""
     return sorted(temp.glob("session_2*/logs/*"))
 
 
 def kill_processes(temp: Path) -> None:
-    """Kill Ray's processes; their command lines name their temporary folder.
-
-    Args:
-        temp: Ray's temporary folder.
-    """
+    """Kill Ray's processes; their command lines name their temporary folder."""
     import ray  # noqa: F401
 
     # Ray brings it along, in a folder that is on the path once Ray is imported.
@@ -286,11 +270,7 @@ def delete_text(key: str) -> None:
 
 
 def elsewhere_than(nodes: Sequence[str]) -> dict[str, str]:
-    """Return the label selector of a bundle that keeps it off these machines.
-
-    Args:
-        nodes: Their ids.
-    """
+    """Return the label selector of a bundle that keeps it off machines of these ids."""
     return {"ray.io/node-id": f"!in({','.join(nodes)})"}
 
 

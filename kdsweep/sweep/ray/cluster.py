@@ -30,7 +30,6 @@ class Cluster:
     """The Ray that this process is connected to.
 
     Attributes:
-        nodes: Its machines.
         is_own: Whether it was started by this process and ends with it.
         scratch: Folder for what Ray writes during a sweep, the same on all machines.
         dashboard: Address of the dashboard; ``None`` if it has none.

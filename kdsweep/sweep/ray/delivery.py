@@ -24,12 +24,7 @@ from kdsweep.sweep.ray.survey import Word
 
 @dataclass(frozen=True)
 class Way:
-    """The way to an experiment's folder, as a worker is told of it.
-
-    Attributes:
-        word: Left in a folder beside the experiment's.
-        depot: Name of the actor that takes what workers make.
-    """
+    """The way to an experiment's folder, as a worker is told: a word beside it, and its actor."""
 
     word: Word
     depot: str
@@ -73,9 +68,6 @@ class RemoteStore:
 
     One chunk at a time is on its way: the next call waits for the last one, so a slow network slows
     the worker down and fills no memory.
-
-    Args:
-        name: Of the actor.
     """
 
     def __init__(self, name: str) -> None:
@@ -103,12 +95,7 @@ class RemoteStore:
 
 
 class Workplace:
-    """Where an attempt trains.
-
-    Attributes:
-        folders: The trials' folders there.
-        cohort_dir: That of what they share.
-    """
+    """The trials' folders where an attempt trains, and that of what they share."""
 
     def __init__(
         self, folders: Sequence[TrialFolder], cohort_dir: TrialFolder, copy: LocalCopy | None

@@ -22,12 +22,7 @@ SECONDS = 1.0
 
 @contextmanager
 def telling(key: str, pulse: Pulse) -> Iterator[None]:
-    """Tell the driver of each new beat, at most once a second.
-
-    Args:
-        key: Under which it looks.
-        pulse: Where the work is.
-    """
+    """Tell the driver, under a key, of each new beat, at most once a second."""
     over = threading.Event()
     me = {"machine": socket.gethostname(), "pid": os.getpid()}
 

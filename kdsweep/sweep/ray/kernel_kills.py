@@ -16,11 +16,7 @@ _SECONDS = 30.0
 
 
 class KernelKills:
-    """Counts the processes that the kernel has ended for lack of memory.
-
-    Args:
-        counters: The kernel's file of counters.
-    """
+    """Counts, in the kernel's file, the processes that it has ended for lack of memory."""
 
     def __init__(self, counters: Path = COUNTERS) -> None:
         self._counters = counters

@@ -26,21 +26,13 @@ _SECONDS = 30.0
 
 
 def mark(folder: Path) -> dict[str, str]:
-    """Return the variables that mark the processes of a Ray.
-
-    Args:
-        folder: Its temporary folder.
-    """
+    """Return the variables that mark the processes of a Ray in a temporary folder."""
     return {MARK: str(folder), _KEEP: "1"}
 
 
 @contextmanager
 def ended_with_driver(folder: Path) -> Iterator[None]:
-    """Let whatever has the mark end when this process does, or the context.
-
-    Args:
-        folder: Temporary folder of the Ray that is started meanwhile.
-    """
+    """Let what has the mark of a Ray's folder end when this process does, or the context."""
     if sys.platform != "linux":
         yield
         return
@@ -58,11 +50,7 @@ def ended_with_driver(folder: Path) -> Iterator[None]:
 
 
 def end_processes(folder: str) -> int:
-    """Kill the processes of a Ray; return how many there were.
-
-    Args:
-        folder: Its temporary folder.
-    """
+    """Kill the processes of the Ray in a temporary folder; return how many there were."""
     num_found = 0
     for process in Path("/proc").iterdir():
         with suppress(OSError):

@@ -138,11 +138,7 @@ def choose_token() -> Path | None:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Make a new folder, and remove it at the end; remove those of dead sweeps first.
-
-    Args:
-        parent: An absolute folder that is there.
-    """
+    """Make a folder, removed at the end, in an absolute one; remove those of dead sweeps first."""
     remove_stale_folders(parent)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     with (folder / _OWNER).open("w", encoding="utf-8") as owner:

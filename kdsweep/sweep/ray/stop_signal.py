@@ -13,24 +13,13 @@ from kdsweep.sweep.ray import bridge
 
 
 def publish(key: str, epoch: int, stopped: Collection[int]) -> None:
-    """Say which trials end with an epoch, or have ended before.
-
-    Args:
-        key: Of the attempt.
-        epoch: The epoch that was judged.
-        stopped: Numbers of the trials.
-    """
+    """Say, under an attempt's key, which trials end with an epoch, or have ended before."""
     # Every node reads the store alike; a file would depend on how fresh a shared file system is.
     bridge.put_text(key, json.dumps({"epoch": epoch, "stopped": sorted(stopped)}))
 
 
 def read(key: str, epoch: int) -> Sequence[int]:
-    """Return the trials that ended with an epoch or before.
-
-    Args:
-        key: Of the attempt.
-        epoch: The epoch that the worker has reported.
-    """
+    """Return the trials that ended with the epoch that a worker has reported, or before."""
     text = bridge.get_text(key)
     assert text is not None, f"no stop signal for {key}"
     signal = json.loads(text)

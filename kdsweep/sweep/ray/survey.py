@@ -36,12 +36,7 @@ _COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 @dataclass(frozen=True)
 class Word:
-    """What the driver leaves in a folder, for who sees it.
-
-    Attributes:
-        folder: The folder.
-        text: What stands in its file; no other sweep has it.
-    """
+    """What the driver leaves in a folder, for who sees it: a text that no other sweep has."""
 
     folder: str
     text: str
@@ -182,12 +177,7 @@ class Survey:
 
 
 def other_data(here: Mapping[str, str], seen: Iterable[Seen]) -> str | None:
-    """Return in what the data of a machine differ from those of the first one that has some.
-
-    Args:
-        here: Fingerprints of its data.
-        seen: The machines so far, in the order in which they answered.
-    """
+    """Return in what a machine's data differ from those of the first to answer that has some."""
     first = next((s for s in seen if s.problem is None and s.data), None)
     if first is None or first.data == here:
         return None

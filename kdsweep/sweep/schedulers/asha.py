@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from kdsweep.config.metrics import Metric
 from kdsweep.config.objectives import front
 from kdsweep.ledger.rungs import Rungs
@@ -33,20 +35,12 @@ class Asha(Scheduler):
     def __init__(self, rungs: Rungs, objectives: Sequence[Metric] = ()) -> None:
         super().__init__(rungs, objectives if len(objectives) > 1 else ())
 
+    @override
     def should_stop(
         self, trial: int, epoch: int, value: float, further: Sequence[float] = ()
     ) -> bool:
-        """Return whether a trial that reports ``value`` at ``epoch`` is stopped.
-
-        A trial is never compared with its own earlier record, so asking again after a crash gives
-        the same answer.
-
-        Args:
-            trial: Its number.
-            epoch: The epoch that it has finished.
-            value: Its score.
-            further: Values of the objectives after the first.
-        """
+        # A trial is never compared with its own earlier record, so asking again after a crash gives
+        # the same answer.
         if not self._rungs.is_rung(epoch):
             return False
         cutoff = self._rungs.cutoff(trial, epoch)

@@ -14,23 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from kdsweep.sweep.schedulers.asha import Asha
 
 
 class AshaPerStudent(Asha):
     """The rule of :class:`~kdsweep.sweep.schedulers.asha.Asha` but for the best of each student."""
 
+    @override
     def should_stop(
         self, trial: int, epoch: int, value: float, further: Sequence[float] = ()
     ) -> bool:
-        """Return whether a trial that reports ``value`` at ``epoch`` is stopped.
-
-        Args:
-            trial: Its number.
-            epoch: The epoch that it has finished.
-            value: Its score.
-            further: Values of the objectives after the first.
-        """
         if not super().should_stop(trial, epoch, value, further):
             return False
         if self.student_of is None:
