@@ -101,8 +101,10 @@ class TrialFolder:
     def drafts(self) -> list[Path]:
         """Return what was half written when its process was killed; while none writes here."""
         # Without ``best`` a draft may be the only one there is.
-        whole = [path for path in (self.best, self.job_yaml, self.inference) if path.exists()]
-        return [draft for path in whole for draft in self.path.glob(f".{path.name}.*")]
+        parts = self.best, self.job_yaml, self.inference, self.samples
+        whole = [path for path in parts if path.exists()]
+        drafts = [draft for path in whole for draft in self.path.glob(f".{path.name}.*")]
+        return [*drafts, *self.frames.glob(".[0-9]*-*.png.*")]
 
     @property
     def checkpoint(self) -> Path:

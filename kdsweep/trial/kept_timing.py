@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.data.fingerprint import default_cache, fingerprint
+from kdsweep.ledger.atomic import write_json
 from kdsweep.training.step_cost import StepCost
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ class KeptTimes:
             for old in home.glob("*.json"):
                 if time.time() - old.stat().st_mtime > KEPT_S:
                     old.unlink()
-            draft = self._path.with_suffix(f".{os.getpid()}.tmp")
-            draft.write_text(json.dumps([cost.to_json() for cost in costs]), encoding="utf-8")
-            draft.replace(self._path)
+            write_json(self._path, [cost.to_json() for cost in costs])
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -95,6 +95,15 @@ def test_drafts_are_ours_alone_and_never_the_only_weights(tmp_path):
     assert [path.name for path in trial.drafts()] == [".job.yaml.x2"]
     trial.best.mkdir()
     assert {path.name for path in trial.drafts()} == {".best.old.x1", ".job.yaml.x2"}
+    trial.frames.mkdir()
+    for name in ("00001-image.png", ".00001-image.png.x3", ".00001-teacher.png.x4", ".DS_Store"):
+        (trial.frames / name).write_text("")
+    (trial.path / ".samples.png.x5").write_text("")
+    trial.samples.write_text("")
+    assert {path.name for path in trial.drafts()} == {
+        ".best.old.x1", ".job.yaml.x2", ".00001-image.png.x3", ".00001-teacher.png.x4",
+        ".samples.png.x5",
+    }  # fmt: skip
 
 
 def test_pictures_are_found_by_frame_and_by_what_they_show(tmp_path):
