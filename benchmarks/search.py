@@ -155,19 +155,25 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 def tables(
     found: dict[_Task, np.ndarray], budgets: tuple[int, ...], ways: list[str]
 ) -> list[dict[str, Any]]:
-    """Return one row for each family, and for all of them, each way and each budget."""
+    """Return one row for each family, and for all of them, each way and each budget.
+
+    ``reached`` is the epoch after which a way's mean regret is that of the first way at the end.
+    """
     rows = []
     families = sorted({key[0] for key in found})
     seeds = sorted({key[2] for key in found})
     for family in [*families, "all"]:
         chosen = families if family == "all" else [family]
         for budget in budgets:
-            regrets = {
-                way: np.array([found[f, way, s, budget][-1] for f in chosen for s in seeds])
+            curves = {
+                way: np.array([found[f, way, s, budget] for f in chosen for s in seeds])
                 for way in ways
             }
-            for way, values in regrets.items():
-                mean, low, high = interval(values - regrets[ways[0]])
+            wanted = curves[ways[0]][:, -1]
+            for way, regrets in curves.items():
+                values = regrets[:, -1]
+                mean, low, high = interval(values - wanted)
+                early = regrets.mean(0) <= wanted.mean()
                 rows.append(
                     {
                         "family": family,
@@ -177,6 +183,7 @@ def tables(
                         "behind": mean,
                         "low": low,
                         "high": high,
+                        "reached": int(early.argmax()) + 1 if early.any() else None,
                     }
                 )
     return rows
@@ -186,7 +193,9 @@ def show(rows: list[dict[str, Any]], budgets: tuple[int, ...], ways: list[str]) 
     """Print the tables."""
     for family in dict.fromkeys(row["family"] for row in rows):
         print(f"\n{family}")
-        head = "".join(f"{f'at {b} epochs':>12}{f'behind {ways[0]} [95 %]':>34}" for b in budgets)
+        head = "".join(
+            f"{f'at {b} epochs':>12}{f'behind {ways[0]} [95 %]':>34}{'reached':>9}" for b in budgets
+        )
         print(f"{'':38}{head}")
         for way in ways:
             line = f"{way:38}"
@@ -194,7 +203,7 @@ def show(rows: list[dict[str, Any]], budgets: tuple[int, ...], ways: list[str]) 
                 if (row["family"], row["way"]) == (family, way):
                     line += f"{row['regret']:12.2f}"
                     behind = f"{row['behind']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-                    line += f"{'' if way == ways[0] else behind:>34}"
+                    line += f"{'' if way == ways[0] else behind:>34}{row['reached'] or '-':>9}"
             print(line)
 
 
@@ -229,6 +238,7 @@ def draw(
             )
     figure.update_yaxes(type="log", range=[0, 1.8])
     figure.update_yaxes(title="regret, % of the best", col=1)
+    figure.update_xaxes(type="log", range=[1, np.log10(budget)])
     figure.update_xaxes(title="epochs", row=1)
     figure.update_xaxes(title=f"time on {WORKERS} workers, in epochs", row=2)
     figure.update_layout(template="plotly_white", legend={"orientation": "h", "y": -0.15})

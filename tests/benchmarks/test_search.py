@@ -70,6 +70,7 @@ def test_differences_are_paired_with_the_first_way():
     rows = {r["way"]: r for r in tables(found, (10,), ["a", "b"]) if r["family"] == "plain"}
     assert (rows["a"]["regret"], rows["b"]["behind"]) == (1.5, 2.0)
     assert rows["b"]["low"] == rows["b"]["high"] == 2.0
+    assert (rows["a"]["reached"], rows["b"]["reached"]) == (1, None)
 
 
 def test_the_script_prints_ratios_for_the_floors():
