@@ -13,7 +13,7 @@ from kdsweep.config.sampling import sampler_of
 from kdsweep.labels import training_frames
 from kdsweep.sweep.forecast import Effort
 from kdsweep.sweep.outcome import duration
-from kdsweep.sweep.preview import Estimate, Preview, Sample
+from kdsweep.sweep.preview import Estimate, Preview
 
 _NAME = 40  # terminal cells that a range's name has before the values give way
 
@@ -141,7 +141,7 @@ def _show_samples(preview: Preview, console: Console) -> None:
     table = _table("measured", *titles)
     table.columns[0].no_wrap = True
     rows = [
-        ("teacher → student", [_label(sample) for sample in shown]),
+        ("teacher → student", [sample.job.label for sample in shown]),
         ("teacher, a batch", [_short(s.cost.teacher_s) for s in shown]),
         ("student, a batch", [_short(s.cost.student_s) for s in shown]),
         ("control, a batch", [_short(s.cost.control_s) for s in shown]),
@@ -191,7 +191,7 @@ def _show_confidence(preview: Preview, console: Console) -> None:
     company = "" if cost.num_processes == 1 else f" in {cost.num_processes} processes side by side"
     frames = (
         ""
-        if all(sample.cost.num_frames >= _batch(sample) for sample in preview.samples)
+        if all(s.cost.num_frames >= s.job.train.batch_size for s in preview.samples)
         else ", partly on smaller batches"
     )
     _say(
@@ -203,14 +203,6 @@ def _show_confidence(preview: Preview, console: Console) -> None:
         f"weights. What else the machine does then makes it longer.",
         "dim",
     )
-
-
-def _batch(sample: Sample) -> int:
-    return sample.job.train.batch_size
-
-
-def _label(sample: Sample) -> str:
-    return sample.job.label
 
 
 def _table(*columns: str | tuple[str, str]) -> Table:
