@@ -21,6 +21,7 @@ from kdsweep.cli.options import (
     Hours,
     Json,
     Listen,
+    OneJson,
     Out,
     ProtocolName,
     Quiet,
@@ -123,7 +124,7 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time a few steps, for hours and memory.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJson = False,
 ) -> None:
     """Say what a sweep would train, and what it would take on this machine; trains nothing."""
     from kdsweep.api import plan as make_plan

@@ -11,6 +11,7 @@ import torch
 
 from kdsweep.data import count_frames
 from kdsweep.errors import ResourceError
+from kdsweep.plain_text import counted
 from kdsweep.training.learner import Learner
 from kdsweep.trial.cohort import autocast_dtype
 from kdsweep.trial.extremes import smallest_and_largest
@@ -177,7 +178,7 @@ class PackedTrials:
 
     @property
     def _trials(self) -> str:
-        return f"{self.trials} trial{'' if self.trials == 1 else 's'}"
+        return counted(self.trials, "trial")
 
     @property
     def _largest(self) -> str:
