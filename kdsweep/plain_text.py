@@ -1,4 +1,4 @@
-"""Texts of others (names of files and classes, messages), safe for terminals and spreadsheets."""
+"""Texts of others (names, messages), safe for terminals and spreadsheets; numbers of things."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ _MARKDOWN = re.compile(r"[\\`*\[\]~$|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 def printable(text: str) -> str:
     """Return the text with line breaks and control characters made harmless."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "·" for c in text)
+
+
+def counted(num: int, noun: str) -> str:
+    """Return ``1 control`` or ``2 controls``; the plural of a noun in s ends in es."""
+    return f"{num} {noun}{'' if num == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def csv_cell(value: object) -> object:

@@ -60,7 +60,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("ledger/file.py", _LOCK_PAUSES, "0.1 -> 1.1"): "only how long a second driver waits",
     ("ledger/file.py", _LOCK_PAUSES, "0.0 -> 1.0"): "only how long a second driver waits",
     (
-        "sweep/study.py",
+        "sweep/first.py",
         "MAX_LISTED_POINTS = 10_000",
         "10000 -> 10001",
     ): "a limit of effort, of which nobody counts the last point",

@@ -13,6 +13,7 @@ from kdsweep.cli.app import app
 from kdsweep.cli.options import Json
 from kdsweep.cli.output import terminal
 from kdsweep.errors import ConfigError
+from kdsweep.plain_text import counted
 
 
 @app.command("cache")
@@ -73,6 +74,5 @@ def _size(num_bytes: int) -> str:
 def _ago(seconds: float) -> str:
     for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
-            count = int(seconds // length)
-            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+            return f"{counted(int(seconds // length), unit)} ago"
     return "just now"

@@ -13,10 +13,11 @@ import typer
 
 from kdsweep.cli import completion
 from kdsweep.cli.app import app
-from kdsweep.cli.options import AcceptData, Data, Json, Quiet, Set
+from kdsweep.cli.options import AcceptData, Data, Device, Json, Quiet, Set, Threads
 from kdsweep.cli.output import INTERRUPTED, relative, say_error, say_warning, terminal
 from kdsweep.errors import ConfigError, DataError
 from kdsweep.labels import training_frames
+from kdsweep.plain_text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +38,8 @@ def train(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     wandb: Annotated[
         bool, typer.Option("--wandb", help="Log to Weights & Biases, also under `wandb agent`.")
     ] = False,
@@ -106,8 +107,7 @@ class _EpochLines:
         self.console = console
         self._epochs = job.train.epochs
         self._best = -1.0
-        epochs = "1 epoch" if self._epochs == 1 else f"{self._epochs} epochs"
-        console.print(f"{job.label}, {epochs}", style="bold", markup=False)
+        console.print(f"{job.label}, {counted(self._epochs, 'epoch')}", style="bold", markup=False)
 
     def print(self, report: EpochReport) -> None:
         """Show a report."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from kdsweep.cli.app import app
-from kdsweep.cli.options import Out
+from kdsweep.cli.options import OneJson, Out
 from kdsweep.cli.output import terminal
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @app.command()
 def doctor(
     out: Out = Path("experiments"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJson = False,
 ) -> None:
     """Say what kdsweep runs with here, for a bug report; exit code 1 if a sweep would not start.
 

@@ -14,16 +14,20 @@ from kdsweep.cli.options import (
     LATEST_EXPERIMENT,
     AcceptData,
     Data,
+    Device,
+    OneJson,
     ProtocolName,
     Quiet,
     Stride,
     Student,
     TeacherFolder,
+    Threads,
     TrialNumber,
     Window,
 )
 from kdsweep.cli.output import SOME_FAILED, relative, say_warning, terminal
 from kdsweep.cli.progress import step_progress
+from kdsweep.plain_text import counted
 
 if TYPE_CHECKING:
     from kdsweep.deploy.export import Format
@@ -53,9 +57,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of CSV and JSON; left out: in the experiment, under evaluation."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     accept_changed_data: AcceptData = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJson = False,
 ) -> None:
     """Score a student: IoU, boundaries, calibration, each with its interval over frames."""
     from kdsweep.deploy.evaluation_display import show_evaluation, show_written
@@ -91,9 +95,9 @@ def postprocess(
     trial: TrialNumber = None,
     data: Data = None,
     teacher: TeacherFolder = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     accept_changed_data: AcceptData = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJson = False,
 ) -> None:
     """Try post-processing on validation frames, and say which of it pays and what it costs."""
     from kdsweep.deploy.evaluation_display import show_search, show_written
@@ -138,7 +142,7 @@ def export(
     max_loss: Annotated[
         float, typer.Option(min=0, help="Points of mIoU that int8 may lose.")
     ] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJson = False,
 ) -> None:
     """Export a trained student, checked on validation frames, with a model card."""
     from typing import cast
@@ -184,7 +188,7 @@ def predict(
     window: Window = None,
     stride: Stride = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a mask for each picture or frame; exit code 3 if an input had to be skipped."""
@@ -213,6 +217,5 @@ def predict(
     for problem in done.problems:
         say_warning(f"skipped {problem}")
     if not quiet:
-        frames = "1 frame" if done.num_frames == 1 else f"{done.num_frames} frames"
-        print(f"{frames} predicted: {relative(done.out)}")
+        print(f"{counted(done.num_frames, 'frame')} predicted: {relative(done.out)}")
     raise typer.Exit(SOME_FAILED if done.problems else 0)

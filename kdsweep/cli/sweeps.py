@@ -21,6 +21,7 @@ from kdsweep.cli.options import (
     Hours,
     Json,
     Listen,
+    OneJson,
     Out,
     ProtocolName,
     Quiet,
@@ -129,7 +130,7 @@ def plan(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJson = False,
 ) -> None:
     """Say what a sweep would train, and what it would take on this machine; trains nothing."""
     from kdsweep.api import plan as make_plan

@@ -28,6 +28,7 @@ class CacheEntry:
     """One folder of the cache.
 
     Attributes:
+        path: The folder.
         kind: ``frames`` or ``roadscenes``.
         name: What it was made from, in words.
         size: Bytes on the disk.

@@ -12,6 +12,7 @@ from kdsweep.data.fingerprint import fingerprint
 from kdsweep.data.source import Source
 from kdsweep.data.split import Split
 from kdsweep.errors import DataError
+from kdsweep.plain_text import counted
 
 _NUM_NAMES = 3
 
@@ -138,7 +139,9 @@ def _of_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
         elif not removed and not added:
             return [f"classes in another order ({_some(now)})"]
     words = (("added", added), ("removed", removed), ("renamed", renamed))
-    return [f"{_counted('class', names)} {what} ({_some(names)})" for what, names in words if names]
+    return [
+        f"{counted(len(names), 'class')} {what} ({_some(names)})" for what, names in words if names
+    ]
 
 
 def _of_frames(before: Identity, now: Identity) -> list[str]:
@@ -158,7 +161,7 @@ def _of_frames(before: Identity, now: Identity) -> list[str]:
         if name not in new:
             found.setdefault((f"{split}: ", "frame", "removed"), []).append(name)
     return [
-        f"{where}{_counted(kind, names)} {what} ({_some(names)})"
+        f"{where}{counted(len(names), kind)} {what} ({_some(names)})"
         for (where, kind, what), names in found.items()
     ]
 
@@ -167,11 +170,6 @@ def _by_frame(identity: Identity) -> dict[str, tuple[str, str, str]]:
     """Split, image and mask of each frame."""
     splits = identity.splits.items()
     return {name: (split, *pair) for split, frames in splits for name, pair in frames.items()}
-
-
-def _counted(kind: str, names: Sequence[str]) -> str:
-    plural = {"class": "classes"}.get(kind, f"{kind}s")
-    return f"{len(names)} {kind if len(names) == 1 else plural}"
 
 
 def _some(names: Sequence[str]) -> str:

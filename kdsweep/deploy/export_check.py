@@ -21,6 +21,7 @@ from kdsweep.deploy.model import DeployedModel
 from kdsweep.deploy.onnx_writing import OPSET
 from kdsweep.deploy.torch_model import TorchModel
 from kdsweep.models.inference_cost import device_name, timed_runs
+from kdsweep.plain_text import counted
 
 MOST_FRAMES = 500
 
@@ -67,8 +68,7 @@ class Latency:
     @property
     def place(self) -> str:
         """The threads and the processor."""
-        threads = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
-        return f"{threads} of {self.device}"
+        return f"{counted(self.num_threads, 'thread')} of {self.device}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsweep.deploy.tables import ends, milliseconds, plain_table, score
+from kdsweep.plain_text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,9 +22,7 @@ def show_export(exported: Exported, model: Path, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     say(f"Exported: {model} ({written.file_mb:.3g} MB, with MODEL_CARD.md)")
-    frames = (
-        "1 validation frame" if check.num_frames == 1 else f"{check.num_frames} validation frames"
-    )
+    frames = counted(check.num_frames, "validation frame")
     say(f"Checked on {frames}; one frame timed on {check.latency.place}:")
     table = plain_table(
         ("", "left"), "same class", "mIoU", ("95 %", "left"), "median", "95th percentile"

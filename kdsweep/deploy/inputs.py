@@ -45,7 +45,7 @@ def find_inputs(given: Sequence[Path]) -> tuple[list[Input], list[FrameError]]:
     taken: set[str] = set()
     for path in given:
         if path.is_dir():
-            files = _files_in(path)
+            files = sorted(file for file in walk(path) if file.suffix.lower() in _SUFFIXES)
             if not files:
                 problems.append(FrameError(path, "holds neither pictures nor videos"))
             for file in files:
@@ -99,10 +99,6 @@ def frame_rate(given: Input) -> float:
     finally:
         video.release()
     return rate if 0 < rate <= 1000 else 25.0
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(file for file in walk(folder) if file.suffix.lower() in _SUFFIXES)
 
 
 def _free_name(name: str, file: Path, taken: set[str]) -> str:

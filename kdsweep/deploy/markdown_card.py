@@ -17,7 +17,7 @@ from kdsweep.deploy.tables import milliseconds, scored_text
 from kdsweep.deploy.test_split_log import score_of_training, scorings
 from kdsweep.errors import ExperimentError
 from kdsweep.ledger.events import Stop
-from kdsweep.plain_text import markdown
+from kdsweep.plain_text import counted, markdown
 
 if TYPE_CHECKING:
     from kdsweep.config import Job
@@ -135,7 +135,7 @@ def _recipe(card: Card, job: Job, progress: TrialProgress | None) -> list[str]:
     else:
         taught = f"Teacher: {job.teacher.label}, {_ways(job)}."
     terms = ", ".join(_term(name, config) for name, config in job.distill.terms().items())
-    epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
+    epochs = counted(train.epochs, "epoch")
     if progress is not None and progress.epochs < train.epochs:
         epochs = f"{progress.epochs} of {train.epochs} epochs"
     if job.data.crop is not None:
@@ -283,11 +283,10 @@ def _costs(chosen: ChosenStudent, check: ExportCheck, written: Written) -> list[
         ),
     ]
     if trained:
-        threads = trained["num_threads"]
         lines.append(
             f"| in PyTorch, {trained['precision']}, as training began | "
             f"{milliseconds(trained['latency_ms'])} | {milliseconds(trained['latency_p95_ms'])} | "
-            f"{trained['device']}, {threads} CPU thread{'s' if threads > 1 else ''} |"
+            f"{trained['device']}, {counted(trained['num_threads'], 'CPU thread')} |"
         )
     return [*lines, "", "Measured beside whatever else the machine was doing."]
 

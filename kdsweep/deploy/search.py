@@ -206,7 +206,9 @@ def search_postprocessing(
             )
             for chain in chains
         ]
-        best = max((one for one in found if one.pays), key=_miou, default=None)
+        best = max(
+            (one for one in found if one.pays), key=lambda one: one.scores[METRIC], default=None
+        )
         tried += [replace(one, chosen=True) if one is best else one for one in found]
         if best is not None:
             chosen = best.steps
@@ -322,7 +324,3 @@ def _run(
 
 def _first(values: dict[str, np.ndarray]) -> dict[str, float]:
     return {name: float(values[name][0]) for name in _SHOWN}
-
-
-def _miou(tried: Tried) -> float:
-    return tried.scores[METRIC]

@@ -286,13 +286,13 @@ def _of_classes(results: Results, number: int) -> list[str]:
     unseen = rows.loc[rows["student"].isna(), "class"].tolist()
     if unseen:
         found.append(
-            f"{_counted(unseen, 'class', 'classes')} never seen in the validation split and left "
+            f"{formats.counted(len(unseen), 'class')} never seen in the validation split and left "
             f"out of the mean: {_listing(unseen)}"
         )
     missed = rows.loc[rows["student"] < _UNSOLVED, "class"].tolist()
     if missed:
         found.append(
-            f"{_counted(missed, 'class', 'classes')} that the best student hardly finds "
+            f"{formats.counted(len(missed), 'class')} that the best student hardly finds "
             f"(IoU below {_UNSOLVED}): {_listing(missed)}"
         )
     return found
@@ -376,10 +376,6 @@ def _listing(names: list[str]) -> str:
     """Return the first names, ending the sentence."""
     text = formats.few(names)
     return text if text.endswith("…") else f"{text}."
-
-
-def _counted(names: list[str], one: str, many: str) -> str:
-    return f"{len(names)} {one if len(names) == 1 else many}"
 
 
 def _sentence(text: str) -> str:

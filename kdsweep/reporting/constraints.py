@@ -73,7 +73,10 @@ def bound_sentences(
         were = "was" if times == 1 else "were"
         broken = {metric for row in rejected for metric in row.costs}
         most = allowed({metric: value for metric, value in bounds.items() if metric in broken})
-        named = [f"{row.student} ({_costs(row.costs)})" for row in rejected[:_MOST_NAMED]]
+        named = [
+            f"{row.student} ({joined(written(*cost) for cost in row.costs.items())})"
+            for row in rejected[:_MOST_NAMED]
+        ]
         rest = len(rejected) - len(named)
         if rest:
             named.append(f"and {rest} more")
@@ -102,7 +105,3 @@ def joined(texts: Iterable[str], word: str = "and") -> str:
     """Return ``a``, ``a and b`` or ``a, b and c``."""
     every = list(texts)
     return f" {word} ".join([", ".join(every[:-1]), every[-1]] if len(every) > 1 else every)
-
-
-def _costs(costs: Mapping[str, float]) -> str:
-    return joined(written(metric, value) for metric, value in costs.items())

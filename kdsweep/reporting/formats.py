@@ -13,6 +13,7 @@ import pandas as pd
 
 from kdsweep import labels
 from kdsweep.config import metrics
+from kdsweep.plain_text import counted as counted
 
 MISSING = "–"
 NO_TEACHER = "none"
@@ -107,11 +108,6 @@ def after(epochs: Any, planned: Any) -> str:
 def few(values: Sequence[Any]) -> str:
     """Return the first of many: ``3, 7, 12, 15, …``."""
     return ", ".join([*map(str, values[:4]), *(["…"] if len(values) > 4 else [])])
-
-
-def counted(num: int, noun: str) -> str:
-    """Return ``1 control`` or ``2 controls``."""
-    return f"{num} {noun}{'' if num == 1 else 's'}"
 
 
 def duration(hours: float) -> str:

@@ -84,7 +84,8 @@ def _declared(
         for field in view.of(view.paper, shown, more, without)
     }
     for key, chosen in (bold or {}).items():
-        columns[key] = replace(columns[key], bold=_rows(chosen))
+        rows = frozenset(np.flatnonzero(chosen.to_numpy()).tolist())
+        columns[key] = replace(columns[key], bold=rows)
     return list(columns.values())
 
 
@@ -192,10 +193,6 @@ def _numbers(header: str, values: pd.Series, form: str, *, bold: bool = False) -
         highest = formats.number(values.max(), form)
         best = frozenset(index for index, cell in enumerate(cells) if cell == highest)
     return Column(header, cells, bold=best)
-
-
-def _rows(chosen: pd.Series) -> frozenset[int]:
-    return frozenset(np.flatnonzero(chosen.to_numpy()).tolist())
 
 
 def _part(num_shown: int, num_all: int) -> str:

@@ -24,6 +24,7 @@ from scipy import stats
 
 from kdsweep.config.metrics import MIOU, metric_of
 from kdsweep.ledger.anytime import FEWEST_TO_SETTLE, LEAST_THAT_MATTERS, Look, Verdict
+from kdsweep.plain_text import counted
 
 LEVEL = 0.95
 _POINTS = metric_of(MIOU).points
@@ -265,8 +266,8 @@ def _rank_note(differences: np.ndarray, rank_p: float | None) -> str | None:
     num = int(np.count_nonzero(differences))
     if num < LEAST_FOR_RANK_TEST:
         return (
-            f"with {num} seed{'' if num == 1 else 's'} that differ the signed-rank test cannot "
-            f"reach 5 % (the least p is {2 / 2**num:.3g}); it takes {LEAST_FOR_RANK_TEST}"
+            f"with {counted(num, 'seed')} that differ the signed-rank test cannot reach 5 % (the "
+            f"least p is {2 / 2**num:.3g}); it takes {LEAST_FOR_RANK_TEST}"
         )
     return None
 

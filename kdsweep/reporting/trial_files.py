@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kdsweep.ledger import Experiment, TrialFolder
+from kdsweep.plain_text import counted
 from kdsweep.reporting.results import Results
 
 _MOST_CLASSES = 255  # class ids are bytes, and 255 is void
@@ -74,7 +75,7 @@ def measured_on(results: Results, number: int) -> str | None:
     threads = student.get("num_threads")
     parts = [" ".join(str(student["device"]).split())]
     if threads is not None:
-        parts.append(f"{threads} CPU thread{'' if threads == 1 else 's'}")
+        parts.append(counted(threads, "CPU thread"))
     if student.get("precision"):
         parts.append(str(student["precision"]))
     return ", ".join(parts)

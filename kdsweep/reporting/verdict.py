@@ -187,7 +187,8 @@ def _teacher(results: Results, best: Best) -> str:
     luck = f": {lottery(num)}" if _ahead(best.gain) > 0 else ""
     further, each = "", "pair of trainings"
     if pd.notna(row.get("self_gain")):
-        frames = ", on the same unlabelled frames" if _has_unlabelled(results) else ""
+        has_unlabelled = results.summary.data.get("num_unlabelled")
+        frames = ", on the same unlabelled frames" if has_unlabelled else ""
         further = (
             f" and {_relation(row['self_gain'])} the same student taught by its own average"
             f"{frames} (trial {row['self_control']}),"
@@ -204,10 +205,6 @@ def _row_of(results: Results, best: Best) -> pd.Series | None:
     """Return the gain of the best trial; ``None`` of a control."""
     rows = results.gains[results.gains["trial"] == best.number]
     return None if rows.empty else rows.iloc[0]
-
-
-def _has_unlabelled(results: Results) -> bool:
-    return bool(results.summary.data.get("num_unlabelled"))
 
 
 def _self_taught(results: Results, best: Best) -> list[str]:

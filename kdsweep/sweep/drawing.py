@@ -78,17 +78,17 @@ class Drawing:
     def draw_cohort(self) -> None:
         """Draw the first trial of a new cohort, then its siblings."""
         number = len(self._sweep.trials)
-        draw = self._draw(number, lambda feasible: self._study.ask(number, feasible=feasible))
+        draw = self._draw(number, partial(self._study.ask, number))
         assert draw is not None
         self._add_trial(number, draw)
         self._draw_siblings(number)
 
     def _draw(
-        self, number: int, ask: Callable[[bool], Draw | None], drawn_with: int | None = None
+        self, number: int, ask: Callable[..., Draw | None], drawn_with: int | None = None
     ) -> Draw | None:
         """Ask until a draw keeps to the static bounds."""
         for patience in range(PATIENCE, -1, -1):
-            draw = ask(patience == 0)
+            draw = ask(feasible=patience == 0)
             if draw is None:
                 return None
             excess = self._feasibility.excess(draw.job)
@@ -131,15 +131,12 @@ class Drawing:
             number = len(self._sweep.trials)
             draw = self._draw(
                 number,
-                partial(self._ask_sibling, number, leader.params),
+                partial(self._study.ask_sibling, number, leader.params),
                 drawn_with=first,
             )
             if draw is None:
                 return
             self._add_trial(number, draw, drawn_with=first)
-
-    def _ask_sibling(self, number: int, params: Mapping[str, Any], feasible: bool) -> Draw | None:
-        return self._study.ask_sibling(number, params, feasible=feasible)
 
     def _add_trial(self, number: int, draw: Draw, drawn_with: int | None = None) -> None:
         job = draw.job.model_dump(mode="json")

@@ -19,6 +19,7 @@ from kdsweep.ledger.atomic import write_text
 from kdsweep.ledger.events import PriorEvent, decode_progress, to_json
 from kdsweep.ledger.state import Sweep
 from kdsweep.ledger.trials import State, Trial, best_first
+from kdsweep.plain_text import counted
 from kdsweep.sweep.sweep_data import SweepData, shorts
 
 NUM_BEST = 3
@@ -87,8 +88,7 @@ class Earlier:
                 note(f"prior:      {name} gives settings to try first, and no more: {why}")
                 sources.append(prior)
             else:
-                num = len(prior.observations)
-                trials = "1 trial" if num == 1 else f"{num} trials"
+                trials = counted(len(prior.observations), "trial")
                 note(f"prior:      the sampler begins with {trials} of {name}")
                 self.observations += prior.observations
         taken = [(source, *best) for source in sources for best in source.best]

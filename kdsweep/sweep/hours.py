@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.halving import grace_period, warmup_epochs
 from kdsweep.errors import ConfigError
+from kdsweep.plain_text import counted
 from kdsweep.sweep.cohort_size import (
     choose_students_per_teacher,
     cohort_memory,
@@ -295,7 +296,7 @@ class _Choice:
         found = self._found
         controls = ", each with its controls" if self._is_paired else ""
         if found.num_controls and not self._is_paired:
-            controls = f", {found.num_controls} control{'' if found.num_controls == 1 else 's'}"
+            controls = f", {counted(found.num_controls, 'control')}"
         teachers = f", {students} students a teacher" if students > 1 else ""
         trained = f"{found.epochs[0]} to {epochs}" if self._has_range else str(epochs)
         yield (

@@ -11,9 +11,10 @@ from rich.text import Text
 from kdsweep.config.halving import num_spared
 from kdsweep.config.sampling import sampler_of
 from kdsweep.labels import training_frames
+from kdsweep.plain_text import counted
 from kdsweep.sweep.forecast import Effort
 from kdsweep.sweep.outcome import duration
-from kdsweep.sweep.preview import Estimate, Preview, Sample
+from kdsweep.sweep.preview import Estimate, Preview
 
 _NAME = 40  # terminal cells that a range's name has before the values give way
 
@@ -42,14 +43,14 @@ def _show_sweep(preview: Preview, console: Console) -> None:
     head = Text(preview.space.name, style="bold")
     head.append("  a plan: nothing was trained", style="dim")
     console.print(head)
-    parts = [_counted(preview.num_trials, "trial")]
+    parts = [counted(preview.num_trials, "trial")]
     if preview.num_controls:
         # Siblings that differ in their losses alone have one control.
         shares = sweep.controls == "paired" and sweep.students_per_teacher != 1
-        number = _counted(preview.num_controls, "control")
+        number = counted(preview.num_controls, "control")
         parts[0] += f" and {'up to ' if shares else ''}{number} ({sweep.controls})"
     fewest, most = preview.epochs
-    parts.append(_counted(most, "epoch") if fewest == most else f"{fewest} to {most} epochs")
+    parts.append(counted(most, "epoch") if fewest == most else f"{fewest} to {most} epochs")
     samplers = (sampler_of(preview.space, n) for n in (0, preview.num_trials - 1))
     parts.append(f"sampler {', then '.join(dict.fromkeys(samplers))}")
     metrics = [objective.key for objective in sweep.objectives]
@@ -123,11 +124,11 @@ def _show_cohorts(preview: Preview, console: Console) -> None:
         text = f"{size} trials share a teacher, which is trained once for them"
     _say(console, f"Cohorts: {text} (sweep.students_per_teacher: {asked})")
     plan = preview.resources
-    share = _counted(plan.cpus_per_trial, "CPU core")
+    share = counted(plan.cpus_per_trial, "CPU core")
     if plan.gpus_per_trial:
         share = f"{plan.gpus_per_trial:g} GPU{'' if plan.gpus_per_trial <= 1 else 's'}, {share}"
     what = "trial" if size == 1 else "cohort"
-    _say(console, f"Slots:   {_counted(plan.slots, what)} at a time, {share} each")
+    _say(console, f"Slots:   {counted(plan.slots, what)} at a time, {share} each")
     if preview.packed is not None:
         _say(console, f"Memory:  {preview.packed}")
     console.print()
@@ -141,7 +142,7 @@ def _show_samples(preview: Preview, console: Console) -> None:
     table = _table("measured", *titles)
     table.columns[0].no_wrap = True
     rows = [
-        ("teacher → student", [_label(sample) for sample in shown]),
+        ("teacher → student", [sample.job.label for sample in shown]),
         ("teacher, a batch", [_short(s.cost.teacher_s) for s in shown]),
         ("student, a batch", [_short(s.cost.student_s) for s in shown]),
         ("control, a batch", [_short(s.cost.control_s) for s in shown]),
@@ -192,27 +193,19 @@ def _show_confidence(preview: Preview, console: Console) -> None:
     company = "" if cost.num_processes == 1 else f" in {cost.num_processes} processes side by side"
     frames = (
         ""
-        if all(sample.cost.num_frames >= _batch(sample) for sample in preview.samples)
+        if all(s.cost.num_frames >= s.job.train.batch_size for s in preview.samples)
         else ", partly on smaller batches"
     )
     _say(
         console,
-        f"How sure: {_counted(cost.num_rounds, 'round')} of steps on {cost.device} with "
-        f"{_counted(cost.threads, 'thread')}{company}{frames}{when}; "
+        f"How sure: {counted(cost.num_rounds, 'round')} of steps on {cost.device} with "
+        f"{counted(cost.threads, 'thread')}{company}{frames}{when}; "
         f"the middle half of them lay within {100 * cost.spread:.0f} % of the median. "
         "The range goes from a sweep of smallest jobs to one of largest. Not counted: starting "
         "Ray, decoding frames the first time, fetching weights. What else the machine does "
         "then makes it longer.",
         "dim",
     )
-
-
-def _batch(sample: Sample) -> int:
-    return sample.job.train.batch_size
-
-
-def _label(sample: Sample) -> str:
-    return sample.job.label
 
 
 def _table(*columns: str | tuple[str, str]) -> Table:
@@ -225,10 +218,6 @@ def _table(*columns: str | tuple[str, str]) -> Table:
 
 def _say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style=style))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _short(seconds: float) -> str:

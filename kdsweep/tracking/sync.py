@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kdsweep.errors import KdsweepError
 from kdsweep.ledger import Experiment, TrialFolder, is_locked
+from kdsweep.plain_text import counted
 from kdsweep.tracking.account import has_account, server_url
 
 _RUN = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")
@@ -75,7 +76,7 @@ def sync_runs(
     here = (os.environ, Path.home(), Path.cwd())
     if not has_account(*here):
         raise KdsweepError(
-            f"{_runs(len(waiting))} to send, and no W&B account is set up here\n"
+            f"{counted(len(waiting), 'run')} to send, and no W&B account is set up here\n"
             "  try:     wandb login, or set WANDB_API_KEY"
         )
     _knock(server_url(*here), len(waiting))
@@ -102,13 +103,9 @@ def _knock(url: str, num_waiting: int) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise KdsweepError(
-            f"{_runs(num_waiting)} to send, and {url} does not answer: {reason}\n"
+            f"{counted(num_waiting, 'run')} to send, and {url} does not answer: {reason}\n"
             "  try:     the same command again where there is a network"
         ) from None
-
-
-def _runs(num: int) -> str:
-    return "1 run" if num == 1 else f"{num} runs"
 
 
 def _begun(path: Path) -> tuple[str, bool, str]:

@@ -11,6 +11,7 @@ import torch
 
 from kdsweep.data import count_frames
 from kdsweep.errors import ResourceError
+from kdsweep.plain_text import counted
 from kdsweep.training.learner import Learner
 from kdsweep.trial.cohort import autocast_dtype
 from kdsweep.trial.extremes import smallest_and_largest
@@ -177,7 +178,7 @@ class PackedTrials:
 
     @property
     def _trials(self) -> str:
-        return f"{self.trials} trial{'' if self.trials == 1 else 's'}"
+        return counted(self.trials, "trial")
 
     @property
     def _largest(self) -> str:
@@ -187,7 +188,7 @@ class PackedTrials:
     def advice(self) -> str:
         """What to do where they do not fit."""
         most = max(1, self.gpu_bytes // self.trial_bytes)
-        fewer = f"resources.gpus_per_trial: {_share(most)}, or " if most < self.trials else ""
+        fewer = f"resources.gpus_per_trial: {1 / most:.3g}, or " if most < self.trials else ""
         return f"{fewer}a train.batch_size below {self.batch_size}"
 
     def as_measured(self, tensor_bytes: int) -> PackedTrials:
@@ -276,10 +277,6 @@ def keep_to_share(gpus_per_trial: float) -> None:
     own = gpus_per_trial * total - CONTEXT_BYTES
     if own > 0:
         torch.cuda.set_per_process_memory_fraction(own / total, 0)
-
-
-def _share(trials: int) -> str:
-    return f"{1 / trials:.3g}"
 
 
 def _gb(size: int) -> str:

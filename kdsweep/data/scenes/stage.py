@@ -104,7 +104,7 @@ def draw_stage(dice: Dice, height: int, width: int) -> Stage:
         altitude=dice.uniform(1.2, 2.1),
         lateral=dice.choice(ours) + dice.gauss(0, 0.3),
         bends=_draw_bends(dice),
-        rises=_draw_rises(dice),
+        rises=(dice.gauss(0, 1.3e-4), dice.gauss(0, 3e-7)),
     )
     light, zenith, skyline = _draw_light(dice, weather)
     roll = dice.gauss(0, 0.8)
@@ -117,10 +117,6 @@ def _draw_bends(dice: Dice) -> tuple[float, float, float]:
     bend = max(-0.014, min(0.014, dice.gauss(0, sharpness)))
     # A camera in a bend looks along the road's direction where it is, not where it leads.
     return dice.gauss(0, 0.035) - 6 * bend, bend, dice.gauss(0, min(sharpness, 3e-3) / 300)
-
-
-def _draw_rises(dice: Dice) -> tuple[float, float]:
-    return dice.gauss(0, 1.3e-4), dice.gauss(0, 3e-7)
 
 
 def _draw_road(dice: Dice, setting: str) -> Road:
