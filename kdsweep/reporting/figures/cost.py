@@ -68,25 +68,25 @@ class _Panel:
 
 _PANELS = (
     _Panel(
-        "accuracy-size", "params_m", "front", "How much accuracy does a parameter buy?",
+        "accuracy-size", "params_m", "front", "Which network scores best for its size?",
         "parameters (millions)", "M parameters",
     ),
     _Panel(
-        "accuracy-macs", "macs_g", "front_macs", "How much accuracy does arithmetic buy?",
+        "accuracy-macs", "macs_g", "front_macs", "Which network scores best for its arithmetic?",
         "multiply-accumulates of a frame (billions)", "G MACs",
     ),
     _Panel(
-        "accuracy-memory", "inference_mb", "front_memory", "How much accuracy does a megabyte buy?",
+        "accuracy-memory", "inference_mb", "front_memory", "Which network scores best for its memory?",
         "peak memory of a frame (MB)", "MB", searched_only=True,
     ),
     _Panel(
         "accuracy-latency-p95", "latency_p95_ms", "front_latency_p95",
-        "How much accuracy does a millisecond of the slowest frames buy?",
+        "Which network scores best for its slowest frames?",
         "latency of a frame, 95th percentile (ms)", "ms", searched_only=True,
     ),
     _Panel(
         "accuracy-latency", "latency_ms", "front_latency",
-        "How much accuracy does a millisecond buy?", "latency of a frame (ms)", "ms",
+        "Which network scores best for its latency?", "latency of a frame (ms)", "ms",
         " Times are medians over single frames, taken when each trial began, beside all that ran "
         "on its machine then; of all trainings of a network the median is shown.",
         wide=True,
