@@ -177,8 +177,9 @@ class Deadline:
         """Return which hours have no time left for an attempt; ``None`` if there is time.
 
         In a sweep's hours a cohort begins only if it can come to its end, if as many of it are
-        stopped at rungs as of others, and goes on only if it comes to its next rung. Before a pause
-        it is to come to its next rung, except for the first of a session.
+        stopped at rungs as of others, and goes on only if it comes to its next rung. The first ones
+        begin if they come to a rung: what was measured may be far from what epochs take. Before a
+        pause it is to come to its next rung, except for the first of a session.
 
         Args:
             now: Unix time.
@@ -191,7 +192,9 @@ class Deadline:
         left = self._left_s(now, 1 + _TOLERANCE if any(t.epoch for t in trials) else 1.0)
         if left is not None:
             is_new = not any(trial.epoch for trial in trials)
-            if start_s + (self._to_end_s(trials) if is_new else rung_s) > left:
+            is_first = not any(trial.epoch for trial in self._sweep.trials.values())
+            to_end = is_new and not is_first
+            if start_s + (self._to_end_s(trials) if to_end else rung_s) > left:
                 return HOURS
         if self._max_hours is not None and self._has_begun:
             left = (self._max_hours - self._sweep.hours(now)) * 3600

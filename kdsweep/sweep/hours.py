@@ -24,7 +24,7 @@ from kdsweep.sweep.cohort_size import (
     have_one_control,
     most_students,
 )
-from kdsweep.sweep.forecast import needed_hours
+from kdsweep.sweep.forecast import needed_hours, rungs, segments
 from kdsweep.sweep.outcome import duration
 from kdsweep.sweep.preview import Preview, preview
 
@@ -144,7 +144,8 @@ class _Choice:
         trials = least
         if not is_set(self._space, "trials"):
             trials = self._most_trials(least, epochs, students)
-            if self._may_choose_students and (auto := self._students(trials)) != students:
+            auto = self._students(trials) if self._may_choose_students else students
+            if auto != students and self._least_h(least, epochs, auto) <= self._budget_h:
                 students = auto
                 trials = self._most_trials(least, epochs, students)
         space = self._with(epochs, trials, students)
@@ -201,7 +202,7 @@ class _Choice:
         own = self._asked
 
         def fits(epochs: int) -> bool:
-            return self._needed_h(least, epochs, students) <= self._budget_h
+            return self._least_h(least, epochs, students) <= self._budget_h
 
         if fits(own):
             return own
@@ -250,8 +251,19 @@ class _Choice:
             for sample in self._found.samples
         )
 
+    def _least_h(self, trials: int, epochs: int, students: int) -> float:
+        """Hours without which the sweep would not train so many, or not the largest job."""
+        steps, work = self._seconds(), self._found.samples[1].work
+        work = replace(work, epochs=epochs, grace_period=grace_period(self._space, epochs))
+        stops = [*rungs(work), epochs] if self._space.sweep.stops_early else [epochs]
+        of_student = steps["student_s"] + self._space.sweep.num_paired * steps["control_s"]
+        cohort_s = steps["start_s"] * (1 + students) / 2 + steps["head_start_s"]
+        for length, left in segments(stops, students, work.reduction_factor):
+            cohort_s += length * (steps["teacher_s"] + left * of_student)
+        return max(self._needed_h(trials, epochs, students), cohort_s / 3600)
+
     def _too_few(self, least: int, epochs: int, students: int) -> TooFewHoursError:
-        needed = self._needed_h(least, epochs, students) + self._spent_h
+        needed = self._least_h(least, epochs, students) + self._spent_h
         set_ = [key for key in ("trials", "train.epochs") if is_set(self._space, key)]
         what = f"{least} trials of {epochs} epochs"
         if controls := self._found.num_controls:

@@ -237,6 +237,14 @@ def test_each_session_begins_something_however_short_it_is(tmp_path, monkeypatch
     assert sorted(set(epochs)) == epochs
 
 
+def test_the_first_trials_begin_where_steps_were_measured_too_slow(tmp_path, monkeypatch):
+    space = make_space(sweep={"trials": 4, "controls": "none"}, train={"epochs": 9})
+    simulation = Timed(tmp_path, space, monkeypatch, pace=0.2)
+    # By what was measured a trial would take 9 × 54 s, and there are 6 minutes.
+    sweep = simulation.session(asked=0.1).sweep
+    assert any(trial.state == State.COMPLETE for trial in sweep.trials.values())
+
+
 def test_status_tells_how_many_trials_it_trained_in_how_much_of_its_hours(tmp_path, monkeypatch):
     simulation = Timed(tmp_path, planned(1), monkeypatch, pace=2.0)
     number = simulation.session().sweep.header.trials

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,6 +104,24 @@ def test_with_few_hours_the_epochs_are_fewer_but_no_less_than_a_third() -> None:
     assert chosen(make_space(), float(least[1]) + 0.02)[1] == 9
     with pytest.raises(ConfigError, match="too few hours"):
         plan_hours(make_space(), float(least[1]) - 0.02)
+
+
+@pytest.mark.parametrize("hours", [2.0, 2.5, 3.0, 4.0])
+def test_a_cohort_of_the_largest_job_fits_too(
+    hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the mean the head starts of five trials would fit with more epochs.
+    slow = replace(LARGE, head_start_s=16.0)
+    monkeypatch.setattr(
+        parallel_timing, "measure_in_parallel", lambda jobs, *_, **__: [SMALL, slow][-len(jobs) :]
+    )
+    space = make_space(distill={"teacher": "frozen", "head_start_epochs": 27, "pixel_kl": {}})
+    plan, _ = plan_hours(space, hours)
+    epochs, steps = plan.space.tree["train"]["epochs"], plan.seconds
+    assert steps["head_start_s"] >= 27 * 160
+    needed_s = steps["start_s"] + steps["head_start_s"]
+    needed_s += epochs * (steps["teacher_s"] + steps["student_s"])
+    assert needed_s <= 3600 * hours
 
 
 def test_epochs_last_longer_than_the_warm_up_and_a_first_rung_that_was_given() -> None:

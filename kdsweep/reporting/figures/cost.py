@@ -76,7 +76,8 @@ _PANELS = (
         "multiply-accumulates of a frame (billions)", "G MACs",
     ),
     _Panel(
-        "accuracy-memory", "inference_mb", "front_memory", "Which network scores best for its memory?",
+        "accuracy-memory", "inference_mb", "front_memory",
+        "Which network scores best for its memory?",
         "peak memory of a frame (MB)", "MB", searched_only=True,
     ),
     _Panel(
