@@ -222,7 +222,7 @@ def draw(
     seeds = sorted({key[2] for key in found})
     figure = make_subplots(2, len(families), shared_yaxes="all", column_titles=families)
     for column, family in enumerate(families, start=1):
-        for way, colour in zip(ways, qualitative.Safe, strict=False):
+        for way, colour in zip(ways, ["#0072B2", *qualitative.Safe[1:]], strict=False):
             curves = [found[family, way, seed, budget] for seed in seeds]
             ends = [hours[family, way, seed, budget] for seed in seeds]
             grid = np.linspace(0, min(end[-1] for end in ends), 200)[1:]
@@ -238,9 +238,10 @@ def draw(
             )
     figure.update_yaxes(type="log", range=[0, 1.8])
     figure.update_yaxes(title="regret, % of the best", col=1)
-    figure.update_xaxes(type="log", range=[1, np.log10(budget)])
-    figure.update_xaxes(title="epochs", row=1)
-    figure.update_xaxes(title=f"time on {WORKERS} workers, in epochs", row=2)
+    figure.update_xaxes(type="log", dtick=1)
+    figure.update_xaxes(title="epochs", range=[1, np.log10(budget)], row=1)
+    shown = [1, np.log10(budget / WORKERS)]
+    figure.update_xaxes(title=f"time on {WORKERS} workers, in epochs", range=shown, row=2)
     figure.update_layout(template="plotly_white", legend={"orientation": "h", "y": -0.15})
     figure.write_html(path, include_plotlyjs=True)
 
