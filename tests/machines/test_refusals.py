@@ -172,19 +172,14 @@ def _read_until(process, word):
 def test_workers_of_a_joined_cluster_that_are_nice_are_named(root, place):
     """A cluster that ``ray start`` has made, in a network of its own: niceness 15 by default."""
     script = (
-        "import os, subprocess, sys\n"
+        "import subprocess, sys\n"
         "ray = [sys.executable, '-m', 'ray.scripts.scripts']\n"
-        "def begin(): return subprocess.Popen([*ray, 'start', '--head', '--block',\n"
-        "    '--port=6399', '--temp-dir=/tmp/kds-t', '--include-dashboard=false',\n"
-        "    '--num-cpus=2'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
-        "head = begin()\n"
-        "import socket, time\n"
-        "for _ in range(900):\n"
+        "head = [*ray, 'start', '--head', '--port=6399', '--temp-dir=/tmp/kds-t',\n"
+        "    '--node-ip-address=127.0.0.1', '--include-dashboard=false', '--num-cpus=2']\n"
+        "for _ in range(4):\n"
         "    # On a busy machine Ray gives up on itself now and then.\n"
-        "    if head.poll() is not None: head = begin()\n"
-        "    try: socket.create_connection(('127.0.0.1', 6399), 1).close(); break\n"
-        "    except OSError: time.sleep(0.2)\n"
-        "time.sleep(5)\n"
+        "    if subprocess.run(head, stdout=subprocess.DEVNULL).returncode == 0: break\n"
+        "    subprocess.run([*ray, 'stop', '--force'])  # in a process namespace of its own\n"
         "sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
     )
     alone = namespace(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,12 @@ def start(verb: str, place: str, *more: str) -> subprocess.Popen[str]:
     )
 
 
+def epochs_in(ledger: Path) -> list[tuple[int, int]]:
+    """Trial and epoch of each report."""
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    return [(e["trial"], e["epoch"]) for e in lines if e["event"] == "epoch"]
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_sweep_whose_machine_is_gone_goes_on_from_its_copy(tmp_path: Path) -> None:
@@ -177,21 +184,26 @@ def test_a_sweep_whose_machine_is_gone_goes_on_from_its_copy(tmp_path: Path) -> 
     (gone,) = (tmp_path / "here").glob("2*")
     known = (gone / "ledger.jsonl").read_text().count('"event": "epoch"')
     shutil.rmtree(tmp_path / "here")
+    copy = ObjectStoreCopy(f"{store}/{gone.name}")
+    copy.fetch(tmp_path / "before", "ledger")
+    sent = epochs_in(tmp_path / "before" / "ledger.jsonl")
+    assert len(sent) >= 5
     there = json.dumps(str(tmp_path / "there"))
     again = start("resume", f"{store}/{gone.name}", f"experiments={there}")
     said, _ = again.communicate(timeout=200)
     assert again.returncode == 0, said
     found = tmp_path / "there" / gone.name
-    lines = [json.loads(line) for line in (found / "ledger.jsonl").read_text().splitlines()]
-    epochs = [(e["trial"], e["epoch"]) for e in lines if e["event"] == "epoch"]
+    epochs = epochs_in(found / "ledger.jsonl")
     assert sorted(epochs) == [(trial, epoch) for trial in range(3) for epoch in range(1, 10)]
     assert len(epochs) >= known
-    trained = sum(
-        len((found / "trials" / f"{n:04d}" / "trained.txt").read_text().splitlines())
+    trained = Counter(
+        (n, int(line.split()[0]))
         for n in range(3)
+        for line in (found / "trials" / f"{n:04d}" / "trained.txt").read_text().splitlines()
     )
-    assert trained == 27  # as far as the copy had them, no epoch was trained again
-    copy = ObjectStoreCopy(f"{store}/{gone.name}")
+    # As far as the copy had them, no epoch was trained again.
+    assert [trained[epoch] for epoch in sent] == [1] * len(sent)
+    assert len(trained) == 27
     copy.fetch(tmp_path / "seen", "ledger")
     ledger = (found / "ledger.jsonl").read_bytes()
     assert (tmp_path / "seen" / "ledger.jsonl").read_bytes() == ledger
