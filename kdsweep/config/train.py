@@ -129,7 +129,7 @@ class TrainConfig(Config):
             ``data.image_size``, ``native`` enlarges the logits to the size of the label files and
             compares there, as papers do. The same in a whole sweep.
         select: Epoch whose student is kept and whose score a trial has: the ``best`` on validation
-            frames, which flatters it, or the ``last``. The same in a whole sweep.
+            frames, so its score is somewhat too high, or the ``last``. The same in a whole sweep.
         seed: Seed of initial weights, order of frames, augmentation and dropout.
         teacher: What differs for the teacher.
         student: What differs for the student.

@@ -225,8 +225,9 @@ def last_epoch_notes(confirmation: pd.DataFrame) -> list[str]:
     if not parts:
         return []
     return [
-        "best epochs are chosen on the frames that they are scored on, which flatters; at the "
-        f"last epoch the gain on validation is, with Student's 95 % interval: {'; '.join(parts)}."
+        "best epochs are chosen on the frames that they are scored on, so their scores are too "
+        "high; at the last epoch the gain on validation is, with Student's 95 % interval: "
+        f"{'; '.join(parts)}."
     ]
 
 
