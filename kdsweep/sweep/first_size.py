@@ -38,12 +38,13 @@ def fit(
         KdsweepError: Steps could not be measured.
     """
     native = tuple(tree["data"]["image_size"])
+    disk = nearest_existing(Path(EXPERIMENTS))  # where the sweep will write, and `plan` measures
     best = tree["train"]["epochs"]
     for number in range(_MOST_TRIES):
         height, width = tree["data"]["image_size"]
         say(f"timing a few steps of {height}×{width} pixels")
         try:
-            plan, shown = plan_hours(load_space(tree), hours, scratch=_where_sweeps_write())
+            plan, shown = plan_hours(load_space(tree), hours, scratch=disk)
         except TooFewHoursError as error:
             shape = _for_share(native, (height, width), hours / error.needed_hours)
             if fixed_size or shape is None or number == _MOST_TRIES - 1:
@@ -58,10 +59,6 @@ def fit(
     tree["sweep"]["trials"] = plan.space.sweep.trials
     tree["sweep"]["students_per_teacher"] = plan.space.sweep.students_per_teacher
     return [plan.lines[0], *_given_up(tree, best)]
-
-
-def _where_sweeps_write() -> Path:
-    return nearest_existing(Path(EXPERIMENTS))
 
 
 def _set_epochs(tree: dict[str, Any], epochs: int) -> None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep import __version__
 from kdsweep.data.fingerprint import default_cache, fingerprint
 from kdsweep.ledger.atomic import write_json
 from kdsweep.training.step_cost import StepCost
@@ -36,7 +37,7 @@ class KeptTimes:
             "how": how,
             # A home folder, and the cache with it, may be that of many machines.
             "machine": socket.gethostname(),
-            "versions": [version(name) for name in ("kdsweep", "torch")],
+            "versions": [__version__, version("torch")],
         }
         self._path: Path = default_cache() / "steps" / f"{fingerprint(facts)}.json"
 
@@ -53,7 +54,7 @@ class KeptTimes:
     def write(self, costs: Sequence[StepCost]) -> None:
         """Keep what was measured now, and remove what is too old; where it cannot, never mind."""
         home = self._path.parent
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # JSON has no word for what is not finite
             home.mkdir(parents=True, exist_ok=True)
             for old in home.glob("*.json"):
                 if time.time() - old.stat().st_mtime > KEPT_S:

@@ -19,6 +19,14 @@ from kdsweep.sweep.ray.preflight import (
     run_task,
 )
 
+CHECKED = {
+    "prepared": {},
+    "measured": None,
+    "static_costs": [],
+    "warning": None,
+    "network_bytes": (0, 0),
+}
+
 
 @pytest.fixture
 def clock():
@@ -116,16 +124,7 @@ def test_trials_that_cannot_fit_on_a_gpu_never_start(preflight, monkeypatch):
 def test_a_worker_that_does_not_come_up_is_not_waited_for(preflight, clock):
     first = preflight.next_task()
     preflight.started(first)
-    preflight.reported(
-        first,
-        {
-            "prepared": {},
-            "measured": None,
-            "static_costs": [],
-            "warning": None,
-            "network_bytes": (0, 0),
-        },
-    )
+    preflight.reported(first, CHECKED)
     clock[0] += PATIENCE_SECONDS - 0.1
     assert not preflight.is_over
     clock[0] += 0.2
@@ -138,16 +137,7 @@ def test_a_worker_that_dies_matters_only_if_it_was_to_check(preflight):
     preflight.started(second)
     preflight.crashed(third, "killed")
     assert preflight.error is None
-    assert preflight.reported(
-        first,
-        {
-            "prepared": {},
-            "measured": None,
-            "static_costs": [],
-            "warning": None,
-            "network_bytes": (0, 0),
-        },
-    )
+    assert preflight.reported(first, CHECKED)
     preflight.crashed(first, "killed")
     assert "killed" in str(preflight.error)
 
