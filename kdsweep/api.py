@@ -395,7 +395,7 @@ def train(
     from kdsweep.config import Job, load_job
     from kdsweep.ledger import TrialFolder
     from kdsweep.ledger.given_teachers import teacher_doubts
-    from kdsweep.trial import check_job, note_data, prepare_one, run_job
+    from kdsweep.trial import check_job, note_data, prepare_one, return_freed_memory, run_job
 
     if not isinstance(job, Job):
         job = load_job(job, overrides, data)
@@ -407,7 +407,10 @@ def train(
     for doubt in teacher_doubts(found):
         warnings.warn(doubt, stacklevel=2)
     note_data(folder, found, accept_changed_data, lambda said: warnings.warn(said, stacklevel=4))
-    reports = tuple(run_job(job, folder, device=device, num_threads=num_threads))
+    try:
+        reports = tuple(run_job(job, folder, device=device, num_threads=num_threads))
+    finally:
+        return_freed_memory()
     return Training(folder.path, reports)
 
 

@@ -16,6 +16,7 @@ from kdsweep.trial.checking import (
 )
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import fingerprint
+from kdsweep.trial.freed_memory import return_freed_memory
 from kdsweep.trial.given_teachers import score_teachers
 from kdsweep.trial.gpu_memory import check_memory
 from kdsweep.trial.known_data import note_data
@@ -36,6 +37,7 @@ __all__ = [
     "note_data",
     "prepare",
     "prepare_one",
+    "return_freed_memory",
     "run_job",
     "run_jobs",
     "score_teachers",

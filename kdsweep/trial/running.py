@@ -18,6 +18,7 @@ from kdsweep.pulse import SAVING, Pulse
 from kdsweep.training.report import EpochReport
 from kdsweep.trial.cohort import Cohort, build_cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
+from kdsweep.trial.freed_memory import keep_freed_memory
 from kdsweep.trial.inference import measure_costs
 from kdsweep.trial.student_folder import StudentFolder
 
@@ -119,6 +120,7 @@ def run_jobs(
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     chosen = choose_device(device)
+    keep_freed_memory(chosen)
     checkpoint = CohortCheckpoint(cohort_dir, keep_checkpoints)
     num_epochs = jobs[0].train.epochs
     pulse("reading the checkpoint")

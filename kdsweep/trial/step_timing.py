@@ -32,6 +32,7 @@ from kdsweep.training.step_cost import StepCost
 from kdsweep.trial.cohort import Cohort
 from kdsweep.trial.cohort_checkpoint import CohortCheckpoint
 from kdsweep.trial.extremes import smallest_and_largest
+from kdsweep.trial.freed_memory import keep_freed_memory
 from kdsweep.trial.machine import this_machine
 from kdsweep.trial.timed_epochs import TimedEpochs
 from kdsweep.trial.training_memory import activation_bytes, learner_bytes, teacher_bytes
@@ -79,6 +80,7 @@ def measure_step_cost(
     counts = count_frames(job.data)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
+    keep_freed_memory(torch.device(device))
     # A worker that has built such networks before is faster.
     untrained_cohort(job, counts, device=device).close()
     started = time.perf_counter()
