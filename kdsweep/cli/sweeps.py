@@ -135,7 +135,8 @@ def plan(
     """Say what a sweep would train, and what it would take on this machine; trains nothing."""
     from kdsweep.api import plan as make_plan
 
-    doing = "looking" if measure is False else "timing a few steps"
+    # Times that are kept are not taken again.
+    doing = "timing a few steps" if measure else "planning"
     with step_progress(doing, quiet=as_json):
         found = make_plan(
             space,
