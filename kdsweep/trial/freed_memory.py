@@ -14,7 +14,7 @@ import torch
 
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_NEVER = 2**31 - 1
+_NEVER = -1
 # The largest that glibc takes; its own thresholds move up to these as large pieces are freed.
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 _DEFAULT_MMAP_MAX = 65536
