@@ -81,6 +81,7 @@ def measure_inference(
     *,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     earlier: EarlierRuns | None = None,
+    share: float = 1.0,
 ) -> InferenceCost:
     """Measure a network on single frames, from uint8 pixels to logits, where it is.
 
@@ -98,6 +99,7 @@ def measure_inference(
         image_size: H and W.
         precision: Context of the forward pass.
         earlier: What is known; grows.
+        share: Part of the usual time to take.
     """
     known = EarlierRuns() if earlier is None else earlier
     device = next(network.parameters()).device
@@ -116,7 +118,7 @@ def measure_inference(
             # Loads kernels too, which may take memory that a later run does not.
             known.macs_g = _count_macs(run)
             known.peak = _peak_bytes(run, network, pixels_1HWC)
-        found = timed_runs(run, device, 1.0 if is_first else _SHARE_AGAIN)
+        found = timed_runs(run, device, share * (1.0 if is_first else _SHARE_AGAIN))
     known.seconds = seconds = [*known.seconds, *found][-MOST_RUNS:]
     return InferenceCost(
         macs_g=known.macs_g,

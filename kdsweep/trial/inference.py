@@ -24,6 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 # What every epoch's report repeats; the teacher's, which nobody ships, only for comparison.
 _OF_STUDENT = ("macs_g", "latency_ms", "latency_p95_ms", "inference_mb")
 _OF_TEACHER = ("macs_g", "latency_ms")
+_SHARE_OF_TEACHER = 0.25  # of the time that measuring a student takes
 # By conditions: a sweep's worker meets the same few networks again and again.
 _EARLIER: defaultdict[str, EarlierRuns] = defaultdict(EarlierRuns)
 
@@ -41,7 +42,7 @@ def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFo
     known: dict[str, dict[str, Any]] = {}
 
     def measured(
-        role: str, model: ModelConfig, network: SegmentationNetwork, kept: Any
+        role: str, model: ModelConfig, network: SegmentationNetwork, kept: Any, share: float = 1.0
     ) -> dict[str, Any]:
         conditions = {
             "model": model.model_dump(mode="json"),
@@ -57,21 +58,28 @@ def measure_costs(cohort: Cohort, jobs: Sequence[Job], folders: Sequence[TrialFo
             known[key] = kept
         if key not in known:
             precision, earlier = engine.settings.precision, _EARLIER[key]
-            cost = measure_inference(network, size, precision=precision, earlier=earlier)
+            cost = measure_inference(
+                network, size, precision=precision, earlier=earlier, share=share
+            )
             known[key] = conditions | cost.to_json()
             _LOGGER.info(_line(role, known[key]))
         return known[key]
 
     kept = [_read(folder) for folder in folders]
+    of_students = []
+    for job, before, student in zip(jobs, kept, engine.students, strict=True):
+        found = measured("student", job.student, student.network, before.get("student"))
+        student.costs = {key: found[key] for key in _OF_STUDENT}
+        of_students.append(found)
+    # After the students: one that is built like its teacher is measured as a student.
     of_teacher = None
     if engine.teacher is not None:
         model = next(job.teacher for job in jobs if job.teacher is not None)
-        before = next((k["teacher"] for k in kept if k.get("teacher")), None)
-        of_teacher = measured("teacher", model, engine.teacher.network, before)
+        known_before = next((k["teacher"] for k in kept if k.get("teacher")), None)
+        network, share = engine.teacher.network, _SHARE_OF_TEACHER
+        of_teacher = measured("teacher", model, network, known_before, share)
         engine.teacher.learner.costs = {key: of_teacher[key] for key in _OF_TEACHER}
-    for job, folder, before, student in zip(jobs, folders, kept, engine.students, strict=True):
-        found = measured("student", job.student, student.network, before.get("student"))
-        student.costs = {key: found[key] for key in _OF_STUDENT}
+    for job, folder, before, found in zip(jobs, folders, kept, of_students, strict=True):
         costs = {"student": found, "teacher": None if job.teacher is None else of_teacher}
         if costs != before:
             write_json(folder.inference, costs)
