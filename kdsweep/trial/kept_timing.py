@@ -8,13 +8,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep import __version__
 from kdsweep.data.fingerprint import default_cache, fingerprint
 from kdsweep.ledger.atomic import write_json
+from kdsweep.ledger.provenance import installed_versions
 from kdsweep.training.step_cost import StepCost
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class KeptTimes:
             "how": how,
             # A home folder, and the cache with it, may be that of many machines.
             "machine": socket.gethostname(),
-            "versions": [__version__, version("torch")],
+            "versions": installed_versions(["kdsweep", "torch"]),
         }
         self._path: Path = default_cache() / "steps" / f"{fingerprint(facts)}.json"
 
