@@ -19,6 +19,8 @@ _NEVER = -1
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 _DEFAULT_MMAP_MAX = 65536
 
+_is_kept = False  # by this process
+
 
 def keep_freed_memory(device: torch.device) -> None:
     """Keep what is freed from now on in this process, if it trains on a CPU.
@@ -28,17 +30,21 @@ def keep_freed_memory(device: torch.device) -> None:
     """
     if device.type != "cpu" or _is_set_by_user():
         return
+    global _is_kept
+    _is_kept = True
     # Without separate mappings all memory comes from the heap, which is never cut.
     _set({_TRIM_THRESHOLD: _NEVER, _MMAP_MAX: 0})
 
 
 def return_freed_memory() -> None:
-    """Give the system back what is free, and free as usual from now on.
+    """Give the system back what was kept, and free as usual from now on.
 
     For a process that does more than train.
     """
-    if _is_set_by_user():
+    global _is_kept
+    if not _is_kept:
         return
+    _is_kept = False
     _set(
         {
             _MMAP_MAX: _DEFAULT_MMAP_MAX,
