@@ -32,8 +32,8 @@ WAYS = ("kdsweep", "bare", "help", "bare help")
 HELP = "import typer; app = typer.Typer(); app.command()(lambda: None); app()"
 
 
-def make_job(args: argparse.Namespace) -> Any:
-    """The job that kdsweep trains: one epoch of one batch after another, and one scored."""
+def make_job(args: argparse.Namespace, epochs: int = 1) -> Any:
+    """The job that kdsweep trains: epochs of one batch after another, and one scored."""
     from kdsweep.config import load_job
 
     frames = {"scenes": args.steps * args.batch_size, "val_scenes": 2 * args.batch_size}
@@ -49,7 +49,7 @@ def make_job(args: argparse.Namespace) -> Any:
             "teacher": {"encoder": args.teacher},
             "student": {"encoder": args.student},
             "distill": {"pixel_kl": {}},
-            "train": {"epochs": 1, "batch_size": args.batch_size},
+            "train": {"epochs": epochs, "batch_size": args.batch_size},
         }
     )
 

@@ -2,7 +2,7 @@
 
 The C library gives large pieces back to the system as soon as they are free, and a step frees
 everything that it allocates. The next step then waits for the system to clear every page again:
-about a seventh of the time of a training on a CPU. The peak stays the same.
+about a sixth of the CPU seconds of a training. The peak stays the same.
 """
 
 from __future__ import annotations
